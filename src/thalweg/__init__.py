@@ -1,0 +1,1 @@
+"""Thalweg fits models to data whatever the feedback looks like."""
