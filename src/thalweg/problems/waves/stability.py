@@ -1,0 +1,118 @@
+"""What the scheme can be trusted with: the largest stable time step, and its dispersion.
+
+With the symbol S of the negative second difference (`stencils.symbol`), a plane wave of phases (p, q) radians a cell
+obeys the discrete dispersion relation of the leapfrog scheme (for instance Cohen 2002, chapter 6)::
+
+    sin²(ω Δt / 2) = (c Δt / 2h)² (S(p) + S(q))
+
+It is stable while the right-hand side stays ≤ 1 for all phases, and its phase velocity differs from c by the ratio of
+the ω that solves it to c·|k|.
+"""
+
+from __future__ import annotations
+
+from math import asin, cos, nan, pi, sin, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.errors import DispersionError, SpeedError, UnstableTimeStepError
+from thalweg.problems.waves.stencils import symbol
+from thalweg.problems.waves.wavelets import highest_frequency
+
+# Points a wavelength below which the phase velocity is off by more than about 0.5 % in the worst direction.
+MIN_POINTS_PER_WAVELENGTH = {4: 6.0, 8: 3.6}
+
+
+def largest_stable_step(max_speed: float, spacing: float, order: int) -> float:
+    """Return the largest stable time step in s, 2h / (c √(2 S(π))).
+
+    Args:
+        max_speed: largest sound speed, m/s.
+        spacing: grid spacing h, m.
+        order: space order, 4 or 8.
+
+    >>> round(largest_stable_step(2000.0, 10.0, 8) * 1e3, 3)
+    2.774
+    """
+    return 2.0 * spacing / (max_speed * sqrt(2.0 * symbol(order, pi)))
+
+
+def phase_velocity_error(frequency: float, speed: float, spacing: float, time_step: float, order: int) -> float:
+    """Return the largest relative error of the phase velocity over all directions, or NaN where no wave propagates.
+
+    Args:
+        frequency: Hz.
+        speed: sound speed, m/s.
+        spacing: grid spacing, m.
+        time_step: s.
+        order: space order, 4 or 8.
+
+    >>> phase_velocity_error(12.0, 2000.0, 5.0, 5e-4, 8) < 1e-4
+    True
+    """
+    k_h = 2.0 * pi * frequency * spacing / speed
+    courant = speed * time_step / spacing
+    worst = 0.0
+    for angle in np.linspace(0.0, pi / 4.0, 10):
+        root = 0.5 * courant * sqrt(symbol(order, k_h * cos(angle)) + symbol(order, k_h * sin(angle)))
+        if root > 1.0:
+            return nan
+        worst = max(worst, abs(2.0 * asin(root) / (courant * k_h) - 1.0))
+    return worst
+
+
+def check_speeds(speed: NDArray[np.floating], name: str = "vp") -> tuple[float, float]:
+    """Return the least and the largest speed, m/s; raise `SpeedError` unless all are finite and positive."""
+    bad = ~np.isfinite(speed)
+    bad |= speed <= 0.0
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise SpeedError(
+            f"{name}: {int(bad.sum())} of {speed.size} sound speeds are not finite and positive; the first is "
+            f"{speed[where]} at {where}. Sound speeds are in m/s; check the model or bound the updates "
+            "(process_model=bounds(low, high)).",
+            variable=name,
+            count=int(bad.sum()),
+            first=where,
+        )
+    return float(speed.min()), float(speed.max())
+
+
+def check_time_step(time_step: float, max_speed: float, spacing: float, order: int) -> None:
+    """Raise `UnstableTimeStepError` where the scheme would blow up."""
+    largest = largest_stable_step(max_speed, spacing, order)
+    if not time_step <= largest:
+        raise UnstableTimeStepError(
+            f"The time step {time_step:.6g} s is unstable: with speeds up to {max_speed:.6g} m/s, a spacing of "
+            f"{spacing:.6g} m and space order {order} the largest stable one is {largest:.6g} s.",
+            largest=largest,
+        )
+
+
+def check_dispersion(
+    wavelet: NDArray[np.floating], time_step: float, min_speed: float, spacing: float, order: int, min_points: float
+) -> tuple[float, float]:
+    """Return (−40 dB frequency in Hz, points in its wavelength); raise `DispersionError` below ``min_points``.
+
+    ``wavelet`` has shape (steps,) or (steps, sources). Silence has no frequency: (0.0, inf).
+    """
+    frequency = highest_frequency(wavelet, time_step)
+    if frequency == 0.0:
+        return 0.0, float("inf")
+    points = min_speed / (frequency * spacing)
+    if points < min_points:
+        error = phase_velocity_error(frequency, min_speed, spacing, time_step, order)
+        usable = min_speed / (min_points * spacing)
+        predicted = "no propagation at all" if np.isnan(error) else f"a phase velocity wrong by {error:.2%}"
+        raise DispersionError(
+            f"Too few grid points a wavelength: the wavelet reaches {frequency:.6g} Hz (−40 dB), which at "
+            f"{min_speed:.6g} m/s and a spacing of {spacing:.6g} m gives {points:.2f} points; space order {order} needs "
+            f"{min_points:g}. Predicted: {predicted}. The largest usable frequency is {usable:.6g} Hz; lower the "
+            "wavelet's frequency or refine the grid.",
+            frequency=frequency,
+            largest_frequency=usable,
+            points=points,
+            predicted_error=error,
+        )
+    return frequency, points

@@ -1,0 +1,103 @@
+"""Source time functions, and how far up their spectrum reaches."""
+
+from __future__ import annotations
+
+from math import pi
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.errors import SimulationError
+
+
+def _times(time_step: float, steps: int) -> NDArray[np.float64]:
+    if not (np.isfinite(time_step) and time_step > 0.0):
+        raise SimulationError(f"time_step must be a positive number of seconds, got {time_step}.")
+    if steps < 1:
+        raise SimulationError(f"steps must be at least 1, got {steps}.")
+    return time_step * np.arange(steps)
+
+
+def _check_frequency(frequency: float, time_step: float) -> None:
+    if not (np.isfinite(frequency) and 0.0 < frequency < 0.5 / time_step):
+        raise SimulationError(
+            f"frequency must lie between 0 and the Nyquist frequency {0.5 / time_step:.6g} Hz, got {frequency}."
+        )
+
+
+def ricker(
+    frequency: float, time_step: float, steps: int, *, delay: float | None = None, dtype: type = np.float64
+) -> NDArray[np.floating]:
+    """Return the Ricker wavelet (1 − 2a) exp(−a), a = (π f (t − delay))².
+
+    Args:
+        frequency: peak frequency f, Hz.
+        time_step: s.
+        steps: number of samples; sample n is at time n·time_step.
+        delay: time of the peak, s; 1.5 / f unless given, where the wavelet has decayed to 1e-8.
+        dtype: of the result.
+
+    Returns:
+        Array of shape (steps,), peak amplitude 1.
+
+    >>> int(ricker(10.0, 0.001, 400).argmax())
+    150
+
+    Reference: Ricker (1953), Geophysics 18, 10-40, eq. 22.
+    """
+    t = _times(time_step, steps)
+    _check_frequency(frequency, time_step)
+    a = (pi * frequency * (t - (1.5 / frequency if delay is None else delay))) ** 2
+    return ((1.0 - 2.0 * a) * np.exp(-a)).astype(dtype)
+
+
+def tone_burst(
+    frequency: float, time_step: float, steps: int, *, cycles: float = 3.0, dtype: type = np.float64
+) -> NDArray[np.floating]:
+    """Return ``cycles`` periods of a sine under a Gaussian envelope, as medical transducers emit.
+
+    sin(2π f (t − T/2)) exp(−½ ((t − T/2) / (T/6))²) with T = cycles / f, then zero after T, where the envelope has
+    fallen to 1.1 % of its peak; the step there is removed by subtracting the envelope's end value.
+
+    Args:
+        frequency: center frequency f, Hz.
+        time_step: s.
+        steps: number of samples.
+        cycles: periods under the envelope.
+        dtype: of the result.
+
+    Returns:
+        Array of shape (steps,).
+
+    >>> w = tone_burst(100e3, 2e-7, 500)
+    >>> bool(w[0] == 0.0), bool(abs(w).max() > 0.8)
+    (True, True)
+    """
+    t = _times(time_step, steps)
+    _check_frequency(frequency, time_step)
+    if not (np.isfinite(cycles) and cycles > 0.0):
+        raise SimulationError(f"cycles must be positive, got {cycles}.")
+    length = cycles / frequency
+    s = (t - 0.5 * length) / (length / 6.0)
+    envelope = np.where(t <= length, (np.exp(-0.5 * s**2) - np.exp(-4.5)) / (1.0 - np.exp(-4.5)), 0.0)
+    return (np.sin(2.0 * pi * frequency * (t - 0.5 * length)) * envelope).astype(dtype)
+
+
+def highest_frequency(wavelet: NDArray[np.floating], time_step: float, *, level: float = -40.0) -> float:
+    """Return the highest frequency, in Hz, at which the amplitude spectrum is within ``level`` dB of its maximum.
+
+    ``wavelet`` has shape (steps,) or (steps, sources); the spectrum is zero-padded fourfold. 0.0 for silence.
+
+    >>> 25.0 < highest_frequency(ricker(12.0, 1e-3, 512), 1e-3) < 40.0
+    True
+    """
+    w = np.asarray(wavelet, dtype=np.float64)
+    padded = 4 * w.shape[0]
+    spectrum = np.abs(np.fft.rfft(w, n=padded, axis=0))
+    if spectrum.ndim == 2:
+        spectrum = spectrum.max(axis=1)
+    peak = spectrum.max()
+    if peak == 0.0:
+        return 0.0
+    last = int(np.flatnonzero(spectrum >= peak * 10.0 ** (level / 20.0))[-1])
+    return last / (padded * time_step)
