@@ -3,6 +3,7 @@
 from thalweg.problems.waves.geometry import line_array, ring_array
 from thalweg.problems.waves.grid import Grid
 from thalweg.problems.waves.misfit import L2Misfit
+from thalweg.problems.waves.problem import WaveProblem
 from thalweg.problems.waves.propagator import Propagator, Shot
 from thalweg.problems.waves.wavelets import highest_frequency, ricker, tone_burst
 
@@ -11,6 +12,7 @@ __all__ = [
     "L2Misfit",
     "Propagator",
     "Shot",
+    "WaveProblem",
     "highest_frequency",
     "line_array",
     "ricker",

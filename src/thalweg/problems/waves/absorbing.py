@@ -22,7 +22,7 @@ from thalweg.errors import SimulationError
 from thalweg.problems.waves.grid import Grid
 
 REFLECTION = 1e-5  # target reflection at normal incidence, which sets the largest damping
-POWER = 2  # σ rises with this power of the depth into the layer
+POWER = 3  # σ rises with this power of the depth into the layer
 
 
 def profiles(
@@ -30,7 +30,7 @@ def profiles(
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Return (a, b) along both axes of the padded grid.
 
-    σ = σ₀ (d/L)², σ₀ = −3 c ln(R) / 2L, and α = π f (1 − d/L), with d the depth into a layer of thickness L.
+    σ = σ₀ (d/L)³, σ₀ = −4 c ln(R) / 2L, and α = π f (1 − d/L), with d the depth into a layer of thickness L.
 
     Args:
         grid: the grid; its ``absorbing`` cells are the layer.

@@ -7,7 +7,7 @@ A model has shape (n₀, n₁); its cell (i, j) is at (i·h, j·h) m. The padded
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,7 +63,10 @@ class Grid:
     @property
     def margins(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Absorbing cells (before, after) along each axis."""
-        return ((0 if self.free_surface else self.absorbing, self.absorbing), (self.absorbing, self.absorbing))
+        return (
+            (0 if self.free_surface else self.absorbing, self.absorbing),
+            (self.absorbing, self.absorbing),
+        )
 
     @property
     def padded_shape(self) -> tuple[int, int]:
@@ -76,7 +79,7 @@ class Grid:
         """Distance between the first and the last cell of the model along both axes, m."""
         return ((self.shape[0] - 1) * self.spacing, (self.shape[1] - 1) * self.spacing)
 
-    def check_model(self, model: NDArray[np.floating], name: str) -> None:
+    def check_model(self, model: NDArray[Any], name: str) -> None:
         """Raise `ShapeError` unless ``model`` has this grid's shape."""
         if model.shape != self.shape:
             raise ShapeError(f"{name} has shape {model.shape}, the grid has {self.shape}.", variable=name)
@@ -114,8 +117,9 @@ class Grid:
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise PositionError(
-                f"{name}: {int(bad.sum())} of {len(p)} positions are outside the {'model' if inside_model else 'grid'}; "
-                f"the first is number {first} at {tuple(p[first].tolist())} m. Allowed are {low[0]:g} to {high[0]:g} m "
+                f"{name}: {int(bad.sum())} of {len(p)} positions are outside the "
+                f"{'model' if inside_model else 'grid'}; the first is number {first} at "
+                f"{tuple(p[first].tolist())} m. Allowed are {low[0]:g} to {high[0]:g} m "
                 f"and {low[1]:g} to {high[1]:g} m.",
                 name=name,
                 first=first,
@@ -151,7 +155,10 @@ class Grid:
                 weights.append(w)
             offsets.append(len(rows))
         return Points(
-            np.array(offsets, np.int64), np.array(rows, np.int64), np.array(columns, np.int64), np.array(weights)
+            np.array(offsets, np.int64),
+            np.array(rows, np.int64),
+            np.array(columns, np.int64),
+            np.array(weights),
         )
 
     def _along(self, cell: float, *, axis: int) -> list[tuple[int, float]]:

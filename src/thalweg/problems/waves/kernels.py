@@ -205,7 +205,15 @@ def _step(scheme, fields, u, u_next, q, save):  # type: ignore[no-untyped-def]
     for k in range(scheme.boxes.shape[0]):
         axis = np.int64(scheme.boxes[k, 0])
         _layer(
-            scheme, scheme.boxes[k], u, u_next, fields.psi[axis], fields.zeta[axis], fields.scratch[0], q, save
+            scheme,
+            scheme.boxes[k],
+            u,
+            u_next,
+            fields.psi[axis],
+            fields.zeta[axis],
+            fields.scratch[0],
+            q,
+            save,
         )
 
 

@@ -45,4 +45,4 @@ class L2Misfit(Operator):
 
     def adjoint(self, seed: Any, traces: Variable, observed: NDArray[Any]) -> NDArray[Any]:
         """Return seed · (d − d_obs)."""
-        return (traces.data - observed) * traces.dtype.type(seed)
+        return np.asarray((traces.data - observed) * traces.dtype.type(seed))

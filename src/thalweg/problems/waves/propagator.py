@@ -190,7 +190,12 @@ class Propagator(Operator):
         return d_vp, d_signal if wavelet.data.ndim == 2 else d_signal.sum(axis=1)
 
     def tangent(
-        self, d_vp: NDArray[Any] | None, d_wavelet: NDArray[Any] | None, vp: Variable, wavelet: Variable, shot: Shot
+        self,
+        d_vp: NDArray[Any] | None,
+        d_wavelet: NDArray[Any] | None,
+        vp: Variable,
+        wavelet: Variable,
+        shot: Shot,
     ) -> NDArray[Any]:
         """Return the derivative of the traces in the direction (d_vp, d_wavelet); None is no change."""
         signal = self._checked(vp, wavelet, shot)
@@ -219,7 +224,9 @@ class Propagator(Operator):
         """Refuse what would give a wrong number; return the wavelet as (steps, sources)."""
         grid = self.grid
         if not isinstance(vp.data, np.ndarray) or vp.data.dtype not in (np.float32, np.float64):
-            raise SimulationError(f"vp must be a float32 or float64 NumPy array, got {type(vp.data).__name__} {vp.dtype}.")
+            raise SimulationError(
+                f"vp must be a float32 or float64 NumPy array, got {type(vp.data).__name__} {vp.dtype}."
+            )
         grid.check_model(vp.data, vp.name or "vp")
         sources = len(shot.sources.offsets) - 1
         shape = np.shape(wavelet.data)
@@ -270,7 +277,6 @@ class Propagator(Operator):
             for axis, i0, i1, j0, j1 in absorbing.strips(self.grid, max(h, LAYER_ORDER // 2))
         ]
         d2 = second_derivative(self.order)
-        corners = (np.uint64(n) for n in (h, h + rows, h, h + columns, self._row))
         return kernels.Scheme(
             v,
             a,
@@ -279,8 +285,12 @@ class Propagator(Operator):
             tuple(number(c) for c in first_derivative(LAYER_ORDER)),
             tuple(number(c) for c in d2),
             tuple(number(c) for c in (2.0 * d2[0], *d2[1:])),
-            *corners,
-            self.grid.free_surface,
+            first_row=np.uint64(h),
+            end_row=np.uint64(h + rows),
+            first_column=np.uint64(h),
+            end_column=np.uint64(h + columns),
+            row=np.uint64(self._row),
+            free_surface=self.grid.free_surface,
         )
 
     def _workspace(self, vp: NDArray[Any]) -> _Workspace:

@@ -91,7 +91,12 @@ def check_time_step(time_step: float, max_speed: float, spacing: float, order: i
 
 
 def check_dispersion(
-    wavelet: NDArray[np.floating], time_step: float, min_speed: float, spacing: float, order: int, min_points: float
+    wavelet: NDArray[np.floating],
+    time_step: float,
+    min_speed: float,
+    spacing: float,
+    order: int,
+    min_points: float,
 ) -> tuple[float, float]:
     """Return (−40 dB frequency in Hz, points in its wavelength); raise `DispersionError` below ``min_points``.
 
@@ -107,8 +112,8 @@ def check_dispersion(
         predicted = "no propagation at all" if np.isnan(error) else f"a phase velocity wrong by {error:.2%}"
         raise DispersionError(
             f"Too few grid points a wavelength: the wavelet reaches {frequency:.6g} Hz (−40 dB), which at "
-            f"{min_speed:.6g} m/s and a spacing of {spacing:.6g} m gives {points:.2f} points; space order {order} needs "
-            f"{min_points:g}. Predicted: {predicted}. The largest usable frequency is {usable:.6g} Hz; lower the "
+            f"{min_speed:.6g} m/s and a spacing of {spacing:.6g} m gives {points:.2f} points; space order {order} "
+            f"needs {min_points:g}. Predicted: {predicted}. The largest usable frequency is {usable:.6g} Hz; lower the "
             "wavelet's frequency or refine the grid.",
             frequency=frequency,
             largest_frequency=usable,

@@ -15,7 +15,7 @@ def _times(time_step: float, steps: int) -> NDArray[np.float64]:
         raise SimulationError(f"time_step must be a positive number of seconds, got {time_step}.")
     if steps < 1:
         raise SimulationError(f"steps must be at least 1, got {steps}.")
-    return time_step * np.arange(steps)
+    return time_step * np.arange(steps, dtype=np.float64)
 
 
 def _check_frequency(frequency: float, time_step: float) -> None:
@@ -83,6 +83,22 @@ def tone_burst(
     return (np.sin(2.0 * pi * frequency * (t - 0.5 * length)) * envelope).astype(dtype)
 
 
+def dominant_frequency(wavelet: NDArray[np.floating], time_step: float) -> float:
+    """Return the frequency, in Hz, at which the amplitude spectrum of a wavelet (steps,) is largest.
+
+    Raises:
+        SimulationError: for silence, and for a wavelet that is a constant.
+
+    >>> round(dominant_frequency(ricker(12.0, 1e-3, 512), 1e-3))
+    12
+    """
+    w = np.asarray(wavelet, dtype=np.float64)
+    peak = int(np.abs(np.fft.rfft(w, n=4 * len(w))).argmax())
+    if peak == 0:
+        raise SimulationError("The wavelet has no frequency: it is silent, or its mean dominates.")
+    return peak / (4 * len(w) * time_step)
+
+
 def highest_frequency(wavelet: NDArray[np.floating], time_step: float, *, level: float = -40.0) -> float:
     """Return the highest frequency, in Hz, at which the amplitude spectrum is within ``level`` dB of its maximum.
 
@@ -100,4 +116,4 @@ def highest_frequency(wavelet: NDArray[np.floating], time_step: float, *, level:
     if peak == 0.0:
         return 0.0
     last = int(np.flatnonzero(spectrum >= peak * 10.0 ** (level / 20.0))[-1])
-    return last / (padded * time_step)
+    return float(last / (padded * time_step))

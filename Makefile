@@ -1,0 +1,46 @@
+# From a clone: `make demo` makes an image of a head, `make test` runs every test. Both make a virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test check format bench wheel clean help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/installed ## install, then run studies/head.toml
+	$(BIN)/thalweg run studies/head.toml
+
+test: $(VENV)/tests ## install with the test extra, then lint, type-check and test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+check: $(VENV)/installed ## measure what the demo's numbers can be trusted with
+	$(BIN)/thalweg check studies/head.toml
+
+format: $(VENV)/tests ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/tests ## the figures of benchmarks/, with the peers (installs them)
+	$(BIN)/pip install -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks all
+
+wheel: $(VENV)/tests ## build dist/*.whl
+	$(BIN)/pip wheel --no-deps --wheel-dir dist .
+
+clean: ## remove the virtual environment and what was built
+	rm -rf $(VENV) dist build
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install -e .
+	touch $@
+
+$(VENV)/tests: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install -c constraints.txt -e ".[test]"
+	touch $@ $(VENV)/installed

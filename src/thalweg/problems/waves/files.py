@@ -1,0 +1,37 @@
+"""A user's own arrays, from ``.npz`` files."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.errors import StudyError
+
+
+def read_array(folder: Path, path: str, key: str) -> NDArray[Any]:
+    """Return the array ``key`` of the ``.npz`` file at ``path``, which if relative starts at ``folder``.
+
+    Raises:
+        StudyError: when the file or the array is missing, damaged, not numeric or not finite.
+    """
+    full = folder / path
+    try:
+        with np.load(full, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise StudyError(f"{full} is a single array; save it with np.savez(path, {key}=array).")
+            if key not in archive.files:
+                raise StudyError(f"{full} holds no array {key!r}; it holds {', '.join(sorted(archive.files))}.")
+            array = archive[key]
+    except FileNotFoundError:
+        raise StudyError(f"There is no file {full}.") from None
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise StudyError(f"{full} cannot be read as an .npz file of numbers: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise StudyError(f"{key!r} in {full} must hold real numbers, got {array.dtype}.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise StudyError(f"{key!r} in {full} holds NaN or infinity.")
+    return np.asarray(array)

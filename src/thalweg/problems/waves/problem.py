@@ -1,0 +1,209 @@
+"""Full-waveform inversion as a problem for runs: shots are items, frequency bands are blocks.
+
+The loss of a batch of shots is ½ Σ (d − d_obs)², summed over shots, times and receivers; its gradient comes from one
+adjoint run a shot, and the shots' gradients are added in the runtime's fixed tree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.graph import Variable, wait
+from thalweg.problems.waves import settings as spec
+from thalweg.problems.waves.misfit import L2Misfit
+from thalweg.problems.waves.observed import ObservedShot, add_noise, finer_grid
+from thalweg.problems.waves.propagator import Propagator
+from thalweg.problems.waves.setup import WaveSetup
+from thalweg.runs.problem import Check, Feedback, Problem, Progress
+
+if TYPE_CHECKING:
+    from thalweg.runs.history import History
+    from thalweg.runtime import Runtime
+
+
+class WaveProblem(Problem):
+    """Sound speed from traces, on a regular 2-D grid.
+
+    Made from a study (`Problem.build`); `thalweg.problems.waves.settings` lists what the study may say.
+    """
+
+    kind: ClassVar[str] = "waves"
+    Settings = spec.WaveSettings
+    BlockSettings = spec.WaveBlock
+    item_name = "shot"
+
+    def __init__(self, settings: spec.WaveSettings, blocks: list[spec.WaveBlock], *, seed: int, folder: Path) -> None:
+        self.setup = WaveSetup(settings, blocks, folder=folder)
+        self.seed = seed
+        self.items = len(self.setup.sources)
+        self._vp = Variable(self.setup.start.copy(), name="vp", needs_grad=True)
+        self.variables = (self._vp,)
+        self._misfit = L2Misfit(name="misfit")
+        self._observed: dict[int, NDArray[Any]] = {}
+        self._block = 0
+        self._points = 0.0
+        self._seconds = 0.0
+
+    @classmethod
+    def build(cls, settings: Any, blocks: list[Any], *, seed: int, folder: Path) -> WaveProblem:
+        """Make the problem of a study; see `Problem.build`."""
+        return cls(settings, blocks, seed=seed, folder=folder)
+
+    def plan(self, runtime: Runtime, iterations: int) -> list[tuple[str, str]]:
+        """Return what the run will need; see `Problem.plan`."""
+        setup, grid, s = self.setup, self.setup.grid, self.setup.settings
+        rows, columns = grid.padded_shape
+        workers = max(1, runtime.workers)
+        shot = setup.propagator(0).memory(setup.dtype)
+        traces = self.items * s.steps * len(setup.receivers) * setup.dtype.itemsize
+        total = workers * shot + len(setup.blocks) * traces
+        kept = "every wavefield" if s.save_every == 1 else f"every {s.save_every}th wavefield"
+        return [
+            (
+                "grid",
+                f"{grid.shape[0]} × {grid.shape[1]} cells of {grid.spacing:g} m, {rows} × {columns} padded",
+            ),
+            ("time", f"{s.steps} steps of {s.time_step:g} s"),
+            ("array", f"{self.items} shots, {len(setup.receivers)} receivers"),
+            (
+                "memory",
+                f"{total / 2**20:.0f} MiB: {workers} × {shot / 2**20:.0f} MiB a shot ({kept}), and observed data",
+            ),
+        ]
+
+    async def prepare(self, runtime: Runtime, progress: Progress) -> None:
+        """Read or simulate the observed data of all blocks; see `Problem.prepare`."""
+        table = self.setup.settings.observed
+        if isinstance(table, spec.FromFile):
+            measured = await runtime.run(self.setup.measured, table)
+            for block in range(len(self.setup.blocks)):
+                _, band = self.setup.banded(block)
+                self._observed[block] = np.stack([band(shot) for shot in measured])
+            return
+        for block in range(len(self.setup.blocks)):
+            self._observed[block] = await self._simulate(table, block, runtime, progress)
+
+    async def _simulate(self, table: spec.Simulated, block: int, runtime: Runtime, progress: Progress) -> NDArray[Any]:
+        s = self.setup.settings
+        numerator, denominator = table.finer_time
+        fine = finer_grid(self.setup.grid, table.finer_space)
+        model, _ = await runtime.run(self.setup.true_model, fine)
+        time_step = s.time_step * numerator / denominator
+        steps = -(-s.steps * denominator // numerator) + 1
+        propagator = Propagator(
+            fine,
+            time_step=time_step,
+            steps=steps,
+            speed=float(self.setup.start.mean()),
+            frequency=self.setup.frequency(block),
+            name="observed data",
+        )
+        # Each task writes its own slot: the result depends on no order, and no shot is held twice.
+        data = np.empty((self.items, s.steps, len(self.setup.receivers)), self.setup.dtype)
+        task = ObservedShot(
+            propagator,
+            model,
+            self.setup.wavelet(block, time_step=time_step, steps=steps),
+            self.setup.sources,
+            self.setup.receivers,
+            resample=(numerator, denominator),
+            out=data,
+        )
+        text = f"observed data, band {block + 1} of {len(self.setup.blocks)}"
+        offset, total = block * self.items, len(self.setup.blocks) * self.items
+        await runtime.map_reduce(task, range(self.items), progress=lambda done, _: progress(offset + done, total, text))
+        add_noise(data, table.noise, np.random.default_rng([self.seed, block]))
+        _, band = self.setup.banded(block)
+        return np.stack([band(shot) for shot in data])
+
+    async def begin_block(self, index: int) -> None:
+        """Choose the frequency band."""
+        self._block = index
+
+    async def feedback(self, batch: NDArray[np.int64], runtime: Runtime) -> Feedback:
+        """Return the misfit of a batch of shots and its gradient; see `Problem.feedback`."""
+        task = self._shot_task(self._block)
+        began = time.perf_counter()
+        total = await runtime.map_reduce(task, [int(shot) for shot in batch])
+        self._seconds += time.perf_counter() - began
+        rows, columns = self.setup.grid.padded_shape
+        self._points += 2.0 * rows * columns * self.setup.settings.steps * len(batch)
+        return Feedback(loss=float(total["loss"]), gradients={"vp": total["vp"]})
+
+    def _shot_task(self, block: int, *, save_every: int | None = None) -> Callable[[int], dict[str, Any]]:
+        propagator = self.setup.propagator(block, save_every=save_every)
+        wavelet, _ = self.setup.banded(block)
+        model, observed, misfit = self._vp.data, self._observed[block], self._misfit
+        sources, receivers = self.setup.sources, self.setup.receivers
+
+        async def shot_feedback(shot: int) -> dict[str, Any]:
+            vp = Variable(model, name="vp", needs_grad=True)
+            geometry = propagator.shot(sources[shot : shot + 1], receivers)
+            traces = await propagator(vp, Variable(wavelet, name="wavelet"), geometry)
+            loss = await misfit(traces, observed[shot])
+            await loss.adjoint()
+            return {"loss": float(loss.data), "vp": vp.grad}
+
+        return lambda shot: wait(shot_feedback(shot))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return ``region``, where the model may change: 1 inside, 0 outside."""
+        return {"region": self.setup.region}
+
+    def model_error(self, model: NDArray[Any]) -> float:
+        """Return ‖model − truth‖ / ‖start − truth‖ inside the mask."""
+        assert self.setup.truth is not None
+        truth = self.setup.truth.astype(np.float64)[self.setup.inside]
+        start = np.linalg.norm(self.setup.start[self.setup.inside] - truth)
+        return float(np.linalg.norm(model[self.setup.inside] - truth) / start) if start > 0.0 else 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Return the model's error, where the truth is known."""
+        return {} if self.setup.truth is None else {"model_error": self.model_error(self._vp.data)}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the model errors and the speed of the computation; see `Problem.summary`."""
+        out: dict[str, Any] = {
+            "shots": self.items,
+            "frequencies_hz": [self.setup.frequency(block) for block in range(len(self.setup.blocks))],
+            "gpts_per_second": self._points / self._seconds / 1e9 if self._seconds else None,
+        }
+        if self.setup.truth is not None:
+            constant = np.full(self.setup.grid.shape, self.setup.truth[self.setup.inside].mean(dtype=np.float64))
+            out |= {
+                "model_error_start": self.model_error(self.setup.start),
+                "model_error_constant": self.model_error(constant),
+                "model_error_end": self.model_error(self._vp.data),
+            }
+        return out
+
+    def results(self) -> dict[str, NDArray[Any]]:
+        """Return the model, where it started, its spacing, and the truth and mask where they are known."""
+        out: dict[str, NDArray[Any]] = {
+            "vp": self._vp.data,
+            "start": self.setup.start,
+            "spacing": np.array(self.setup.grid.spacing),
+            "sources": self.setup.sources,
+            "receivers": self.setup.receivers,
+        }
+        if self.setup.truth is not None:
+            out |= {"truth": self.setup.truth, "mask": self.setup.inside}
+        return out
+
+    def figures(self, history: History) -> dict[str, Callable[[Path], None]]:
+        """Return the picture of the models and the misfit."""
+        from thalweg.problems.waves.figures import draw_models
+
+        return {"result": lambda path: draw_models(self, history, path)}
+
+    def checks(self) -> Iterator[Check]:
+        """Return the stability, accuracy and adjoint tests of ``thalweg check``."""
+        from thalweg.problems.waves.checks import wave_checks
+
+        return wave_checks(self)

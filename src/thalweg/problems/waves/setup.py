@@ -1,0 +1,204 @@
+"""What a wave study describes: grid, array, models, wavelets, simulators; and what is refused before any computing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.errors import ShapeError, StudyError
+from thalweg.problems.waves import settings as spec
+from thalweg.problems.waves import stability
+from thalweg.problems.waves.files import read_array
+from thalweg.problems.waves.geometry import line_array, ring_array
+from thalweg.problems.waves.grid import Grid
+from thalweg.problems.waves.observed import interpolate, low_pass
+from thalweg.problems.waves.phantom import head
+from thalweg.problems.waves.propagator import Propagator
+from thalweg.problems.waves.wavelets import dominant_frequency, ricker, tone_burst
+
+
+class WaveSetup:
+    """A wave study, read and checked.
+
+    Args:
+        settings: the ``[problem]`` table.
+        blocks: the ``[[blocks]]``.
+        folder: where relative paths start.
+
+    Raises:
+        SimulationError: the simulation would be wrong.
+        StudyError: the settings contradict each other, or a file does not fit.
+
+    Attributes:
+        grid: the inversion's grid.
+        sources: (shots, 2), m.
+        receivers: (receivers, 2), m.
+        start: starting model, m/s, of the study's dtype.
+        truth: the true model, m/s, or None where it is not known.
+        inside: where errors are measured, Boolean.
+        region: weight of the gradient, 1 where the model may change and 0 where not.
+        speeds: lowest and highest sound speed that the simulations must bear, m/s.
+    """
+
+    def __init__(self, settings: spec.WaveSettings, blocks: list[spec.WaveBlock], *, folder: Path) -> None:
+        self.settings = s = settings
+        self.blocks = blocks
+        self.grid = Grid(s.shape, s.spacing, s.absorbing, s.free_surface)
+        self.dtype = np.dtype(s.dtype)
+        self._folder = folder
+        self.sources = self._transducers(s.sources, "sources")
+        self.receivers = self.sources if s.receivers is None else self._transducers(s.receivers, "receivers")
+        self.start = self._starting_model()
+        self.truth: NDArray[Any] | None = None
+        self.inside: NDArray[np.bool_] = np.ones(s.shape, dtype=bool)
+        if s.truth is not None:
+            self.truth, self.inside = self.true_model(self.grid)
+        self.region = self._region()
+        self._propagators: dict[float, Propagator] = {}
+        self.speeds = self._check_all()
+
+    def frequency(self, block: int) -> float:
+        """Return the frequency, Hz, that the wavelet of a block is made for."""
+        wavelet = self.settings.wavelet
+        own = self.blocks[block].frequency
+        if isinstance(wavelet, spec.FromFile):
+            if own is not None:
+                raise StudyError(
+                    f"blocks.{block}.frequency: the wavelet comes from a file; choose the band with low_pass instead."
+                )
+            return dominant_frequency(self._file_wavelet(wavelet), self.settings.time_step)
+        frequency = own if own is not None else wavelet.frequency
+        if frequency is None:
+            raise StudyError(f"blocks.{block}: no frequency here nor in [problem.wavelet]; give one in Hz.")
+        return frequency
+
+    def wavelet(self, block: int, *, time_step: float | None = None, steps: int | None = None) -> NDArray[Any]:
+        """Return the wavelet of a block, (steps,), at the inversion's or another sampling, without its low-pass."""
+        wavelet = self.settings.wavelet
+        if isinstance(wavelet, spec.FromFile):
+            return self._file_wavelet(wavelet).astype(self.dtype)
+        step, count = time_step or self.settings.time_step, steps or self.settings.steps
+        if isinstance(wavelet, spec.ToneBurst):
+            made = tone_burst(self.frequency(block), step, count, cycles=wavelet.cycles)
+        else:
+            made = ricker(self.frequency(block), step, count)
+        return made.astype(self.dtype)
+
+    def propagator(self, block: int, *, save_every: int | None = None) -> Propagator:
+        """Return the simulator of a block, one for all blocks of the same frequency."""
+        frequency = self.frequency(block)
+        if save_every is None and frequency in self._propagators:
+            return self._propagators[frequency]
+        s = self.settings
+        made = Propagator(
+            self.grid,
+            time_step=s.time_step,
+            steps=s.steps,
+            speed=float(self.start.mean()),
+            frequency=frequency,
+            order=s.order,
+            save_every=save_every or s.save_every,
+            name=f"propagator at {frequency:g} Hz",
+        )
+        if save_every is None:
+            self._propagators[frequency] = made
+        return made
+
+    def _transducers(self, table: spec.Ring | spec.Line | spec.FromFile, name: str) -> NDArray[np.float64]:
+        middle = (0.5 * self.grid.extent[0], 0.5 * self.grid.extent[1])
+        if isinstance(table, spec.Ring):
+            positions = ring_array(table.count, table.radius, table.center or middle)
+        elif isinstance(table, spec.Line):
+            positions = line_array(table.count, table.start, table.stop)
+        else:
+            positions = read_array(self._folder, table.path, table.key or name)
+        return self.grid.check_positions(positions, name, inside_model=True)
+
+    def _starting_model(self) -> NDArray[Any]:
+        table = self.settings.start
+        if isinstance(table, spec.Constant):
+            return np.full(self.grid.shape, table.speed, self.dtype)
+        return self._model(table)
+
+    def _model(self, table: spec.FromFile) -> NDArray[Any]:
+        model = read_array(self._folder, table.path, table.key or "vp").astype(self.dtype)
+        self.grid.check_model(model, f"{table.key or 'vp'} in {table.path}")
+        return model
+
+    def true_model(self, grid: Grid) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return the true model, m/s, on a grid with the same first cell, and where errors are measured."""
+        table = self.settings.truth
+        if isinstance(table, spec.Head):
+            speed, inside = head(grid)
+            return speed.astype(self.dtype), inside
+        assert table is not None
+        model = self._model(table)
+        inside = np.ones(self.grid.shape, dtype=bool)
+        if table.mask is not None:
+            inside = read_array(self._folder, table.path, table.mask).astype(bool)
+            self.grid.check_model(inside, f"{table.mask} in {table.path}")
+        if grid is not self.grid:
+            model = interpolate(model, self.grid, grid).astype(self.dtype)
+        return model, inside
+
+    def _region(self) -> NDArray[Any]:
+        table = self.settings.region
+        if table is None:
+            return np.ones(self.grid.shape, self.dtype)
+        if isinstance(table, spec.FromFile):
+            region = read_array(self._folder, table.path, table.key or "region").astype(self.dtype)
+            self.grid.check_model(region, f"{table.key or 'region'} in {table.path}")
+            return region
+        center = table.center or (0.5 * self.grid.extent[0], 0.5 * self.grid.extent[1])
+        z, x = (np.arange(n) * self.grid.spacing for n in self.grid.shape)
+        distance = np.hypot(z[:, None] - center[0], x[None, :] - center[1])
+        ramp = np.clip((table.radius - distance) / table.taper, 0.0, 1.0)
+        return np.asarray(0.5 - 0.5 * np.cos(np.pi * ramp), self.dtype)
+
+    def _file_wavelet(self, table: spec.FromFile) -> NDArray[np.float64]:
+        wavelet = read_array(self._folder, table.path, table.key or "wavelet").astype(np.float64)
+        if wavelet.shape != (self.settings.steps,):
+            raise ShapeError(f"wavelet in {table.path} has shape {wavelet.shape}, steps is {self.settings.steps}.")
+        return wavelet
+
+    def _check_all(self) -> tuple[float, float]:
+        """Refuse what would fail or be wrong later, before any computing."""
+        s = self.settings
+        low, high = stability.check_speeds(self.start, "start")
+        if self.truth is not None:
+            true_low, true_high = stability.check_speeds(self.truth, "truth")
+            low, high = min(low, true_low), max(high, true_high)
+        if s.speeds is not None:
+            low, high = min(low, s.speeds[0]), max(high, s.speeds[1])
+        stability.check_time_step(s.time_step, high, s.spacing, s.order)
+        for block in range(len(self.blocks)):
+            least = self.propagator(block).min_points_per_wavelength
+            stability.check_dispersion(self.banded(block)[0], s.time_step, low, s.spacing, s.order, least)
+        if isinstance(s.wavelet, spec.FromFile) and isinstance(s.observed, spec.Simulated):
+            raise StudyError("problem.observed: simulated data needs an analytic wavelet (ricker or tone_burst).")
+        if isinstance(s.observed, spec.FromFile):
+            self.measured(s.observed)
+        return low, high
+
+    def banded(self, block: int) -> tuple[NDArray[Any], Callable[[NDArray[Any]], NDArray[Any]]]:
+        """Return the wavelet of a block and the filter that its observed data gets too."""
+        corner = self.blocks[block].low_pass
+        if corner is None:
+            return self.wavelet(block), lambda array: array
+        band = low_pass(corner, self.settings.time_step, self.settings.steps)
+        return band(self.wavelet(block)), band
+
+    def measured(self, table: spec.FromFile) -> NDArray[Any]:
+        """Return the observed traces of a file, (shots, steps, receivers)."""
+        traces = read_array(self._folder, table.path, table.key or "traces")
+        expected = (len(self.sources), self.settings.steps, len(self.receivers))
+        if traces.shape != expected:
+            raise ShapeError(
+                f"{table.key or 'traces'} in {table.path} has shape {traces.shape}; sources, steps and receivers make "
+                f"{expected}."
+            )
+        return traces.astype(self.dtype)
