@@ -1,0 +1,294 @@
+"""The ``thalweg`` command.
+
+Only typer and rich are imported here; everything heavier is imported by the command that needs it, so that
+``thalweg --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from thalweg.runs import Display, Run, Study
+
+app = typer.Typer(
+    name="thalweg",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Fit models to data whatever the feedback looks like.\n\n"
+        "A study is a TOML file that says what to optimize and how. See which ones there are, check one "
+        "before hours are spent on it, and run it:\n\n"
+        "    thalweg studies\n\n"
+        "    thalweg check head\n\n"
+        "    thalweg run head\n"
+    ),
+)
+
+
+def _complete_study(incomplete: str) -> list[str]:
+    from thalweg.runs.shipped import shipped_names
+
+    files = [str(path) for path in Path().glob(f"{incomplete}*.toml")]
+    folders = [f"{path}/" for path in Path().glob(f"{incomplete}*") if path.is_dir()]
+    return [name for name in shipped_names() if name.startswith(incomplete)] + sorted(files + folders)
+
+
+StudyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study file, or the name of a study that comes with Thalweg (`thalweg studies`).",
+        autocompletion=_complete_study,
+        show_default=False,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change one value of the study; the value is TOML. May be repeated. "
+        "Entries of lists go by number: `--set blocks.0.iterations=4`.",
+        show_default=False,
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        help="Threads that compute; default: what the study says, else every core. The result does not depend on it.",
+        show_default=False,
+    ),
+]
+TracebackOption = Annotated[
+    bool, typer.Option("--traceback", help="After an error show where in the program it came from, too.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"thalweg {version('thalweg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Hold the options that come before a command."""
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="The folder of this run, empty or new; default: the next free `runs/STUDY-N`.",
+            show_default=False,
+        ),
+    ] = None,
+    changes: SetOption = None,
+    threads: ThreadsOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors and the path of the run.")] = False,
+    traceback: TracebackOption = False,
+) -> None:
+    """Run a study.
+
+    Everything about the run ends up in one folder: the study as it ran, the history, checkpoints, pictures,
+    the model (`result.npz`) and the figures (`summary.json`). Ctrl-C stops after the shots that are being
+    worked on and leaves the run readable; a second one stops at once.
+
+        thalweg run head --set blocks.0.iterations=4 --out runs/try
+    """
+    from thalweg.runs.interrupt import Interrupted, run_interruptible
+
+    loaded = _load(study, changes, threads, traceback)
+    display, close = _display(loaded, quiet)
+    session = _session(loaded, out, display)
+
+    def on_first() -> None:
+        display.note("Stopping after the shots that are being worked on; press Ctrl-C again to stop at once.")
+
+    def on_second() -> None:
+        close()
+        session.abandon()
+
+    try:
+        run_interruptible(session.execute(), on_first=on_first, on_second=on_second)
+    except Interrupted as stopped:
+        raise typer.Exit(128 + stopped.signal) from None
+    except Exception as error:
+        close()
+        if session.outcome is None:
+            _refuse(error, traceback)  # before there was a run: the study is at fault
+        _fail(
+            "The run stopped.",
+            error,
+            traceback,
+            code=1,
+            hint=f"Everything until then is in {session.outcome.folder}",
+        )
+    if quiet and session.outcome is not None:
+        typer.echo(str(session.outcome.folder))
+
+
+@app.command()
+def check(
+    study: StudyArgument,
+    changes: SetOption = None,
+    threads: ThreadsOption = None,
+    traceback: TracebackOption = False,
+) -> None:
+    """Check a study before hours are spent on it.
+
+    Validates the file, prints what the run will need, and measures what could be wrong (for a wave problem:
+    adjoint and gradient tests, stability, points a wavelength, memory, expected time). Exits with 1 if a
+    check fails.
+
+        thalweg check head --set problem.order=8
+    """
+    from rich.console import Console
+
+    from thalweg.runs.checking import print_checks
+
+    loaded = _load(study, changes, threads, traceback)
+    try:
+        good = print_checks(loaded, Console())
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except Exception as error:
+        _refuse(error, traceback)
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def studies(
+    copy: Annotated[
+        str | None,
+        typer.Option(
+            "--copy",
+            metavar="NAME",
+            help="Write this study into the present folder, to be changed.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """List the studies that come with Thalweg.
+
+    thalweg studies --copy head
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from thalweg.runs.shipped import copy_study, shipped_studies
+
+    if copy is not None:
+        try:
+            path = copy_study(copy, Path())
+        except Exception as error:
+            _refuse(error, traceback=False)
+        typer.echo(f"{path} is yours now: change it, then `thalweg run {path}`")
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for entry in shipped_studies():
+        table.add_row(entry.name, f"{entry.title}\n{entry.description}".strip())
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command; the entry point of the installed script."""
+    try:
+        app()
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader of a pipe has left (`thalweg run head | head -3`); what is still buffered has nowhere
+            # to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _load(name: str, changes: list[str] | None, threads: int | None, traceback: bool) -> Study:
+    from thalweg.errors import ThalwegError
+    from thalweg.runs.shipped import find_study
+    from thalweg.runs.study import Study
+
+    overrides = [*(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
+    try:
+        return Study.load(find_study(name), overrides=overrides)
+    except ThalwegError as error:
+        _refuse(error, traceback)
+
+
+def _display(study: Study, quiet: bool) -> tuple[Display, Any]:
+    """The display, and what gives the terminal back."""
+    from rich.console import Console
+
+    from thalweg.runs.display import PlainDisplay, QuietDisplay
+    from thalweg.runs.live import LiveDisplay
+
+    if quiet:
+        return QuietDisplay(), lambda: None
+    console = Console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        live = LiveDisplay(console, item_name=study.problem_class.item_name)
+        return live, live.close
+    return PlainDisplay(sys.stdout), lambda: None
+
+
+def _session(study: Study, out: Path | None, display: Display) -> Run:
+    from thalweg.runs.session import Run
+
+    return Run(study, out=out, display=display)
+
+
+def _refuse(error: Exception, traceback: bool) -> NoReturn:
+    from thalweg.errors import ThalwegError
+
+    if isinstance(error, ThalwegError):
+        _fail("Nothing was computed.", error, traceback, code=2)
+    _fail("Nothing was computed: an unexpected error.", error, traceback, code=1)
+
+
+def _fail(what: str, error: Exception, traceback: bool, *, code: int, hint: str = "") -> NoReturn:
+    """Print one block that says what happened, why, and what to do, and exit."""
+    import traceback as tracebacks
+
+    from thalweg.errors import ThalwegError
+
+    ours = isinstance(error, ThalwegError)
+    if traceback:
+        typer.echo("".join(tracebacks.format_exception(error)), err=True)
+    typer.secho(f"Error: {what}", fg="red", bold=True, err=True)
+    typer.echo(str(error) if ours else f"{type(error).__name__}: {error}", err=True)
+    for note in getattr(error, "__notes__", []):
+        typer.echo(f"({note})", err=True)
+    if hint:
+        typer.echo(hint, err=True)
+    if not ours and not traceback:
+        typer.echo("With --traceback you see where in the program it came from.", err=True)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""``thalweg check``: what a study will need, and what can be measured before it runs.
+
+The plan is printed first; then each check as soon as it is known, with a sign of life while one takes its
+time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thalweg.runs.problem import Check
+from thalweg.runs.study import Study
+from thalweg.runs.tuning import build_optimizer
+from thalweg.runtime import Local
+
+_ANNOUNCE_AFTER = 2.0  # s; from here on a user wonders whether anything happens
+
+
+def print_checks(study: Study, console: Console) -> bool:
+    """Print plan and checks of a study; True if all checks are kept.
+
+    Raises:
+        ThalwegError: the problem or the optimizer refused the study.
+    """
+    console.print(Text(study.settings.title, style="bold"))
+    checks: list[Check] = []
+    with console.status("building the problem"):
+        problem = study.build_problem()
+        build_optimizer(study.settings.optimizer, problem)
+    with Local(study.settings.runtime.threads) as runtime:
+        plan = [
+            ("items", f"{problem.items} {problem.item_name}s"),
+            ("iterations", f"{study.iterations} in {len(study.blocks)} blocks"),
+            ("threads", str(runtime.threads)),
+            *problem.plan(runtime, study.iterations),
+        ]
+        console.print(_grid(plan))
+        for check in _announced(problem.checks(), console):
+            checks.append(check)
+            if not console.is_terminal:  # a log shows how far it got; a terminal gets the table at the end
+                console.print(Text(f"{'ok' if check.ok else 'NOT OK'}: {check.name}"), soft_wrap=True)
+    console.print(_table(checks))
+    failed = [check for check in checks if not check.ok]
+    for check in failed:
+        console.print(Text(f"{check.name}: {check.text}", style="red"), soft_wrap=True)
+    console.print(f"{len(checks) - len(failed)} of {len(checks)} checks are kept.")
+    return not failed
+
+
+def _announced(checks: Iterator[Check], console: Console) -> Iterator[Check]:
+    number = 0
+    while True:
+        number += 1
+        text = f"check {number} is being measured ..."
+        patience = threading.Timer(_ANNOUNCE_AFTER, console.print, [text])
+        if not console.is_terminal:
+            patience.start()
+        try:
+            with console.status(text):
+                check = next(checks, None)
+        finally:
+            patience.cancel()
+        if check is None:
+            return
+        yield check
+
+
+def _grid(lines: list[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for name, value in lines:
+        grid.add_row(Text(f"  {name}", style="dim"), Text(value))
+    return grid
+
+
+def _table(checks: list[Check]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("check", "value", "limit", ""):
+        table.add_column(name)
+    for check in checks:
+        verdict = Text("ok", style="green") if check.ok else Text("NOT OK", style="bold red")
+        table.add_row(Text(check.name), Text(check.value), Text(check.limit), verdict)
+    return table

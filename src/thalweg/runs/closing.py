@@ -1,0 +1,142 @@
+"""What a run leaves behind when it ends: result, pictures, summary. Each part is tried, whatever became of
+the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.runs.digest import model_digest
+from thalweg.runs.figures import draw_misfit
+from thalweg.runs.folder import RunFolder
+from thalweg.runs.history import History
+from thalweg.runs.problem import Problem
+from thalweg.runs.study import Study
+from thalweg.runs.summary import identity, misfits, peak_memory
+
+
+class Closing:
+    """Writes the end of one run.
+
+    Args:
+        study: what was run.
+        problem: its problem, at the variables' last values.
+        folder: where it goes.
+
+    ``warnings`` holds what went wrong and costs only itself (a picture); ``losses`` what must not be lost:
+    with one of them a run has failed.
+    """
+
+    def __init__(self, study: Study, problem: Problem, folder: RunFolder) -> None:
+        self._study = study
+        self._problem = problem
+        self._folder = folder
+        self.warnings: list[str] = []
+        self.losses: list[Exception] = []
+
+    @contextmanager
+    def tolerating(self, what: str, *, vital: bool = False) -> Iterator[None]:
+        """Note an error of the block, and go on after it.
+
+        Args:
+            what: what the block makes, for the warning.
+            vital: whether a run without it has failed.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.warnings.append(f"{what} could not be made: {type(error).__name__}: {error}")
+            if vital:
+                self.losses.append(error)
+
+    def write_result(self) -> None:
+        """Write ``result.npz``; if the problem's own results fail, the variables."""
+        arrays: dict[str, NDArray[Any]] | None = None
+        with self.tolerating("the problem's results"):
+            arrays = self._problem.results()
+        if arrays is None:
+            arrays = model(self._problem)  # what was paid for is written in any case
+        with self.tolerating("the result", vital=True):
+            self._folder.write_result({name: np.asarray(array) for name, array in arrays.items()})
+
+    def draw(self) -> list[Path]:
+        """Draw the problem's pictures and the misfit; returns those that were drawn, the one to look at
+        first."""
+        history = History(self._folder.history)
+        drawings: dict[str, Callable[[Path], None]] = {}
+        with self.tolerating("the problem's figures"):
+            drawings.update(self._problem.figures(history))
+        drawings.setdefault("misfit", lambda path: draw_misfit(path, history, self._study.blocks))
+        drawn = []
+        for name, draw in drawings.items():
+            with self.tolerating(f"the figure {name!r}"):
+                path = self._folder.figures / f"{name}.png"
+                draw(path)
+                drawn.append(path)
+        return drawn
+
+    def summary(
+        self, error: BaseException | None, iteration: int, seconds: float, parts: dict[str, float]
+    ) -> dict[str, Any]:
+        """The content of ``summary.json`` (:mod:`thalweg.runs.summary`).
+
+        Args:
+            error: what ended the run, if it did not end by itself.
+            iteration: committed steps.
+            seconds: since the run began.
+            parts: seconds of its parts.
+        """
+        summary: dict[str, Any] = {"status": status_of(error), **identity(self._study)}
+        if summary["status"] == "failed":
+            summary["error"] = {"type": type(error).__name__, "text": str(error), "notes": notes_of(error)}
+        summary["iterations"] = iteration
+        with self.tolerating("the misfits"):
+            summary.update(misfits(History(self._folder.history), self._study))
+        summary["digest"] = model_digest(model(self._problem))
+        summary["seconds"] = seconds
+        summary["seconds_by_part"] = parts
+        summary["peak_memory_bytes"] = peak_memory()
+        summary["warnings"] = self.warnings
+        own: dict[str, Any] = {}
+        with self.tolerating("the problem's summary"):
+            own = self._problem.summary()
+        taken = sorted(own.keys() & summary.keys())
+        if taken:
+            self.warnings.append(f"the problem's summary has {taken}, which are the run's own; they are left out")
+        return summary | {name: value for name, value in own.items() if name not in taken}
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write ``summary.json``."""
+        with self.tolerating("summary.json", vital=True):
+            lost = self._folder.write_summary(summary)
+            self.warnings += [f"{path} in summary.json is not finite, so it is null" for path in lost]
+
+
+def model(problem: Problem) -> dict[str, NDArray[Any]]:
+    """The variables' data by name."""
+    return {str(variable.name): np.asarray(variable.data) for variable in problem.variables}
+
+
+def status_of(error: BaseException | None) -> str:
+    """``finished``, ``interrupted`` or ``failed``, from what ended a run.
+
+    Example:
+        >>> import asyncio
+        >>> from thalweg.runs.closing import status_of
+        >>> status_of(None), status_of(asyncio.CancelledError()), status_of(ValueError())
+        ('finished', 'interrupted', 'failed')
+    """
+    if error is None:
+        return "finished"
+    return "interrupted" if isinstance(error, asyncio.CancelledError) else "failed"
+
+
+def notes_of(error: BaseException | None) -> list[str]:
+    """The notes of an error, such as the item that it happened at."""
+    return list(getattr(error, "__notes__", []))

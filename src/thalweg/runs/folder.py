@@ -1,0 +1,191 @@
+"""A run on disk: one folder that holds all of it.
+
+::
+
+    RUN/
+      study.toml           the study as it ran, with every --set applied
+      run.sqlite           history and events (thalweg.runs.History)
+      checkpoints/NNNNNN/  manifest.json, state.safetensors (thalweg.checkpoints)
+      figures/             pictures
+      result.npz           the model that came out, and what the problem puts beside it
+      summary.json         the figures of the run; "status" is running, finished, interrupted or failed
+
+Files that are written once are written beside their place, forced to the disk and renamed: they are there
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.errors import RunError
+
+
+class RunFolder:
+    """The paths of a run, and how its files are written.
+
+    Args:
+        path: the folder.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from thalweg.runs.folder import RunFolder
+        >>> RunFolder(Path("runs/head-1")).summary.as_posix()
+        'runs/head-1/summary.json'
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.study = path / "study.toml"
+        self.history = path / "run.sqlite"
+        self.checkpoints = path / "checkpoints"
+        self.figures = path / "figures"
+        self.result = path / "result.npz"
+        self.summary = path / "summary.json"
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make the folder of a new run, where the caller says.
+
+        Raises:
+            RunError: there is something in it already, or it cannot be made.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            occupied = next(path.iterdir(), None)
+        except OSError as error:
+            raise RunError(f"The folder {path} of the run cannot be made: {error.strerror or error}.") from error
+        if occupied is not None:
+            raise RunError(
+                f"The folder {path} is not empty (there is {occupied.name}), and a run never writes over what "
+                "is there. Choose another folder, or move this one away."
+            )
+        return cls._fill(path)
+
+    @classmethod
+    def create_next(cls, parent: Path, name: str) -> RunFolder:
+        """Make ``parent/name-n`` with the smallest free n from 1; safe against others who do the same.
+
+        Raises:
+            RunError: it cannot be made.
+        """
+        number = 1
+        while True:
+            path = parent / f"{name}-{number}"
+            try:
+                parent.mkdir(parents=True, exist_ok=True)
+                path.mkdir()
+                return cls._fill(path)
+            except FileExistsError:
+                if not parent.is_dir():
+                    raise RunError(f"{parent} is a file, so the run cannot be made in it.") from None
+                number += 1
+            except OSError as error:
+                raise RunError(f"The folder {path} of the run cannot be made: {error.strerror or error}.") from error
+
+    @classmethod
+    def _fill(cls, path: Path) -> RunFolder:
+        folder = cls(path)
+        folder.checkpoints.mkdir()
+        folder.figures.mkdir()
+        return folder
+
+    def write_study(self, text: str) -> None:
+        """Freeze the study."""
+        with replacing(self.study) as file:
+            file.write(text.encode())
+
+    def write_summary(self, summary: dict[str, Any]) -> list[str]:
+        """Write ``summary.json``; returns the dotted paths of numbers that are not finite, which JSON writes
+        as null."""
+        lost: list[str] = []
+        clean = _plain(summary, "", lost)
+        with replacing(self.summary) as file:
+            file.write((json.dumps(clean, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+        return lost
+
+    def write_result(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Write ``result.npz``.
+
+        Raises:
+            RunError: an array holds Python objects, which would need pickle.
+        """
+        objects = [name for name, array in arrays.items() if array.dtype.hasobject]
+        if objects:
+            raise RunError(f"The results {objects} hold Python objects; our .npz files hold numbers and text only.")
+        with replacing(self.result) as file:
+            members: dict[str, Any] = {_member(name): array for name, array in arrays.items()}
+            np.savez(file, **members)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of ``path`` when the block ends well; if it does not, nothing has changed.
+
+    Raises:
+        RunError: it cannot be written (no room, not allowed).
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp's files are for their owner only
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Force a folder's entries to the disk, so that a rename in it survives a power failure."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    status = Path("/proc/self/status")  # os.umask can only be read by changing it, for every thread
+    try:
+        lines = status.read_text().splitlines()
+    except OSError:
+        return 0o022
+    return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), 0o022)
+
+
+def _member(name: str) -> str:
+    # NumPy takes the names as keyword arguments: "file" is one of its own.
+    return f"{name}_" if name in ("file", "allow_pickle") else name
+
+
+def _plain(value: Any, path: str, lost: list[str]) -> Any:
+    """The JSON value of ``value``; NumPy's numbers become Python's."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v, f"{path}.{k}" if path else str(k), lost) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry, f"{path}.{i}", lost) for i, entry in enumerate(value)]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _plain(value.tolist(), path, lost)
+    if isinstance(value, float) and not math.isfinite(value):
+        lost.append(path)
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)

@@ -1,0 +1,122 @@
+"""The display on a terminal: bars that move, and a table at the end (rich)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from thalweg.runs.display import Ending, Pace, duration
+from thalweg.runs.history import IterationRecord
+from thalweg.runs.settings import GenericBlock
+
+_STYLES = {"finished": "bold green", "interrupted": "bold yellow", "failed": "bold red"}
+
+
+class LiveDisplay:
+    """Progress bars for stages, iterations and items, with misfit and metrics under them.
+
+    Args:
+        console: the terminal.
+        item_name: what one item is called.
+    """
+
+    def __init__(self, console: Console, *, item_name: str = "item") -> None:
+        self._console = console
+        self._item_name = item_name
+        self._pace = Pace()
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
+            console=console,
+            expand=True,
+        )
+        self._figures = Text("")
+        self._live = Live(
+            Group(self._progress, self._figures),
+            console=console,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stderr=False,
+        )
+        self._stage: TaskID | None = None
+        self._iterations: TaskID | None = None
+        self._items: TaskID | None = None
+
+    def begin(self, title: str, folder: Path, plan: Sequence[tuple[str, str]], blocks: Sequence[GenericBlock]) -> None:
+        """Print title and plan, and show the bars from now on."""
+        self._pace.plan(blocks)
+        self._console.print(Text(title, style="bold"))
+        self._console.print(_table([*plan, ("run folder", str(folder))]))
+        self._live.start()
+
+    def stage(self, done: int, total: int, text: str) -> None:
+        """Move the bar of a stage; it leaves when the iterations begin."""
+        if self._stage is None:
+            self._stage = self._progress.add_task(text, total=total, left="")
+        self._progress.update(self._stage, completed=done, total=total, description=text)
+
+    def begin_block(self, index: int, block: GenericBlock, batch_items: float) -> None:
+        """Name the block beside the bar."""
+        self._pace.begin_block(index, batch_items)
+        if self._stage is not None:
+            self._progress.remove_task(self._stage)
+            self._stage = None
+        if self._iterations is None:
+            self._iterations = self._progress.add_task("", total=self._pace.total, left="")
+            self._items = self._progress.add_task(f"{self._item_name}s", total=None, left="")
+        name = f" {block.name}" if block.name else ""
+        text = f"block {index + 1}/{len(self._pace.blocks)}{name}"
+        self._progress.update(self._iterations, description=text)
+
+    def items(self, done: int, total: int) -> None:
+        """Move the bar of the present batch."""
+        if self._items is not None:
+            if done == 1:
+                self._progress.reset(self._items)  # its clock shows the present batch
+            self._progress.update(self._items, completed=done, total=total)
+
+    def iteration(self, record: IterationRecord) -> None:
+        """Move the bar of the iterations and show the figures."""
+        self._pace.iteration(record)
+        if self._iterations is not None:
+            left = self._pace.left()
+            text = f"{duration(left)} left" if left else ""
+            self._progress.update(self._iterations, completed=record.iteration, left=text)
+        metrics = "".join(f"   {name} {value:.4g}" for name, value in record.metrics.items())
+        self._figures.plain = f"iteration {record.iteration}   misfit {record.misfit:.4e}{metrics}"
+
+    def note(self, text: str) -> None:
+        """Print a text above the bars."""
+        self._console.print(Text(text, style="yellow"))
+
+    def end(self, ending: Ending) -> None:
+        """Take the bars away and print the closing table."""
+        self._live.stop()
+        self._console.print(Text(ending.status, style=_STYLES.get(ending.status, "bold")))
+        self._console.print(_table(ending.figures))
+        for text in ending.warnings:
+            self._console.print(Text(f"warning: {text}", style="yellow"))
+        # Without wrapping, so that paths can be copied and clicked.
+        self._console.print(Text(f"run: {ending.folder}"), soft_wrap=True)
+        if ending.picture is not None:
+            self._console.print(Text(f"picture: {ending.picture}", style="bold"), soft_wrap=True)
+
+    def close(self) -> None:
+        """Give the terminal back at once."""
+        self._live.stop()
+
+
+def _table(lines: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in lines:
+        table.add_row(Text(f"  {name}", style="dim"), Text(value))
+    return table

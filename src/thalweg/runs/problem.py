@@ -1,0 +1,241 @@
+"""What a run optimizes: the face between the one loop and everything that gives feedback.
+
+A run minimizes a sum over items (shots, rows of a table, samples)::
+
+    loss(v) = Σ_i loss_i(v),        gradients of one batch B:  Σ_{i in B} ∂loss_i / ∂v
+
+The loop selects a batch of items, asks the problem for the :class:`Feedback` of that batch at the variables'
+present values, and hands the feedback to the optimizer. Whatever a user brings stands behind this face.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from thalweg.graph import Variable
+    from thalweg.runs.history import History
+    from thalweg.runtime import Runtime
+
+Progress = Callable[[int, int, str], None]
+"""``progress(done, total, text)``: may be called from any thread, cheap enough to be called once per item."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a problem says about one batch at the variables' present values.
+
+    Args:
+        loss: the sum of the batch's losses, one finite number in the problem's own unit.
+        gradients: by variable name, the sum of the batch's gradients; shape and dtype are the variable's, the
+            unit is that of the loss divided by the variable's.
+        metrics: further finite numbers about this batch, logged with the iteration.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.runs import Feedback
+        >>> Feedback(2.5, {"speed": np.zeros(3)}).metrics
+        {}
+    """
+
+    loss: float
+    gradients: dict[str, NDArray[Any]]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of ``thalweg check``: something measured, and the limit that it must keep.
+
+    Args:
+        name: what was checked, such as ``"adjoint test"``.
+        value: what was measured, with its unit, ready for printing.
+        limit: what it is held against, with its sign and unit, such as ``"<= 1e-12"``; empty if for
+            information.
+        ok: whether the limit is kept.
+        text: a sentence that says why it matters, and what to do if it fails.
+
+    Example:
+        >>> from thalweg.runs import Check
+        >>> Check("time step", "0.8 µs", "<= 1.1 µs", True).ok
+        True
+    """
+
+    name: str
+    value: str
+    limit: str
+    ok: bool
+    text: str = ""
+
+
+class Problem(abc.ABC):
+    """What a run optimizes: variables, items (shots, rows, samples), feedback.
+
+    A kind of problem is a class that a study names with ``[problem] kind = "..."``. Kinds are found through
+    the entry point group ``thalweg.problems``, or handed to :meth:`thalweg.runs.Study.load` as
+    ``kinds={"name": Class}``.
+
+    The constructor is the problem's own; a study goes through :meth:`build`. Everything that a problem does
+    must follow from its settings, ``seed`` and the variables' values: then a run is the same to the last bit
+    whenever it is repeated, and a resumed one continues as if it had never stopped.
+
+    The methods are called in this order: :meth:`build`, :meth:`plan`, :meth:`prepare`, and for each block
+    :meth:`begin_block` and then, per iteration, :meth:`feedback` and :meth:`metrics`; at the end
+        :meth:`results`,
+    :meth:`summary` and :meth:`figures`, also when the run was interrupted. ``thalweg check`` calls
+        :meth:`build`,
+    :meth:`plan` and :meth:`checks` only.
+
+    Example:
+        A straight line through points, one point an item:
+
+        >>> import numpy as np
+        >>> import thalweg as tw
+        >>> from pydantic import BaseModel, ConfigDict
+        >>> from thalweg.runs import Feedback, Problem, Run, Study
+        >>> class Line(Problem):
+        ...     kind = "line"
+        ...     class Settings(BaseModel):
+        ...         model_config = ConfigDict(extra="forbid")
+        ...         points: int = 20
+        ...     class BlockSettings(BaseModel):
+        ...         model_config = ConfigDict(extra="forbid")
+        ...     def __init__(self, settings, seed):
+        ...         self.items = settings.points
+        ...         self.t = np.linspace(0, 1, self.items)
+        ...         noise = np.random.default_rng(seed).standard_normal(self.items)
+        ...         self.data = 3 * self.t + 1 + 0.01 * noise
+        ...         self.line = tw.Variable(np.zeros(2), name="line", needs_grad=True)
+        ...         self.variables = (self.line,)
+        ...     @classmethod
+        ...     def build(cls, settings, blocks, *, seed, folder):
+        ...         return cls(settings, seed)
+        ...     def point(self, i):
+        ...         residual = self.line.data @ (self.t[i], 1.0) - self.data[i]
+        ...         return {"loss": 0.5 * residual**2, "line": residual * np.array([self.t[i], 1.0])}
+        ...     async def feedback(self, batch, runtime):
+        ...         total = await runtime.map_reduce(self.point, batch)
+        ...         return Feedback(total["loss"], {"line": total["line"]})
+        >>> study = Study.from_document({
+        ...     "title": "a line",
+        ...     "problem": {"kind": "line"},
+        ...     "optimizer": {"kind": "adam", "learning_rate": 0.1},
+        ...     "blocks": [{"iterations": 200, "selection": "random", "batch_size": 10}],
+        ... }, kinds={"line": Line})
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     outcome = tw.wait(Run(study, out=folder).execute())
+        ...     with np.load(outcome.folder / "result.npz") as result:
+        ...         line = result["line"]
+        >>> outcome.status, line.round(1).tolist()
+        ('finished', [3.0, 1.0])
+    """
+
+    kind: ClassVar[str]
+    """The name in the study, such as ``"waves"``."""
+
+    Settings: ClassVar[type[BaseModel]]
+    """The ``[problem]`` table without ``kind``, a pydantic model with ``extra="forbid"``."""
+
+    BlockSettings: ClassVar[type[BaseModel]]
+    """The keys that this problem adds to each ``[[blocks]]`` table, a pydantic model with
+    ``extra="forbid"``."""
+
+    item_name: ClassVar[str] = "item"
+    """What one item is called in the display: ``"shot"``, ``"row"``."""
+
+    variables: tuple[Variable, ...]
+    """What is optimized: leaves of the graph with distinct names; the optimizer writes into their data in
+    place."""
+
+    items: int
+    """Number of items that a batch is selected from, at least 1. A batch is an array of indices below it."""
+
+    @classmethod
+    @abc.abstractmethod
+    def build(cls, settings: Any, blocks: list[Any], *, seed: int, folder: Path) -> Problem:
+        """Make the problem of a study.
+
+        Everything that can be refused is refused here, before any computing.
+
+        Args:
+            settings: an instance of :attr:`Settings`.
+            blocks: one instance of :attr:`BlockSettings` a block, in order.
+            seed: the study's seed; the source of every random number that the problem draws.
+            folder: where the relative paths of the study start.
+
+        Raises:
+            SimulationError: the simulation would be wrong.
+            StudyError: the settings contradict each other, or a file does not fit.
+        """
+
+    @abc.abstractmethod
+    async def feedback(self, batch: NDArray[np.int64], runtime: Runtime) -> Feedback:
+        """Loss and gradients of the items in ``batch``, summed over items, at the variables' present values.
+
+        Args:
+            batch: distinct item indices in increasing order, int64, shape (n,), n >= 1.
+            runtime: where the numeric work goes (``await runtime.map_reduce(task, batch)``); the event loop
+                must not be blocked for more than 50 ms.
+        """
+
+    def plan(self, runtime: Runtime, iterations: int) -> list[tuple[str, str]]:
+        """Lines (name, value with unit) printed before the work: grid, memory needed, disk, work.
+
+        Args:
+            iterations: number of iterations in all blocks together.
+        """
+        return []
+
+    async def prepare(self, runtime: Runtime, progress: Progress) -> None:  # noqa: B027 (most have nothing to do)
+        """Do what must be done once before the first iteration, such as making the observed data.
+
+        Args:
+            progress: ``progress(done, total, text)``, shown to the user.
+        """
+
+    async def begin_block(self, index: int) -> None:  # noqa: B027 (as above)
+        """Get ready for block ``index`` (from 0), for instance choose its frequency band."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Arrays that a transform in the study may name, such as ``{"mask": ...}``.
+
+        Asked for once, after :meth:`build` and before :meth:`prepare`.
+        """
+        return {}
+
+    def metrics(self) -> dict[str, float]:
+        """Finite numbers logged every iteration, after the step, such as ``{"model_error": 0.4}``."""
+        return {}
+
+    def summary(self) -> dict[str, Any]:
+        """JSON values merged into ``summary.json`` at the end; they may not replace the run's own keys."""
+        return {}
+
+    def results(self) -> dict[str, NDArray[Any]]:
+        """Arrays written to ``result.npz``: by default the variables' data, by name."""
+        return {str(variable.name): np.asarray(variable.data) for variable in self.variables}
+
+    def figures(self, history: History) -> dict[str, Callable[[Path], None]]:
+        """Pictures by name; each is a function that draws into the file it is given (a ``.png``).
+
+        Draw on a :class:`matplotlib.figure.Figure` of your own, not through pyplot, whose state is global.
+        The first picture is the one that the command prints the path of.
+
+        Args:
+            history: what was recorded so far, for reading.
+        """
+        return {}
+
+    def checks(self) -> Iterator[Check]:
+        """What ``thalweg check`` measures, one at a time so that each is shown as soon as it is known."""
+        return iter(())

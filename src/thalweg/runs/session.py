@@ -1,0 +1,221 @@
+"""A run from beginning to end: problem, optimizer, folder, loop, and what is left behind.
+
+However it ends (finished, interrupted, failed), the folder holds the history, the variables as after the last
+committed step (``result.npz``, a checkpoint), and a ``summary.json`` that says how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thalweg.checkpoints import CheckpointStore
+from thalweg.optimizers import LocalOptimizer
+from thalweg.runs.closing import Closing, notes_of, status_of
+from thalweg.runs.display import Display, Ending, GuardedDisplay, QuietDisplay
+from thalweg.runs.folder import RunFolder
+from thalweg.runs.history import History, HistoryWriter
+from thalweg.runs.loop import Loop
+from thalweg.runs.problem import Problem
+from thalweg.runs.study import Study
+from thalweg.runs.summary import closing_table, identity
+from thalweg.runs.tuning import build_optimizer
+from thalweg.runs.waiting import to_the_end
+from thalweg.runtime import Local, Runtime
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        status: ``"finished"``, ``"interrupted"`` or ``"failed"``.
+        folder: the run's folder.
+        summary: what ``summary.json`` holds (:mod:`thalweg.runs.summary`).
+    """
+
+    status: str
+    folder: Path
+    summary: dict[str, Any]
+
+    @property
+    def history(self) -> History:
+        """What was recorded."""
+        return History(self.folder)
+
+
+class Run:
+    """One run of a study.
+
+    Args:
+        study: what to run.
+        out: the folder, which must be empty or not there; default: the next free ``<study>-<n>`` in the
+            study's ``output.folder``, which starts at the present folder.
+        runtime: where numeric work runs; default: what the study says. The caller's is not closed.
+        display: who is told; default: nobody.
+
+    :attr:`outcome` is set when :meth:`execute` ends, also by an error or a cancellation, unless there was no
+        run at all.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        *,
+        out: Path | str | None = None,
+        runtime: Runtime | None = None,
+        display: Display | None = None,
+    ) -> None:
+        self.study = study
+        self.outcome: Outcome | None = None
+        self._out = Path(out) if out is not None else None
+        self._runtime = runtime
+        self._display = GuardedDisplay(display or QuietDisplay())
+        self._disk: _Disk | None = None
+        self._warnings: list[str] = []
+        self._seconds: dict[str, float] = {}
+        self._began = 0.0
+
+    async def execute(self) -> Outcome:
+        """Run the study.
+
+        Raises:
+            ThalwegError: the study, the problem or the folder was refused (then there is no run), or the run
+                failed.
+            Exception: whatever the problem raised, when the run failed.
+            asyncio.CancelledError: it was cancelled; the present shots were waited for.
+        """
+        self._began = time.monotonic()
+        with ExitStack() as stack:
+            runtime = self._runtime or stack.enter_context(Local(self.study.settings.runtime.threads))
+            problem = await runtime.run(self.study.build_problem)
+            optimizer = await runtime.run(build_optimizer, self.study.settings.optimizer, problem)
+            work = _Work(problem, optimizer, runtime)
+            loop: Loop | None = None
+            error: BaseException | None = None
+            try:
+                await runtime.run(self._open)
+                loop = self._loop(work)
+                await self._execute(work, loop)
+            except (asyncio.CancelledError, Exception) as caught:  # what was computed must not be lost
+                error = caught
+            if self._disk is not None:
+                error = await to_the_end(self._finish(work, self._disk, loop, error))
+            if error is not None:
+                raise error
+        assert self.outcome is not None
+        return self.outcome
+
+    def abandon(self) -> None:
+        """Mark the run as interrupted without waiting for anything, for a process that ends now."""
+        if self._disk is not None and self.outcome is None:
+            self._disk.folder.write_summary({"status": "interrupted", **identity(self.study)})
+
+    def _open(self) -> None:
+        if self._out is not None:
+            folder = RunFolder.create(self._out)
+        else:
+            folder = RunFolder.create_next(Path(self.study.settings.output.folder), self.study.name)
+        folder.write_study(self.study.text)
+        self._disk = _Disk(folder, HistoryWriter(folder.history))
+        folder.write_summary({"status": "running", **identity(self.study)})  # from here on readers find a run
+
+    def _loop(self, work: _Work) -> Loop:
+        assert self._disk is not None
+        return Loop(
+            work.problem,
+            work.optimizer,
+            self.study.blocks,
+            seed=self.study.settings.seed,
+            runtime=work.runtime,
+            history=self._disk.history,
+            store=CheckpointStore(self._disk.folder.checkpoints),
+            display=self._display,
+            began=self._began,
+        )
+
+    async def _execute(self, work: _Work, loop: Loop) -> None:
+        assert self._disk is not None
+        for name, value in identity(self.study).items():
+            self._disk.history.fact(name, value)
+        self._disk.history.fact("study_folder", str(self.study.folder))
+        self._disk.history.event("started", f"{self.study.iterations} iterations in {len(self.study.blocks)} blocks")
+        plan = await work.runtime.run(work.problem.plan, work.runtime, self.study.iterations)
+        self._display.begin(self.study.settings.title, self._disk.folder.path, plan, self.study.blocks)
+        with self._timing("prepare"):
+            await work.problem.prepare(work.runtime, self._display.stage)
+        with self._timing("blocks"):
+            await loop.run()
+
+    async def _finish(
+        self, work: _Work, disk: _Disk, loop: Loop | None, error: BaseException | None
+    ) -> BaseException | None:
+        """Leave everything behind; returns what ended the run, if it did not end well."""
+        closing = Closing(self.study, work.problem, disk.folder)
+        iteration = loop.position.iteration if loop is not None else 0
+        run = work.runtime.run
+        if loop is not None:
+            with closing.tolerating("the last checkpoint", vital=True):
+                await loop.checkpoint()
+        await run(closing.write_result)
+        if closing.losses and error is None:
+            error = closing.losses[0]
+        pictures: list[Path] = []
+        if self.study.settings.output.figures and iteration:
+            pictures = await run(closing.draw)
+        if self._display.fault is not None:
+            closing.warnings.append(f"the display broke, so it was left alone: {self._display.fault}")
+        with closing.tolerating("the history"):
+            text = f"{type(error).__name__}: {error}" if status_of(error) == "failed" else ""
+            disk.history.event(status_of(error), text, iteration=iteration, details={"notes": notes_of(error)})
+            await run(disk.history.flush)
+        seconds = time.monotonic() - self._began
+        summary = await run(closing.summary, error, iteration, seconds, self._seconds)
+        with closing.tolerating("the history"):
+            for text in closing.warnings:
+                disk.history.event("warning", text, iteration=iteration)
+        with closing.tolerating("the history", vital=True):
+            await run(disk.history.close)
+        await run(closing.write_summary, summary)
+        self.outcome = Outcome(summary["status"], disk.folder.path, summary)
+        picture = pictures[0] if pictures else None
+        ending = Ending(summary["status"], closing_table(summary), disk.folder.path, picture, closing.warnings)
+        self._display.end(ending)
+        return error if error is not None or not closing.losses else closing.losses[0]
+
+    @contextmanager
+    def _timing(self, part: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[part] = time.monotonic() - start
+
+
+async def run_study(
+    study: Study,
+    *,
+    out: Path | str | None = None,
+    runtime: Runtime | None = None,
+    display: Display | None = None,
+) -> Outcome:
+    """Run a study; the arguments and errors are those of :class:`Run`."""
+    return await Run(study, out=out, runtime=runtime, display=display).execute()
+
+
+@dataclass(frozen=True)
+class _Work:
+    problem: Problem
+    optimizer: LocalOptimizer
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class _Disk:
+    folder: RunFolder
+    history: HistoryWriter

@@ -1,0 +1,115 @@
+"""The generic part of a study: what every run has, whatever it optimizes.
+
+A study is a TOML file::
+
+    title = "Ultrasound tomography of a head slice"   # one line, printed
+    description = "..."                               # one line, for the list of studies
+    seed = 1                                          # every random number follows from it
+
+    [problem]
+    kind = "waves"                                    # further keys are the problem's
+
+    [optimizer]
+    kind = "adam"                                     # further keys are the optimizer's
+    learning_rate = 10.0
+
+    [[blocks]]                                        # one table a block of iterations, in order
+    name = "low"
+    iterations = 8
+    selection = "random"                              # "all", "every" or "random"
+    batch_size = 32                                   # shots (rows, samples) an iteration
+    optimizer = { learning_rate = 5.0 }               # from this block on
+    ...                                               # further keys are the problem's
+
+    [runtime]
+    kind = "local"
+    threads = 2                                       # default: every core that the process may use
+
+    [output]
+    folder = "runs"                                   # where runs go that are not told where
+    figures = true
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Strict(BaseModel):
+    """Unknown keys are refused, and "8" is not 8."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class GenericBlock(_Strict):
+    """What every ``[[blocks]]`` table has; the problem adds its own keys.
+
+    Args:
+        name: what the block is called in the display and the figures; default: its number.
+        iterations: how many, at least 1.
+        selection: which items an iteration takes: ``"all"``; ``"every"`` n-th with an offset that rotates; or
+            ``"random"`` ones, none of them twice before all had their turn.
+        batch_size: at most so many items an iteration. With ``"every"`` and ``"random"`` a pass through all
+            items takes ⌈items / batch_size⌉ iterations, whose batches differ by one item at most.
+        optimizer: hyperparameters that change with this block, such as ``{ learning_rate = 5.0 }``.
+        reset_optimizer: begin this block with the optimizer's memory (momentum, moments) empty. The counters
+            of iterations and epochs that schedules follow go on.
+    """
+
+    name: str | None = Field(default=None, min_length=1)
+    iterations: int = Field(ge=1)
+    selection: Literal["all", "every", "random"] = "all"
+    batch_size: int | None = Field(default=None, ge=1)
+    optimizer: dict[str, Any] = Field(default_factory=dict)
+    reset_optimizer: bool = False
+
+    @model_validator(mode="after")
+    def _selection_fits(self) -> GenericBlock:
+        if self.selection == "all" and self.batch_size is not None:
+            raise ValueError(
+                'batch_size is given, and selection = "all" takes every item in each iteration; '
+                'leave batch_size out, or choose selection = "every" or "random"'
+            )
+        if self.selection != "all" and self.batch_size is None:
+            raise ValueError(f'batch_size is missing: selection = "{self.selection}" needs one')
+        return self
+
+
+class LocalRuntime(_Strict):
+    """Threads of this machine.
+
+    Args:
+        threads: default: one for each core that the process may use.
+    """
+
+    kind: Literal["local"] = "local"
+    threads: int | None = Field(default=None, ge=1)
+
+
+class OutputSettings(_Strict):
+    """Where a run is written.
+
+    Args:
+        folder: the folder of the run folders ``<study>-<n>`` that are made when ``--out`` does not say
+            otherwise.
+        figures: whether pictures are drawn at the end.
+    """
+
+    folder: str = Field(default="runs", min_length=1)
+    figures: bool = True
+
+
+class StudySettings(_Strict):
+    """The whole file; ``problem``, ``optimizer`` and the problem's keys in ``blocks`` are validated by their
+    owners."""
+
+    title: str = Field(min_length=1)
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    problem: dict[str, Any]
+    optimizer: dict[str, Any]
+    blocks: list[dict[str, Any]] = Field(min_length=1)
+    runtime: LocalRuntime = Field(default_factory=LocalRuntime)
+    output: OutputSettings = Field(default_factory=OutputSettings)

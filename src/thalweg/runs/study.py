@@ -1,0 +1,239 @@
+"""A study: everything that decides a run, read from a TOML file and validated before anything is computed."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from thalweg.errors import StudyError
+from thalweg.runs.kinds import find_kind
+from thalweg.runs.overrides import apply_overrides
+from thalweg.runs.problem import Problem
+from thalweg.runs.settings import GenericBlock, StudySettings
+from thalweg.runs.toml import dumps
+from thalweg.runs.tuning import optimizer_faults, override_faults
+from thalweg.runs.validation import Fault, study_error, unknown_key, validate
+
+_LARGEST_FILE = 4 << 20  # bytes; a study is written by hand, and a parser should not be fed with anything
+_GENERIC_BLOCK = frozenset(GenericBlock.model_fields)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated study.
+
+    Use :meth:`load` or :meth:`from_document`.
+
+    Example:
+        >>> from pydantic import BaseModel
+        >>> from thalweg.runs import Problem, Study
+        >>> class Settings(BaseModel, extra="forbid"):
+        ...     size: int = 3
+        >>> class Nothing(Problem):
+        ...     kind, Settings, BlockSettings = "nothing", Settings, Settings
+        ...     build = feedback = None
+        >>> document = {"title": "t", "problem": {"kind": "nothing"}, "blocks": [{"iterations": 2}]}
+        >>> document["optimizer"] = {"kind": "adam"}
+        >>> study = Study.from_document(document, kinds={"nothing": Nothing}, overrides=["problem.size=5"])
+        >>> study.iterations, study.problem_settings
+        (2, Settings(size=5))
+    """
+
+    name: str
+    folder: Path
+    text: str
+    document: dict[str, Any]
+    settings: StudySettings
+    blocks: tuple[GenericBlock, ...]
+    problem_class: type[Problem]
+    problem_settings: BaseModel
+    problem_blocks: tuple[BaseModel, ...]
+
+    @property
+    def iterations(self) -> int:
+        """Number of iterations in all blocks together."""
+        return sum(block.iterations for block in self.blocks)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        overrides: Iterable[str] = (),
+        kinds: Mapping[str, type[Problem]] | None = None,
+    ) -> Study:
+        """Read a study file.
+
+        Args:
+            path: a TOML file. Relative paths in it start at its folder.
+            overrides: changes, each ``"path=value"`` as in ``--set blocks.0.iterations=4``; values are TOML.
+            kinds: problem kinds of the caller's, by name, besides the installed ones.
+
+        Raises:
+            StudyError: it cannot be read, or it is wrong; all faults are listed, each with its dotted path.
+        """
+        path = Path(path)
+        text = _read(path)
+        try:
+            document = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise StudyError(
+                f"{path} is no TOML: {error}. A study is a TOML file; text stands in quotes, tables in [brackets].",
+                path=str(path),
+            ) from error
+        overrides = list(overrides)
+        study = cls.from_document(
+            document,
+            name=path.stem,
+            folder=path.resolve().parent,
+            overrides=overrides,
+            kinds=kinds,
+            source=str(path),
+        )
+        # Without changes the author's own text is frozen, with its comments.
+        return study if overrides else study._with_text(text)
+
+    @classmethod
+    def from_document(
+        cls,
+        document: dict[str, Any],
+        *,
+        name: str = "study",
+        folder: Path | str = ".",
+        overrides: Iterable[str] = (),
+        kinds: Mapping[str, type[Problem]] | None = None,
+        source: str = "The study",
+    ) -> Study:
+        """A study from a dict, as ``tomllib.loads`` returns it; it is copied.
+
+        Args:
+            name: what its run folders are called after.
+            folder: where relative paths in it start.
+            overrides: see :meth:`load`.
+            kinds: see :meth:`load`.
+            source: what errors call it.
+
+        Raises:
+            StudyError: see :meth:`load`.
+        """
+        document, faults = apply_overrides(document, overrides)
+        if faults:
+            raise study_error(source, faults)
+        settings, faults = validate(StudySettings, document, "")
+        problem = document.get("problem", {})
+        problem_class: type[Problem] | None = None
+        problem_settings: BaseModel | None = None
+        if isinstance(problem, dict) and "kind" in problem:
+            problem_class, found = find_kind(problem["kind"], kinds)
+            faults += found
+        elif isinstance(problem, dict) and "problem" in document:
+            faults.append(Fault("problem.kind", "is missing; it names what the run optimizes"))
+        if problem_class is not None:
+            _check_face(problem_class)
+            problem_settings, found = validate(problem_class.Settings, problem, "problem", ignore=frozenset({"kind"}))
+            faults += found
+        if isinstance(document.get("optimizer"), dict):
+            faults += optimizer_faults(document["optimizer"], "optimizer")
+        blocks, problem_blocks, found = _blocks(document, problem_class)
+        faults += found
+        if faults or settings is None or problem_class is None or problem_settings is None:
+            raise study_error(source, faults)
+        return cls(
+            name=name,
+            folder=Path(folder),
+            text=dumps(document),
+            document=document,
+            settings=settings,
+            blocks=tuple(blocks),
+            problem_class=problem_class,
+            problem_settings=problem_settings,
+            problem_blocks=tuple(problem_blocks),
+        )
+
+    def build_problem(self) -> Problem:
+        """Make the problem, which refuses what it can refuse, and check that the blocks fit its number of
+        items.
+
+        Raises:
+            ThalwegError: the problem's own refusal, or a StudyError.
+        """
+        problem = self.problem_class.build(
+            self.problem_settings, list(self.problem_blocks), seed=self.settings.seed, folder=self.folder
+        )
+        faults = [
+            Fault(f"blocks.{i}.batch_size", f"got {block.batch_size}, and there are only {problem.items} items")
+            for i, block in enumerate(self.blocks)
+            if block.batch_size is not None and block.batch_size > problem.items
+        ]
+        if faults:
+            raise study_error(f"The study {self.name}", faults)
+        return problem
+
+    def _with_text(self, text: str) -> Study:
+        changed = copy.copy(self)
+        object.__setattr__(changed, "text", text)
+        return changed
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise StudyError(
+                f"{path} has more than {_LARGEST_FILE >> 20} MiB, so it is hardly a study.", path=str(path)
+            )
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"The study {path} cannot be read: {error.strerror or error}.", path=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise StudyError(f"The study {path} is no TOML: it is not UTF-8 text ({error}).", path=str(path)) from error
+
+
+def _check_face(problem_class: type[Problem]) -> None:
+    shared = _GENERIC_BLOCK & _keys(problem_class.BlockSettings)
+    if shared or "kind" in problem_class.Settings.model_fields:
+        keys = ", ".join(sorted(shared)) or "problem.kind"
+        raise StudyError(
+            f"The problem {problem_class.__qualname__} declares {keys}, which the run uses itself; it must "
+            "use other names."
+        )
+
+
+def _blocks(
+    document: dict[str, Any], problem_class: type[Problem] | None
+) -> tuple[list[GenericBlock], list[BaseModel], list[Fault]]:
+    tables = document.get("blocks")
+    if not isinstance(tables, list):
+        return [], [], []  # the validation of the whole has said so
+    blocks: list[GenericBlock] = []
+    own: list[BaseModel] = []
+    faults: list[Fault] = []
+    theirs = _keys(problem_class.BlockSettings) if problem_class else None
+    for index, table in enumerate(tables):
+        if not isinstance(table, dict):
+            continue
+        path = f"blocks.{index}"
+        # Without a problem nobody can say which keys are its own, so none is called unknown.
+        unknown = set() if theirs is None else set(table) - _GENERIC_BLOCK - theirs
+        faults += [unknown_key(f"{path}.{key}", _GENERIC_BLOCK | (theirs or set())) for key in sorted(unknown)]
+        block, found = validate(GenericBlock, table, path, ignore=frozenset(table) - _GENERIC_BLOCK)
+        faults += found
+        if block is not None:
+            blocks.append(block)
+            faults += override_faults(document.get("optimizer"), block.optimizer, f"{path}.optimizer")
+        if problem_class is not None:
+            ignore = frozenset(table) - (theirs or set())
+            settings, found = validate(problem_class.BlockSettings, table, path, ignore=ignore)
+            faults += found
+            if settings is not None:
+                own.append(settings)
+    return blocks, own, faults
+
+
+def _keys(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in model.model_fields.items())

@@ -1,0 +1,107 @@
+"""The figures of a run: what ``summary.json`` holds, and the closing table.
+
+- ``status``: ``running``, ``finished``, ``interrupted`` or ``failed`` (then ``error`` says why)
+- ``title``, ``problem``, ``seed``, ``versions``: what ran
+- ``iterations``: committed steps
+- ``blocks``, ``misfit_start``, ``misfit_end``: per block its name and the loss an item of its first and of
+  its last batch, each before its step; null for a block that was not reached. With ``selection = "all"`` both
+  are of the same items
+- ``digest``: :func:`thalweg.runs.model_digest` of the variables, by name
+- ``seconds``: from the call to here, everything included; ``seconds_by_part``: of the preparation and of the
+  blocks
+- ``peak_memory_bytes``: the largest resident set of the process
+- ``warnings``: what went wrong besides
+- and what the problem adds
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from thalweg.runs.display import duration
+from thalweg.runs.history import History
+from thalweg.runs.study import Study
+
+_NOT_IN_THE_TABLE = frozenset(
+    {
+        *(
+            "status",
+            "title",
+            "problem",
+            "seed",
+            "versions",
+            "iterations",
+            "blocks",
+            "misfit_start",
+            "misfit_end",
+        ),
+        *("digest", "seconds", "seconds_by_part", "peak_memory_bytes", "warnings", "error"),
+    }
+)
+
+
+def identity(study: Study) -> dict[str, Any]:
+    """What a run is, known before it begins."""
+    return {
+        "title": study.settings.title,
+        "problem": study.settings.problem["kind"],
+        "seed": study.settings.seed,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what decides the bits of a run: thalweg, numpy, numba, python."""
+    found = {}
+    for package in ("thalweg", "numpy", "numba"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return {**found, "python": platform.python_version()}
+
+
+def peak_memory() -> int:
+    """The most memory that this process has had, in bytes (resident set size)."""
+    # On Linux ru_maxrss survives exec, so a small process started by a large one would show the large one's.
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024  # Linux counts in KiB
+
+
+def misfits(history: History, study: Study) -> dict[str, Any]:
+    """``blocks``, ``misfit_start`` and ``misfit_end``."""
+    columns = history.iterations()
+    start: list[float | None] = []
+    end: list[float | None] = []
+    for index in range(len(study.blocks)):
+        misfit = columns["misfit"][columns["block"] == index]
+        start.append(float(misfit[0]) if len(misfit) else None)
+        end.append(float(misfit[-1]) if len(misfit) else None)
+    names = [block.name or str(index) for index, block in enumerate(study.blocks)]
+    return {"blocks": names, "misfit_start": start, "misfit_end": end}
+
+
+def closing_table(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """The lines (name, value) that the display shows at the end."""
+    lines = [("iterations", str(summary["iterations"]))]
+    columns = (summary.get(name, []) for name in ("blocks", "misfit_start", "misfit_end"))
+    for name, start, end in zip(*columns, strict=True):
+        if start is not None and end is not None:
+            lines.append((f"misfit, block {name}", f"{start:.4e} → {end:.4e}"))
+    for name, value in summary.items():
+        if name not in _NOT_IN_THE_TABLE and isinstance(value, (int, float, str)):
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+            lines.append((name.replace("_", " "), text))
+    lines.append(("time", duration(summary["seconds"])))
+    lines.append(("peak memory", f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB"))
+    lines.append(("digest", summary["digest"]))
+    return lines

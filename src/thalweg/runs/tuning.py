@@ -1,0 +1,134 @@
+"""The optimizer of a study: checked when the study is read, made when the problem is there, changed between
+blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg import optimizers
+from thalweg.errors import HyperparameterError
+from thalweg.optimizers import LocalOptimizer
+from thalweg.optimizers.pipeline import build_hook
+from thalweg.optimizers.settings import checked, from_config
+from thalweg.rules.base import Rule
+from thalweg.runs.validation import Fault, nearest, show, study_error, unknown_key
+from thalweg.schedules import OptimizationState
+
+if TYPE_CHECKING:
+    from thalweg.runs.problem import Problem
+
+_HOOKS = ("process_grad", "process_model")
+_TEXTS = ("kind", "name", "description")
+
+
+def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
+    """What is wrong with an ``[optimizer]`` table, as far as that can be said without the problem.
+
+    Example:
+        >>> from thalweg.runs.tuning import optimizer_faults
+        >>> for fault in optimizer_faults({"kind": "adam", "learning_rate": -1.0}, "optimizer"):
+        ...     print(fault.path)
+        optimizer.learning_rate
+    """
+    listed = ", ".join(sorted(optimizers.registry))
+    kind = table.get("kind")
+    if "kind" not in table:
+        return [Fault(f"{path}.kind", f"is missing; it is one of: {listed}")]
+    if not isinstance(kind, str):
+        return [Fault(f"{path}.kind", f"got {show(kind)}, expected one of: {listed}")]
+    if kind not in optimizers.registry:
+        near = nearest(kind, optimizers.registry)
+        text = f'there is no optimizer {kind!r}; the nearest known one is "{near}" (known: {listed})'
+        return [Fault(f"{path}.kind", text)]
+    rule = optimizers.registry[kind].rule
+    faults = []
+    for key, value in table.items():
+        if key in _HOOKS:
+            faults += _hook_faults(key, value, f"{path}.{key}")
+        elif key in rule.hyperparameters:
+            faults += _hyperparameter_faults(rule, key, value, f"{path}.{key}")
+        elif key in _TEXTS:
+            if not isinstance(value, str):
+                faults.append(Fault(f"{path}.{key}", f"got {show(value)}, expected text in quotes"))
+        else:
+            faults.append(unknown_key(f"{path}.{key}", [*_TEXTS, *_HOOKS, *rule.hyperparameters]))
+    return faults
+
+
+def override_faults(optimizer: Any, overrides: dict[str, Any], path: str) -> list[Fault]:
+    """What is wrong with a block's ``optimizer`` table: only hyperparameters can change on the way."""
+    kind = optimizer.get("kind") if isinstance(optimizer, dict) else None
+    if not isinstance(kind, str) or kind not in optimizers.registry:
+        return []  # the optimizer table itself has the fault
+    rule = optimizers.registry[kind].rule
+    faults = []
+    for key, value in overrides.items():
+        if key in rule.hyperparameters:
+            faults += _hyperparameter_faults(rule, key, value, f"{path}.{key}")
+        else:
+            faults.append(unknown_key(f"{path}.{key}", rule.hyperparameters))
+    return faults
+
+
+def build_optimizer(table: dict[str, Any], problem: Problem) -> LocalOptimizer:
+    """The optimizer, bound to the problem's variables.
+
+    Args:
+        table: the ``[optimizer]`` table; transforms in it may name the problem's arrays.
+
+    Raises:
+        StudyError: a transform names an array that the problem does not have.
+        ParameterError: a variable cannot be updated in place.
+    """
+    try:
+        return optimizers.build(table, problem.variables, arrays=problem.arrays())
+    except HyperparameterError as error:
+        raise study_error("The study", [Fault("optimizer", str(error))]) from error
+
+
+def change_hyperparameters(optimizer: LocalOptimizer, overrides: dict[str, Any]) -> None:
+    """Set hyperparameters from a block's ``optimizer`` table, which was validated with the study."""
+    for name, value in overrides.items():
+        setattr(optimizer, name, from_config(name, value, {}))
+
+
+def _hyperparameter_faults(rule: Rule, name: str, value: Any, path: str) -> list[Fault]:
+    try:
+        checked(rule, name, from_config(name, value, {}), OptimizationState())
+    except HyperparameterError as error:
+        return [Fault(path, str(error))]
+    return []
+
+
+def _hook_faults(what: str, value: Any, path: str) -> list[Fault]:
+    steps = enumerate(value) if isinstance(value, list) else [(None, value)]
+    faults = []
+    for index, step in steps:
+        if not isinstance(step, dict):
+            faults.append(Fault(path, f"got {show(step)}, expected a table such as {{ kind = 'bounds', lower = 0.0 }}"))
+            continue
+        try:
+            build_hook(what, step, _AnyArray(), {})
+        except HyperparameterError as error:
+            faults.append(Fault(path if index is None else f"{path}.{index}", str(error)))
+    return faults
+
+
+class _AnyArray(Mapping[str, NDArray[Any]]):
+    """Stands for the problem's arrays, whose names are not known before there is a problem."""
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return np.ones(1)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1
+
+    def __contains__(self, name: object) -> bool:
+        return True

@@ -1,0 +1,213 @@
+"""From what pydantic found to what a person can act on: path, what was given, what was expected.
+
+All faults of a study are collected and reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from thalweg.errors import StudyError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: the dotted path of the key, and a sentence.
+
+    Example:
+        >>> from thalweg.runs.validation import Fault
+        >>> print(Fault("blocks.0.iterations", "got 0, expected at least 1"))
+        blocks.0.iterations: got 0, expected at least 1
+    """
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}" if self.path else self.text
+
+
+def unknown_key(path: str, known: Iterable[str]) -> Fault:
+    """The fault of a key that nobody knows, with the nearest known one.
+
+    Example:
+        >>> from thalweg.runs.validation import unknown_key
+        >>> print(unknown_key("blocks.0.nmae", ["iterations", "name"]))
+        blocks.0.nmae: unknown key; the nearest known one is "name" (known here: iterations, name)
+    """
+    known = sorted(known)
+    if not known:
+        return Fault(path, "unknown key; there are no keys here")
+    near = nearest(path.rpartition(".")[2], known)
+    return Fault(path, f'unknown key; the nearest known one is "{near}" (known here: {", ".join(known)})')
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The entry of ``known`` (not empty) that is most like ``word``.
+
+    Example:
+        >>> from thalweg.runs.validation import nearest
+        >>> nearest("adma", ["adam", "sgd"])
+        'adam'
+    """
+    return difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.0)[0]
+
+
+def study_error(name: str, faults: list[Fault]) -> StudyError:
+    """The one error that lists all faults of a study; ``details["faults"]`` holds them as (path, text)."""
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    lines = "\n".join(f"  {fault}" for fault in faults)
+    return StudyError(f"{name} cannot be run, {count}:\n{lines}", faults=[(f.path, f.text) for f in faults])
+
+
+def validate(
+    model: type[Model], table: Any, prefix: str, *, ignore: frozenset[str] = frozenset()
+) -> tuple[Model | None, list[Fault]]:
+    """The validated model of a table, or None, and the faults.
+
+    Args:
+        prefix: dotted path of the table, for the faults; may be empty.
+        ignore: keys at the top of the table that others validate.
+    """
+    if not isinstance(table, dict):
+        return None, [Fault(prefix, f"got {show(table)}, expected a table")]
+    own = {key: value for key, value in table.items() if key not in ignore}
+    try:
+        return model.model_validate(own), []
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=True)
+        return None, [_fault(model, dict(entry), prefix) for entry in found]
+
+
+def show(value: Any) -> str:
+    """A value as an error shows it: short, with its kind.
+
+    Example:
+        >>> from thalweg.runs.validation import show
+        >>> show("8"), show(True), show([1, 2])
+        ("'8' (text)", 'True (a boolean)', '[1, 2] (a list)')
+    """
+    text = repr(value)
+    if len(text) > 60:
+        text = text[:57] + "..."
+    for kind, name in _KINDS:
+        if isinstance(value, kind):
+            return f"{text} ({name})"
+    return text
+
+
+_KINDS: tuple[tuple[type, str], ...] = (
+    (bool, "a boolean"),
+    (int, "an integer"),
+    (float, "a number"),
+    (str, "text"),
+    (list, "a list"),
+    (dict, "a table"),
+)
+
+_EXPECTED = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text in quotes",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "path_type": "a path, in quotes",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "one of {expected}",
+    "enum": "one of {expected}",
+    "union_tag_invalid": "{discriminator} to be one of {expected_tags}",
+    "too_short": "at least {min_length} entries",
+    "too_long": "at most {max_length} entries",
+    "string_too_short": "text of at least {min_length} characters",
+}
+
+
+def _fault(model: type[BaseModel], entry: dict[str, Any], prefix: str) -> Fault:
+    loc = entry["loc"]
+    kinds = [model]
+    known: set[str] = set()
+    names: list[str] = [prefix] if prefix else []
+    for part in loc:
+        known = _keys(kinds)
+        kinds, is_label = _descend(kinds, part)
+        if not is_label:
+            names.append(str(part))
+    path = ".".join(names)
+    if entry["type"] == "extra_forbidden":
+        return unknown_key(path, known)
+    if entry["type"] == "missing":
+        return Fault(path, "is missing")
+    if entry["type"] in ("value_error", "assertion_error"):
+        said = entry["msg"].partition(", ")[2] or entry["msg"]  # pydantic puts "Value error, " before the text
+        return Fault(path, said)
+    expected = _EXPECTED.get(entry["type"])
+    if expected is None:
+        return Fault(path, f"got {show(entry['input'])}; {entry['msg']}")
+    return Fault(path, f"got {show(entry['input'])}, expected {expected.format(**entry.get('ctx', {}))}")
+
+
+def _keys(kinds: list[Any]) -> set[str]:
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+
+
+def _descend(kinds: list[Any], part: str | int) -> tuple[list[Any], bool]:
+    """The annotations behind one part of a location; True if the part only labels a member of a union."""
+    if isinstance(part, int):
+        return [inner for kind in kinds for arg in typing.get_args(kind) for inner in _members(arg)], False
+    inside = [
+        inner
+        for kind in kinds
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+        for name, field in kind.model_fields.items()
+        if part in (name, field.alias)
+        for inner in _members(field.annotation)
+    ]
+    inside += [
+        inner for kind in kinds if typing.get_origin(kind) is dict for inner in _members(typing.get_args(kind)[1])
+    ]
+    if inside or len(kinds) < 2:
+        return inside, False
+    # Not a field, in a place where a union stands: pydantic's name or tag of the member that it tried.
+    chosen = [kind for kind in kinds if getattr(kind, "__name__", str(kind)) == part or _has_tag(kind, part)]
+    return (chosen, True) if chosen else ([], False)
+
+
+def _has_tag(kind: Any, tag: str) -> bool:
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return False
+    return any(
+        typing.get_origin(f.annotation) is typing.Literal and tag in typing.get_args(f.annotation)
+        for f in kind.model_fields.values()
+    )
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The alternatives of an annotation, without its decorations."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _members(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [inner for arg in typing.get_args(annotation) for inner in _members(arg)]
+    return [annotation]

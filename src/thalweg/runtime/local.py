@@ -1,0 +1,229 @@
+"""This machine: a pool of threads, whose kernels release the GIL.
+
+Each thread takes the next item, works on it and adds its result into the tree, so the event loop is asked
+twice a call and not twice an item, and additions run in the threads, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from thalweg.errors import RunError
+from thalweg.graph.executor import use_executor
+from thalweg.runtime.base import Item, ItemProgress, Result
+from thalweg.runtime.tree import TreeReduction
+
+
+class Local:
+    """Runs tasks in threads of this process.
+
+    Args:
+        threads: how many run at once; by default one for each core that this process may use.
+
+    Raises:
+        RunError: ``threads`` is not a positive integer.
+
+    As a context manager it also runs the blocking operators of the graph in its threads
+    (:func:`thalweg.graph.executor.use_executor`) and ends the threads when the block is left. Without, they
+    end with the object.
+
+    The result does not depend on the number of threads, to the last bit:
+
+    Example:
+        >>> import thalweg as tw
+        >>> from thalweg.runtime import Local
+        >>> values = [1e16, 1.0, -1e16, 1.0, 0.1]
+        >>> def task(item):
+        ...     return {"sum": values[item]}
+        >>> with Local(threads=1) as one, Local(threads=2) as two:
+        ...     a, b = (tw.wait(runtime.map_reduce(task, range(5))) for runtime in (one, two))
+        >>> a == b
+        True
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        if threads is None:
+            threads = _usable_cores()
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise RunError(f"threads is {threads!r}; it must be an integer of at least 1, or None for all cores.")
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._entered = ExitStack()
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are."""
+        return self._threads
+
+    @property
+    def workers(self) -> int:
+        """How many tasks run at once: the number of threads."""
+        return self._threads
+
+    def __enter__(self) -> Local:
+        self._entered.enter_context(use_executor(self._executor()))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.close()
+        self.close()
+
+    def close(self) -> None:
+        """End the threads, after what they are working on. The next call starts new ones."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
+
+    async def map_reduce(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        progress: ItemProgress | None = None,
+    ) -> Result:
+        """The sum of ``task(item)`` over ``items``, in the fixed tree; see :meth:`Runtime.map_reduce`."""
+        work = _Work(task, items, self._threads, progress)
+        jobs = [self._submit(work.drain) for _ in range(min(self._threads, len(items)))]
+        await _finish(jobs, on_cancel=work.stop)
+        work.raise_first_error()
+        result: Result = work.reduction.result()
+        return result
+
+    async def run(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Call one blocking function in a thread; see :meth:`Runtime.run`."""
+        job = self._submit(function, *args)
+        await _finish([job], on_cancel=lambda: None)
+        return job.result()
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="thalweg")
+        return self._pool
+
+    def _submit(self, function: Callable[..., Result], *args: Any) -> Future[Result]:
+        context = contextvars.copy_context()
+        return self._executor().submit(context.run, _call_inline, function, *args)
+
+
+class _Work:
+    """One map_reduce: the items not yet started, the tree, the first errors."""
+
+    def __init__(
+        self, task: Callable[[Any], Any], items: Sequence[Any], threads: int, progress: ItemProgress | None
+    ) -> None:
+        self._task = task
+        self._items = items
+        self._progress = progress
+        self.reduction = TreeReduction(len(items))
+        # Results that finish far ahead of a slow item have no partner yet. Waiting for it instead of starting
+        # more keeps the memory at O(log n + threads) results; with fewer the threads never wait in practice.
+        self._most_waiting = self.reduction.depth + 4 * threads
+        self._changed = threading.Condition()
+        self._report = threading.Lock()
+        self._next = 0
+        self._done = 0
+        self._running = 0
+        self._stopped = False
+        self._errors: dict[int, BaseException] = {}
+
+    def stop(self) -> None:
+        """Start no further item."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def drain(self) -> None:
+        """Work on items, one after the other, until there are none left (in a thread of the pool)."""
+        while (index := self._take()) is not None:
+            try:
+                self.reduction.put(index, self._task(self._items[index]))
+                self._tell()
+            except BaseException as error:  # carried to whoever awaits the call, which raises it
+                with self._changed:
+                    self._errors[index] = error
+                    self._stopped = True
+            finally:
+                with self._changed:
+                    self._running -= 1
+                    self._changed.notify_all()
+
+    def raise_first_error(self) -> None:
+        """Raise the error of the lowest item that failed, with a note that names it."""
+        if self._errors:
+            index = min(self._errors)
+            error = self._errors[index]
+            error.add_note(f"while working on item {self._items[index]!r} (number {index + 1} of {len(self._items)})")
+            self._errors.clear()  # an error that is kept keeps its frames, and their arrays
+            raise error
+
+    def _take(self) -> int | None:
+        with self._changed:
+            while not self._stopped and self._running and self.reduction.alive >= self._most_waiting:
+                self._changed.wait()
+            if self._stopped or self._next == len(self._items):
+                return None
+            index = self._next
+            self._next += 1
+            self._running += 1
+            return index
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            with self._report:
+                self._done += 1
+                self._progress(self._done, len(self._items))
+
+
+class _Inline(Executor):
+    """Runs what it is given at once.
+
+    A task that runs a graph of blocking operators in a thread of the pool must not hand them to the same pool
+    and wait: with every thread waiting nobody would do the work.
+    """
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        future: Future[Result] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # a Future hands every error to whoever waits for it
+            future.set_exception(error)
+        return future
+
+
+def _call_inline(function: Callable[..., Result], *args: Any) -> Result:
+    with use_executor(_Inline()):
+        return function(*args)
+
+
+async def _finish(jobs: list[Future[Any]], *, on_cancel: Callable[[], None]) -> None:
+    """Wait for all jobs, also when cancelled; the cancellation is raised once they are done."""
+    waiting = [asyncio.wrap_future(job) for job in jobs]
+    cancelled: asyncio.CancelledError | None = None
+    while True:
+        try:
+            # asyncio.wait leaves the futures alone when it is cancelled; gather would cancel them.
+            await asyncio.wait(waiting)
+            break
+        except asyncio.CancelledError as error:
+            cancelled = error
+            on_cancel()
+    for future in waiting:
+        future.exception()  # seen here, raised from the job by the caller
+    if cancelled is not None:
+        raise cancelled
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,131 @@
+"""The folder of a run: never over what is there, files whole or not at all."""
+
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from thalweg.errors import RunError
+from thalweg.runs.digest import model_digest
+from thalweg.runs.folder import RunFolder, replacing
+
+
+def test_the_next_free_number_is_taken_and_nothing_is_written_over(tmp_path):
+    (tmp_path / "runs" / "head-2").mkdir(parents=True)
+    made = [RunFolder.create_next(tmp_path / "runs", "head").path.name for _ in range(3)]
+    assert made == ["head-1", "head-3", "head-4"]
+
+
+def test_many_at_once_get_folders_of_their_own(tmp_path):
+    made = []
+    threads = [
+        threading.Thread(target=lambda: made.append(RunFolder.create_next(tmp_path / "runs", "a").path))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 20
+
+
+def test_an_empty_or_new_folder_is_taken_and_another_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    RunFolder.create(tmp_path / "empty")
+    RunFolder.create(tmp_path / "new" / "deep")
+    with pytest.raises(RunError, match="is not empty"):
+        RunFolder.create(tmp_path / "new")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match="cannot be made"):
+        RunFolder.create(tmp_path / "file")
+    with pytest.raises(RunError, match="is a file"):
+        RunFolder.create_next(tmp_path / "file", "a")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_text("before")
+
+    def fail():
+        with replacing(path) as file:
+            file.write(b"half of it")
+            raise KeyError("stopped")
+
+    with pytest.raises(KeyError):
+        fail()
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["summary.json"]
+    with replacing(path) as file:
+        file.write(b"after")
+    assert path.read_text() == "after"
+    assert os.listdir(tmp_path) == ["summary.json"]
+    with pytest.raises(RunError, match="cannot be written"), replacing(tmp_path / "none" / "file"):
+        pass
+
+
+def test_files_have_the_usual_permissions(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_study("title = 1")
+    (tmp_path / "usual").touch()
+    assert folder.study.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_summary_is_strict_json_and_says_what_was_lost(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    lost = folder.write_summary(
+        {
+            "a": np.float32(0.5),
+            "b": [np.int64(3), float("nan")],
+            "c": {"d": np.array([1.0, np.inf])},
+            "e": tmp_path,
+            "f": True,
+            "g": None,
+        }
+    )
+
+    def refuse(text):
+        raise AssertionError(text)
+
+    read = json.loads(folder.summary.read_text(), parse_constant=refuse)
+    assert read == {
+        "a": 0.5,
+        "b": [3, None],
+        "c": {"d": [1.0, None]},
+        "e": str(tmp_path),
+        "f": True,
+        "g": None,
+    }
+    assert lost == ["b.1", "c.d.1"]
+
+
+def test_results_are_arrays_without_pickle(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_result({"x": np.arange(3.0), "file": np.ones(2, "f4"), "label": np.array("water")})
+    with np.load(folder.result, allow_pickle=False) as read:
+        assert read["x"].tolist() == [0, 1, 2]
+        assert read["file_"].dtype == np.float32
+        assert str(read["label"]) == "water"
+    with pytest.raises(RunError, match=r"\['bad'\] hold Python objects"):
+        folder.write_result({"bad": np.array([None])})
+    assert folder.result.exists()
+
+
+def test_digest_is_of_names_dtypes_shapes_and_bytes():
+    x = np.arange(6, dtype="f4").reshape(2, 3)
+    digest = model_digest({"x": x, "y": np.float64(2.0)})
+    assert digest == model_digest({"y": np.array(2.0), "x": np.asfortranarray(x)})
+    assert digest == model_digest({"x": x.astype(">f4"), "y": np.array(2.0)})
+    others = [{"x": x + 1e-6}, {"x": x.T.copy()}, {"x": x.astype("f8")}, {"z": x}, {"x": x.reshape(3, 2)}]
+    assert len({model_digest({**other, "y": np.array(2.0)}) for other in others} | {digest}) == 6
+    assert model_digest({"x": np.zeros(0)}) != model_digest({"x": np.zeros((0, 1))})
+
+
+def test_digest_is_what_its_documentation_says():
+    import hashlib
+
+    x = np.array([[1.5, 2.0]], "<f8")
+    by_hand = hashlib.sha256(b"x\n<f8\n(1, 2)\n" + x.tobytes()).hexdigest()
+    assert model_digest({"x": x}) == by_hand

@@ -1,0 +1,222 @@
+"""The history: readable at any time, by anybody, whatever happened to the writer."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thalweg.errors import RunError
+from thalweg.runs.history import History, HistoryWriter, IterationRecord
+
+
+def record(k, **metrics):
+    return IterationRecord(
+        k, k // 10, k // 5 + 1, items=4, loss=8.0 / k, batch=(0, 1, 2, 3), seconds=0.1 * k, metrics=metrics
+    )
+
+
+def journal_mode(path):
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return database.execute("PRAGMA journal_mode").fetchone()[0]
+    finally:
+        database.close()
+
+
+def test_columns_metrics_events_and_facts(tmp_path):
+    path = tmp_path / "run.sqlite"
+    with HistoryWriter(path) as writer:
+        writer.fact("seed", 3)
+        writer.event("started", "two steps")
+        writer.iteration(record(1, error=0.5))
+        writer.iteration(record(2, error=0.25, other=1.0))
+        writer.event("failed", "it broke", iteration=2, details={"notes": ["at shot 3"]})
+    history = History(tmp_path)
+    columns = history.iterations()
+    assert columns["iteration"].tolist() == [1, 2]
+    assert columns["iteration"].dtype == np.int64
+    assert columns["misfit"].tolist() == [2.0, 1.0]
+    assert columns["loss"].tolist() == [8.0, 4.0]
+    assert columns["error"].tolist() == [0.5, 0.25]
+    assert np.isnan(columns["other"][0])
+    assert columns["other"][1] == 1.0
+    assert history.batches() == [[0, 1, 2, 3]] * 2
+    assert history.facts() == {"seed": 3}
+    events = history.events()
+    assert [event["kind"] for event in events] == ["started", "failed"]
+    assert events[1]["details"] == {"notes": ["at shot 3"]}
+    assert events[1]["iteration"] == 2
+
+
+def test_floats_come_back_with_the_same_bits(tmp_path):
+    values = np.random.default_rng(0).standard_normal(50) * 10.0 ** np.arange(-25, 25)
+    with HistoryWriter(tmp_path / "run.sqlite") as writer:
+        for k, value in enumerate(values, 1):
+            writer.iteration(IterationRecord(k, 0, 1, 1, float(value), (0,), 0.0, {"m": float(value)}))
+    columns = History(tmp_path).iterations()
+    assert columns["loss"].tobytes() == values.tobytes()
+    assert columns["m"].tobytes() == values.tobytes()
+
+
+def test_readable_while_the_writer_is_active_and_one_plain_file_afterwards(tmp_path):
+    path = tmp_path / "run.sqlite"
+    writer = HistoryWriter(path)
+    history = History(path)
+    for k in range(1, 21):
+        writer.iteration(record(k))
+        if k % 5 == 0:
+            writer.flush()
+            assert len(history.iterations()["loss"]) == k
+    assert journal_mode(path) == "wal"
+    # A reader with an open snapshot neither blocks the writer nor sees what comes later.
+    snapshot = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    snapshot.execute("BEGIN")
+    assert snapshot.execute("SELECT count(*) FROM iterations").fetchone() == (20,)
+    writer.iteration(record(21))
+    writer.flush()
+    assert snapshot.execute("SELECT count(*) FROM iterations").fetchone() == (20,)
+    snapshot.close()
+    writer.close()
+    writer.close()
+    assert journal_mode(path) == "delete"
+    assert [p.name for p in tmp_path.iterdir()] == ["run.sqlite"]
+    assert len(history.iterations()["loss"]) == 21
+
+
+def test_what_was_flushed_survives_a_kill(tmp_path):
+    script = f"""
+        import os, signal
+        from pathlib import Path
+        from thalweg.runs.history import HistoryWriter, IterationRecord
+        writer = HistoryWriter(Path({str(tmp_path / "run.sqlite")!r}))
+        for k in range(1, 8):
+            writer.iteration(IterationRecord(k, 0, 1, 1, 1.0 / k, (0,), 0.0))
+        writer.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=60)
+    assert done.returncode == -9
+    assert History(tmp_path).iterations()["loss"].tolist() == [1.0 / k for k in range(1, 8)]
+    with HistoryWriter(tmp_path / "run.sqlite") as writer:
+        writer.iteration(record(8))
+    assert len(History(tmp_path).iterations()["loss"]) == 8
+
+
+def test_every_torn_end_of_the_log_leaves_a_readable_history(tmp_path):
+    """Whatever part of the last writes reached the disk, the rows before are there."""
+    live = tmp_path / "live"
+    live.mkdir()
+    writer = HistoryWriter(live / "run.sqlite")
+    for k in range(1, 13):
+        writer.iteration(record(k))
+        writer.flush()
+    log = (live / "run.sqlite-wal").read_bytes()
+    assert log
+    counts = []
+    for length in [*range(0, len(log), 997), len(log) - 1, len(log)]:
+        torn = tmp_path / "torn"
+        torn.mkdir()
+        shutil.copyfile(live / "run.sqlite", torn / "run.sqlite")
+        garbage = b"\xa5" * 300 if length < len(log) else b""
+        (torn / "run.sqlite-wal").write_bytes(log[:length] + garbage)
+        try:
+            counts.append(len(History(torn).iterations()["loss"]))
+        except RunError:
+            counts.append(-1)  # only before the tables themselves were committed
+        shutil.rmtree(torn)
+    writer.close()
+    assert counts == sorted(counts)
+    assert counts[-1] == 12
+    assert counts[-2] == 11
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="needs POSIX users")
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "killed"])
+def test_readable_from_a_read_only_folder(tmp_path, ended):
+    """As a user who may not write there, also if the log of a killed run lies beside the database."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        writer = HistoryWriter(tmp_path / "run.sqlite")
+        writer.iteration(record(1))
+        writer.flush()
+        if ended:
+            writer.close()
+        for file in tmp_path.iterdir():
+            if not file.name.endswith("-shm"):
+                shutil.copyfile(file, folder / file.name)
+                (folder / file.name).chmod(0o444)
+        writer.close()
+        folder.chmod(0o555)
+        script = textwrap.dedent(
+            """
+            import os, sys
+            from thalweg.runs.history import History
+            if os.getuid() == 0:
+                os.setuid(65534)  # root may write anywhere; after the imports, which nobody may be kept from
+            try:
+                open(sys.argv[1] + "/probe", "w")
+            except PermissionError:
+                pass
+            else:
+                raise SystemExit("the folder is writable after all")
+            print(History(sys.argv[1]).iterations()["misfit"].tolist())
+            """
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=60, cwd="/"
+        )
+        folder.chmod(0o755)
+    assert done.stderr == ""
+    assert done.stdout.strip() == "[2.0]"
+
+
+def test_a_write_that_fails_is_raised_and_what_was_there_stays(tmp_path):
+    path = tmp_path / "run.sqlite"
+    writer = HistoryWriter(path)
+    writer.iteration(record(1))
+    writer.flush()
+    writer.iteration(record(1))  # the same iteration twice: the database refuses it
+    with pytest.raises(RunError, match="cannot be written"):
+        writer.flush()
+    with pytest.raises(RunError, match="cannot be written"):
+        writer.iteration(record(2))
+    with pytest.raises(RunError, match="cannot be written"):
+        writer.close()
+    assert History(path).iterations()["iteration"].tolist() == [1]
+    assert journal_mode(path) == "delete"
+
+
+def test_not_finite_numbers_are_refused_before_they_are_stored(tmp_path):
+    with (
+        HistoryWriter(tmp_path / "run.sqlite") as writer,
+        pytest.raises(ValueError, match="not JSON compliant"),
+    ):
+        writer.iteration(record(1, bad=float("nan")))
+    assert len(History(tmp_path).iterations()["loss"]) == 0
+
+
+def test_missing_and_damaged_histories_are_named(tmp_path):
+    with pytest.raises(RunError, match="There is no history"):
+        History(tmp_path)
+    (tmp_path / "run.sqlite").write_bytes(b"this is no database" * 100)
+    with pytest.raises(RunError, match="cannot be read"):
+        History(tmp_path).events()
+    with pytest.raises(RunError, match="cannot be opened"):
+        HistoryWriter(tmp_path / "no" / "such" / "folder.sqlite")
+
+
+def test_json_of_batches_is_plain(tmp_path):
+    with HistoryWriter(tmp_path / "run.sqlite") as writer:
+        writer.iteration(record(1))
+    database = sqlite3.connect(tmp_path / "run.sqlite")
+    assert json.loads(database.execute("SELECT batch FROM iterations").fetchone()[0]) == [0, 1, 2, 3]
+    database.close()
