@@ -5,12 +5,15 @@ from thalweg.problems.waves.grid import Grid
 from thalweg.problems.waves.misfit import L2Misfit
 from thalweg.problems.waves.problem import WaveProblem
 from thalweg.problems.waves.propagator import Propagator, Shot
+from thalweg.problems.waves.time_dispersion import AddTimeDispersion, RemoveTimeDispersion
 from thalweg.problems.waves.wavelets import highest_frequency, ricker, tone_burst
 
 __all__ = [
+    "AddTimeDispersion",
     "Grid",
     "L2Misfit",
     "Propagator",
+    "RemoveTimeDispersion",
     "Shot",
     "WaveProblem",
     "highest_frequency",

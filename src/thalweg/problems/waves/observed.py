@@ -12,6 +12,7 @@ from thalweg.errors import SimulationError
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves.grid import Grid
 from thalweg.problems.waves.propagator import Propagator
+from thalweg.problems.waves.time_dispersion import RemoveTimeDispersion
 
 
 def finer_grid(grid: Grid, ratio: float) -> Grid:
@@ -46,6 +47,7 @@ class ObservedShot:
         *,
         resample: tuple[int, int],
         out: NDArray[Any],
+        correction: RemoveTimeDispersion | None,
     ) -> None:
         self._propagator = propagator
         self._model = model
@@ -54,6 +56,7 @@ class ObservedShot:
         self._receivers = receivers
         self._up, self._down = resample
         self._out = out
+        self._correction = correction
 
     def __call__(self, shot: int) -> int:
         """Write the traces of shot number ``shot`` into its place in ``out`` (shots, steps, receivers)."""
@@ -62,7 +65,8 @@ class ObservedShot:
         vp = Variable(self._model, name="vp")
         wavelet = Variable(self._wavelet, name="wavelet")
         geometry = self._propagator.shot(self._sources[shot : shot + 1], self._receivers)
-        traces = wait(self._propagator(vp, wavelet, geometry)).data
+        simulated = wait(self._propagator(vp, wavelet, geometry))
+        traces = (wait(self._correction(simulated)) if self._correction else simulated).data
         sampled = signal.resample_poly(traces.astype(np.float64), self._up, self._down, axis=0)
         self._out[shot] = sampled[: self._out.shape[1]]
         return 1

@@ -1,4 +1,4 @@
-"""A head in water: sound speed from the MRI slice that Matplotlib bundles, a sagittal section without its skull."""
+"""Objects to image: a disk, and a head in water made from the MRI slice that Matplotlib bundles, without its skull."""
 
 from __future__ import annotations
 
@@ -35,6 +35,31 @@ def _slice() -> NDArray[np.float64]:
         raw = gzip.decompress(raw)
     intensity = np.frombuffer(raw, dtype=">u2").reshape(PIXELS, PIXELS).astype(np.float64)
     return np.asarray(ndimage.gaussian_filter(intensity / intensity.max(), 1.0))
+
+
+def inclusion(
+    grid: Grid, *, background: float, speed: float, center: tuple[float, float], radius: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return a disk of another sound speed in a uniform background, m/s, and where the disk is.
+
+    The speed changes over one cell at the rim, linearly with the distance from the center.
+
+    Args:
+        grid: where to sample it.
+        background: m/s.
+        speed: of the disk, m/s.
+        center: m.
+        radius: m.
+
+    >>> from thalweg.problems.waves import Grid
+    >>> c, inside = inclusion(Grid((9, 9), 1.0), background=1500.0, speed=1550.0, center=(4.0, 4.0), radius=2.0)
+    >>> float(c[4, 4]), float(c[0, 0]), int(inside.sum())
+    (1550.0, 1500.0, 13)
+    """
+    z, x = (np.arange(n) * grid.spacing for n in grid.shape)
+    depth = radius - np.hypot(z[:, None] - center[0], x[None, :] - center[1])  # below the rim
+    part = np.clip(0.5 + depth / grid.spacing, 0.0, 1.0)
+    return background + (speed - background) * part, depth >= 0.0
 
 
 def head(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -20,6 +20,7 @@ from thalweg.problems.waves.misfit import L2Misfit
 from thalweg.problems.waves.observed import ObservedShot, add_noise, finer_grid
 from thalweg.problems.waves.propagator import Propagator
 from thalweg.problems.waves.setup import WaveSetup
+from thalweg.problems.waves.time_dispersion import RemoveTimeDispersion
 from thalweg.runs.problem import Check, Feedback, Problem, Progress
 
 if TYPE_CHECKING:
@@ -109,11 +110,12 @@ class WaveProblem(Problem):
         task = ObservedShot(
             propagator,
             model,
-            self.setup.wavelet(block, time_step=time_step, steps=steps),
+            self.setup.driving(self.setup.wavelet(block, time_step=time_step, steps=steps)),
             self.setup.sources,
             self.setup.receivers,
             resample=(numerator, denominator),
             out=data,
+            correction=RemoveTimeDispersion(steps) if s.time_correction else None,
         )
         text = f"observed data, band {block + 1} of {len(self.setup.blocks)}"
         offset, total = block * self.items, len(self.setup.blocks) * self.items
@@ -136,17 +138,20 @@ class WaveProblem(Problem):
         self._points += 2.0 * rows * columns * self.setup.settings.steps * len(batch)
         return Feedback(loss=float(total["loss"]), gradients={"vp": total["vp"]})
 
-    def _shot_task(self, block: int, *, save_every: int | None = None) -> Callable[[int], dict[str, Any]]:
-        propagator = self.setup.propagator(block, save_every=save_every)
-        wavelet, _ = self.setup.banded(block)
-        model, observed, misfit = self._vp.data, self._observed[block], self._misfit
-        sources, receivers = self.setup.sources, self.setup.receivers
+    def _shot_task(self, block: int) -> Callable[[int], dict[str, Any]]:
+        setup, misfit = self.setup, self._misfit
+        propagator, correction = setup.propagator(block), setup.correction
+        driving = setup.driving(setup.banded(block)[0])
+        model, observed = self._vp.data, self._observed[block]
 
         async def shot_feedback(shot: int) -> dict[str, Any]:
             vp = Variable(model, name="vp", needs_grad=True)
-            geometry = propagator.shot(sources[shot : shot + 1], receivers)
-            traces = await propagator(vp, Variable(wavelet, name="wavelet"), geometry)
-            loss = await misfit(traces, observed[shot])
+            used = setup.receivers_of(shot)
+            geometry = propagator.shot(setup.sources[shot : shot + 1], setup.receivers[used])
+            traces = await propagator(vp, Variable(driving, name="wavelet"), geometry)
+            if correction is not None:
+                traces = await correction(traces)
+            loss = await misfit(traces, observed[shot][:, used])
             await loss.adjoint()
             return {"loss": float(loss.data), "vp": vp.grad}
 

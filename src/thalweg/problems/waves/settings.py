@@ -56,6 +56,16 @@ class Head(Table):
     kind: Literal["head"]
 
 
+class Inclusion(Table):
+    """A disk of another sound speed in a uniform background, its rim smoothed over a cell."""
+
+    kind: Literal["inclusion"]
+    background: Positive  # m/s
+    speed: Positive  # m/s
+    center: Position  # m
+    radius: Positive  # m
+
+
 class TruthFile(FromFile):
     """A known model, with the part of it in which errors are measured."""
 
@@ -117,11 +127,13 @@ class WaveSettings(Table):
     absorbing: Annotated[int, Field(ge=0)] = 20  # cells
     free_surface: bool = False
     order: Literal[4, 8] = 8
+    time_correction: bool = True  # take the error of the time step out (`time_dispersion`)
+    min_offset: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0  # m; nearer receivers are left out
     save_every: Annotated[int, Field(ge=1)] = 1
     dtype: Literal["float32", "float64"] = "float32"
     speeds: tuple[Positive, Positive] | None = None  # m/s, lowest and highest that the model may reach
     start: Annotated[Constant | FromFile, Field(discriminator="kind")]
-    truth: Annotated[Head | TruthFile, Field(discriminator="kind")] | None = None
+    truth: Annotated[Head | Inclusion | TruthFile, Field(discriminator="kind")] | None = None
     observed: Annotated[Simulated | FromFile, Field(discriminator="kind")]
     sources: Transducers
     receivers: Transducers | None = None  # the sources, unless given

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.errors import ShapeError, StudyError
+from thalweg.graph import Variable, wait
 from thalweg.problems.waves import settings as spec
 from thalweg.problems.waves import stability
 from thalweg.problems.waves.files import read_array
 from thalweg.problems.waves.geometry import line_array, ring_array
 from thalweg.problems.waves.grid import Grid
 from thalweg.problems.waves.observed import interpolate, low_pass
-from thalweg.problems.waves.phantom import head
+from thalweg.problems.waves.phantom import head, inclusion
 from thalweg.problems.waves.propagator import Propagator
+from thalweg.problems.waves.time_dispersion import AddTimeDispersion, RemoveTimeDispersion
 from thalweg.problems.waves.wavelets import dominant_frequency, ricker, tone_burst
 
 
@@ -41,6 +43,7 @@ class WaveSetup:
         truth: the true model, m/s, or None where it is not known.
         inside: where errors are measured, Boolean.
         region: weight of the gradient, 1 where the model may change and 0 where not.
+        correction: what takes the error of the time step out of simulated traces, or None.
         speeds: lowest and highest sound speed that the simulations must bear, m/s.
     """
 
@@ -58,6 +61,7 @@ class WaveSetup:
         if s.truth is not None:
             self.truth, self.inside = self.true_model(self.grid)
         self.region = self._region()
+        self.correction = RemoveTimeDispersion(s.steps, name="time correction") if s.time_correction else None
         self._propagators: dict[float, Propagator] = {}
         self.speeds = self._check_all()
 
@@ -135,6 +139,9 @@ class WaveSetup:
         if isinstance(table, spec.Head):
             speed, inside = head(grid)
             return speed.astype(self.dtype), inside
+        if isinstance(table, spec.Inclusion):
+            speed, inside = inclusion(grid, **table.model_dump(exclude={"kind"}))
+            return speed.astype(self.dtype), inside
         assert table is not None
         model = self._model(table)
         inside = np.ones(self.grid.shape, dtype=bool)
@@ -178,11 +185,25 @@ class WaveSetup:
         for block in range(len(self.blocks)):
             least = self.propagator(block).min_points_per_wavelength
             stability.check_dispersion(self.banded(block)[0], s.time_step, low, s.spacing, s.order, least)
+        for shot in range(len(self.sources)):
+            if not len(self.receivers_of(shot)):
+                raise StudyError(f"problem.min_offset: {s.min_offset:g} m leaves shot {shot} without any receiver.")
         if isinstance(s.wavelet, spec.FromFile) and isinstance(s.observed, spec.Simulated):
             raise StudyError("problem.observed: simulated data needs an analytic wavelet (ricker or tone_burst).")
         if isinstance(s.observed, spec.FromFile):
             self.measured(s.observed)
         return low, high
+
+    def receivers_of(self, shot: int) -> NDArray[np.intp]:
+        """Return the indices of the receivers that a shot uses: those no nearer to its source than ``min_offset``."""
+        offsets = np.hypot(*(self.receivers - self.sources[shot]).T)
+        return np.flatnonzero(offsets >= self.settings.min_offset)
+
+    def driving(self, wavelet: NDArray[Any]) -> NDArray[Any]:
+        """Return what to drive the simulation with, so that its corrected traces are those of ``wavelet``."""
+        if not self.settings.time_correction:
+            return wavelet
+        return np.asarray(wait(AddTimeDispersion(len(wavelet))(Variable(wavelet, name="wavelet"))).data)
 
     def banded(self, block: int) -> tuple[NDArray[Any], Callable[[NDArray[Any]], NDArray[Any]]]:
         """Return the wavelet of a block and the filter that its observed data gets too."""
