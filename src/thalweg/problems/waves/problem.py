@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves import settings as spec
+from thalweg.problems.waves.grid import Grid
 from thalweg.problems.waves.misfit import L2Misfit
 from thalweg.problems.waves.observed import ObservedShot, add_noise, finer_grid
 from thalweg.problems.waves.propagator import Propagator
@@ -26,6 +27,8 @@ from thalweg.runs.problem import Check, Feedback, Problem, Progress
 if TYPE_CHECKING:
     from thalweg.runs.history import History
     from thalweg.runtime import Runtime
+
+OBSERVED_ORDER = 8  # of the simulations that make observed data
 
 
 class WaveProblem(Problem):
@@ -47,7 +50,7 @@ class WaveProblem(Problem):
         self.variables = (self._vp,)
         self._misfit = L2Misfit(name="misfit")
         self._observed: dict[int, NDArray[Any]] = {}
-        self._block = 0
+        self._task: Callable[[int], dict[str, Any]] | None = None
         self._points = 0.0
         self._seconds = 0.0
 
@@ -79,7 +82,9 @@ class WaveProblem(Problem):
         ]
 
     async def prepare(self, runtime: Runtime, progress: Progress) -> None:
-        """Read or simulate the observed data of all blocks; see `Problem.prepare`."""
+        """Read or simulate the observed data of all blocks, and compile; see `Problem.prepare`."""
+        progress(0, 1, "compiling")
+        await runtime.run(self._compile)
         table = self.setup.settings.observed
         if isinstance(table, spec.FromFile):
             measured = await runtime.run(self.setup.measured, table)
@@ -89,6 +94,22 @@ class WaveProblem(Problem):
             return
         for block in range(len(self.setup.blocks)):
             self._observed[block] = await self._simulate(table, block, runtime, progress)
+
+    def _compile(self) -> None:
+        """Have the kernels compiled (or read from numba's cache) before anything is timed."""
+        s = self.setup.settings
+        tiny = Grid((4, 4), s.spacing, absorbing=2, free_surface=s.free_surface)
+        for order in {s.order, OBSERVED_ORDER}:
+            propagator = Propagator(
+                tiny, time_step=s.time_step, steps=2, speed=self.setup.speeds[0], frequency=1.0, order=order
+            )
+            vp = Variable(np.full(tiny.shape, self.setup.speeds[0], self.setup.dtype), name="vp", needs_grad=True)
+            wavelet = Variable(np.zeros(2, self.setup.dtype), name="wavelet")
+            shot = propagator.shot([(0.0, 0.0)], [(0.0, 0.0)])
+            traces = wait(propagator(vp, wavelet, shot))
+            if s.time_correction:
+                traces = wait(RemoveTimeDispersion(2)(traces))
+            wait(traces.adjoint(np.zeros_like(traces.data)))
 
     async def _simulate(self, table: spec.Simulated, block: int, runtime: Runtime, progress: Progress) -> NDArray[Any]:
         s = self.setup.settings
@@ -103,6 +124,7 @@ class WaveProblem(Problem):
             steps=steps,
             speed=float(self.setup.start.mean()),
             frequency=self.setup.frequency(block),
+            order=OBSERVED_ORDER,
             name="observed data",
         )
         # Each task writes its own slot: the result depends on no order, and no shot is held twice.
@@ -126,11 +148,12 @@ class WaveProblem(Problem):
 
     async def begin_block(self, index: int) -> None:
         """Choose the frequency band."""
-        self._block = index
+        self._task = self._shot_task(index)
 
     async def feedback(self, batch: NDArray[np.int64], runtime: Runtime) -> Feedback:
         """Return the misfit of a batch of shots and its gradient; see `Problem.feedback`."""
-        task = self._shot_task(self._block)
+        task = self._task
+        assert task is not None, "begin_block comes before feedback"
         began = time.perf_counter()
         total = await runtime.map_reduce(task, [int(shot) for shot in batch])
         self._seconds += time.perf_counter() - began
@@ -142,10 +165,10 @@ class WaveProblem(Problem):
         setup, misfit = self.setup, self._misfit
         propagator, correction = setup.propagator(block), setup.correction
         driving = setup.driving(setup.banded(block)[0])
-        model, observed = self._vp.data, self._observed[block]
+        model, observed = self._vp, self._observed[block]
 
         async def shot_feedback(shot: int) -> dict[str, Any]:
-            vp = Variable(model, name="vp", needs_grad=True)
+            vp = Variable(model.data, name="vp", needs_grad=True)
             used = setup.receivers_of(shot)
             geometry = propagator.shot(setup.sources[shot : shot + 1], setup.receivers[used])
             traces = await propagator(vp, Variable(driving, name="wavelet"), geometry)

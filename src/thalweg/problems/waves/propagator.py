@@ -109,6 +109,7 @@ class Propagator(Operator):
         if save_every < 1:
             raise SimulationError(f"save_every must be at least 1 (exact), got {save_every}.")
         self.grid = grid
+        self.frequency = frequency
         self.time_step = time_step
         self.steps = steps
         self.order = order

@@ -62,7 +62,7 @@ class WaveSetup:
             self.truth, self.inside = self.true_model(self.grid)
         self.region = self._region()
         self.correction = RemoveTimeDispersion(s.steps, name="time correction") if s.time_correction else None
-        self._propagators: dict[float, Propagator] = {}
+        self._latest: Propagator | None = None
         self.speeds = self._check_all()
 
     def frequency(self, block: int) -> float:
@@ -93,10 +93,10 @@ class WaveSetup:
         return made.astype(self.dtype)
 
     def propagator(self, block: int, *, save_every: int | None = None) -> Propagator:
-        """Return the simulator of a block, one for all blocks of the same frequency."""
+        """Return the simulator of a block. The latest is kept, with its buffers, until that of another band is asked for."""
         frequency = self.frequency(block)
-        if save_every is None and frequency in self._propagators:
-            return self._propagators[frequency]
+        if save_every is None and self._latest is not None and self._latest.frequency == frequency:
+            return self._latest
         s = self.settings
         made = Propagator(
             self.grid,
@@ -109,7 +109,7 @@ class WaveSetup:
             name=f"propagator at {frequency:g} Hz",
         )
         if save_every is None:
-            self._propagators[frequency] = made
+            self._latest = made
         return made
 
     def _transducers(self, table: spec.Ring | spec.Line | spec.FromFile, name: str) -> NDArray[np.float64]:

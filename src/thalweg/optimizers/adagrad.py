@@ -1,0 +1,65 @@
+"""AdaGrad, bound to Variables. The formula is in ``thalweg.rules.adagrad``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from thalweg.graph import Variable
+from thalweg.optimizers.local import LocalOptimizer
+from thalweg.optimizers.pipeline import Hook
+from thalweg.optimizers.settings import Scheduled, Setting
+from thalweg.rules.adagrad import adagrad
+
+
+class AdaGrad(LocalOptimizer):
+    """a′ = a + g²;  θ′ = θ − η·g / (√a′ + ε).
+
+    Args:
+        variables: a Variable, several with distinct names, or ``None``; float32 or float64, updated in place.
+        learning_rate: η, the first step's size in the variable's unit; a number or a schedule.
+        epsilon: ε, in the gradient's unit, positive; a number or a schedule.
+        process_grad: callable(s) on a gradient before the rule, array to array.
+        process_model: callable(s) on the data after the rule, array to array.
+        name: a name of your choice, by default ``"adagrad"``.
+        description: what it is for.
+
+    Raises:
+        HyperparameterError: a hyperparameter is out of its range, or a hook is not callable.
+        ParameterError: a variable's data cannot be updated in place.
+        OptimizerError: several variables without distinct names.
+
+    Example:
+        >>> import numpy as np
+        >>> import thalweg.optimizers as opt
+        >>> from thalweg.graph import Variable, wait
+        >>> x = Variable(np.array([1.0, 2.0]), name="x", needs_grad=True)
+        >>> optimizer = opt.AdaGrad(x)
+        >>> wait(optimizer.step(grad=np.array([0.5, -0.5]))).data.round(6)
+        array([0.99, 2.01])
+
+    Source: Duchi, Hazan, Singer, Adaptive subgradient methods, JMLR 12, 2011, figure 1 (H = δI + diag s).
+    """
+
+    rule = adagrad
+    learning_rate = Setting()
+    epsilon = Setting()
+
+    def __init__(
+        self,
+        variables: Variable | Sequence[Variable] | None = None,
+        *,
+        learning_rate: Scheduled = 0.01,
+        epsilon: Scheduled = 1e-8,
+        process_grad: Hook = None,
+        process_model: Hook = None,
+        name: str | None = None,
+        description: str = "",
+    ) -> None:
+        super().__init__(
+            variables,
+            hyperparameters={"learning_rate": learning_rate, "epsilon": epsilon},
+            process_grad=process_grad,
+            process_model=process_model,
+            name=name,
+            description=description,
+        )

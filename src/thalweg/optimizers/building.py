@@ -1,0 +1,66 @@
+"""Optimizers by name, and how a table of a study file becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from thalweg.graph import Variable
+from thalweg.optimizers.adadelta import Adadelta
+from thalweg.optimizers.adagrad import AdaGrad
+from thalweg.optimizers.adam import Adam
+from thalweg.optimizers.adamax import Adamax
+from thalweg.optimizers.gradient_descent import GradientDescent
+from thalweg.optimizers.local import LocalOptimizer
+from thalweg.optimizers.momentum import Momentum
+from thalweg.optimizers.nesterov import Nesterov
+from thalweg.optimizers.rmsprop import RMSProp
+from thalweg.optimizers.sgd import SGD
+from thalweg.rules.spelling import unknown
+
+registry: dict[str, type[LocalOptimizer]] = {
+    cls.rule.name: cls for cls in (GradientDescent, SGD, Momentum, Nesterov, AdaGrad, RMSProp, Adadelta, Adam, Adamax)
+}
+"""The kinds of optimizer by the name that study files and configs use. Add your own before building."""
+
+
+def build(
+    spec: Mapping[str, Any],
+    variables: Variable | Sequence[Variable] | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    *,
+    callables: Mapping[str, Callable[..., Any]] | None = None,
+) -> LocalOptimizer:
+    """An optimizer from its table, the inverse of ``get_config``.
+
+    Args:
+        spec: ``kind``, the hyperparameters (numbers or tables of schedules), ``process_grad`` and
+            ``process_model`` (tables of transforms, or lists of them), ``name``, ``description``. Everything
+            but ``kind`` is optional.
+        variables: what to bind it to, if anything yet.
+        arrays: the arrays that a transform may name, for instance ``{"mask": ...}``.
+        callables: users' own callables, by the name under which ``spec`` mentions them.
+
+    Returns:
+        The optimizer.
+
+    Raises:
+        HyperparameterError: an unknown kind, key, schedule, transform or array (naming the nearest), or a
+            value out of its range.
+
+    Example:
+        >>> from thalweg.optimizers import build
+        >>> build({
+        ...     "kind": "gradient_descent",
+        ...     "learning_rate": {"kind": "exp", "initial": 10, "gamma": 0.9},
+        ...     "process_grad": [{"kind": "smooth", "sigma": 2}, {"kind": "normalize"}],
+        ...     "process_model": {"kind": "bounds", "lower": 1400, "upper": 1700},
+        ... })
+        GradientDescent(unbound; learning_rate=Exp(initial=10.0, gamma=0.9, decay_on_iteration=False))
+    """
+    kind = spec.get("kind")
+    if kind not in registry:
+        raise unknown("optimizer", str(kind), registry)
+    return registry[kind].from_config(spec, variables, arrays=arrays, callables=callables)

@@ -1,0 +1,149 @@
+"""An optimizer's state into a snapshot, a snapshot onto the disk, and back: strict, and all or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thalweg.checkpoints import CheckpointStore
+from thalweg.errors import HyperparameterError
+from thalweg.optimizers.parameters import Parameter, mismatch
+from thalweg.optimizers.settings import Scheduled, checked, from_config, to_config
+from thalweg.optimizers.snapshot import OptimizerSnapshot
+from thalweg.rules.base import Rule
+from thalweg.schedules import OptimizationState
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A snapshot that has been found to fit, ready to be put in place."""
+
+    settings: dict[str, Scheduled]
+    updates: int
+    counts: dict[str, int]
+    slots: dict[str, dict[str, np.ndarray]]
+
+
+def take(parameters: Sequence[Parameter], meta: dict[str, Any]) -> OptimizerSnapshot:
+    """A snapshot of the parameters' slots and of ``meta``."""
+    arrays = {f"slots/{slot}/{p.name}": array.copy() for p in parameters for slot, array in p.slots().items()}
+    variables = {p.name: {"shape": list(p.shape), "dtype": p.dtype.name} for p in parameters}
+    return OptimizerSnapshot(arrays, {**meta, "variables": variables})
+
+
+def write(
+    parameters: Sequence[Parameter], snapshot: OptimizerSnapshot, path: str | os.PathLike[str], *, keep: int
+) -> None:
+    """A snapshot and the variables' data as a new generation of a checkpoint folder."""
+    data = {f"variables/{p.name}": p.data() for p in parameters}
+    store = CheckpointStore(path)
+    store.save({**snapshot.arrays, **data}, {"optimizer": snapshot.meta})
+    store.prune(keep)
+
+
+def read(path: str | os.PathLike[str], generation: int | None) -> tuple[OptimizerSnapshot, dict[str, np.ndarray]]:
+    """What :func:`write` wrote: the snapshot, and the data by variable name."""
+    arrays, meta, number = CheckpointStore(path).load(generation)
+    if not isinstance(meta.get("optimizer"), dict):
+        raise mismatch(["it holds no optimizer state"], f"generation {number} in {os.fspath(path)}")
+    head = "variables/"
+    data = {name.removeprefix(head): array for name, array in arrays.items() if name.startswith(head)}
+    rest = {name: array for name, array in arrays.items() if not name.startswith(head)}
+    return OptimizerSnapshot(rest, meta["optimizer"]), data
+
+
+def settle(
+    rule: Rule,
+    parameters: Sequence[Parameter],
+    settings: Mapping[str, Scheduled],
+    here: Mapping[str, Any],
+    snapshot: OptimizerSnapshot,
+    data: Mapping[str, np.ndarray] | None,
+) -> Settled:
+    """Compare a snapshot with an optimizer, changing nothing.
+
+    Args:
+        rule: the optimizer's rule.
+        parameters: its parameters.
+        settings: its hyperparameters, among them callables that no snapshot holds.
+        here: the meta of its own state.
+        snapshot: what is to be restored.
+        data: the variables' data that come with it, if any.
+
+    Returns:
+        What to put in place.
+
+    Raises:
+        StateMismatchError: listing every difference.
+    """
+    saved = snapshot.meta
+    if saved.get("rule") != rule.name:
+        raise mismatch([f"it belongs to the rule {saved.get('rule')!r}, this is {rule.name!r}"], "saved state")
+    differences = _arrays(parameters, snapshot.arrays, data)
+    for hook in ("process_grad", "process_model"):
+        if saved.get(hook) != here[hook]:
+            differences.append(f"{hook} was {saved.get(hook)}, here it is {here[hook]}: hand in the same one")
+    restored = _settings(rule, settings, saved.get("hyperparameters"), differences)
+    counts, updates = _counts(saved, differences)
+    if differences:
+        raise mismatch(differences, "saved state")
+    slots = {p.name: {s: snapshot.arrays[f"slots/{s}/{p.name}"] for s in rule.slot_names} for p in parameters}
+    return Settled(restored, updates, counts, slots)
+
+
+def set_counts(state: OptimizationState, counts: Mapping[str, int]) -> None:
+    """Put counts into a state that others may hold on to."""
+    for name, value in counts.items():
+        setattr(state, name, value)
+
+
+def _arrays(
+    parameters: Sequence[Parameter], arrays: Mapping[str, Any], data: Mapping[str, np.ndarray] | None
+) -> list[str]:
+    """What is missing, unexpected, or of another shape or dtype."""
+    expected = {f"slots/{slot}/{p.name}": p for p in parameters for slot in p.slots()}
+    given = dict(arrays)
+    if data is not None:
+        expected |= {f"variables/{p.name}": p for p in parameters}
+        given |= {f"variables/{name}": array for name, array in data.items()}
+    differences = [f"missing: {name}" for name in expected if name not in given]
+    differences += [f"unexpected: {name}" for name in given if name not in expected]
+    for name, parameter in expected.items():
+        if name in given:
+            differences += parameter.fit(name, given[name])
+    return differences
+
+
+def _settings(
+    rule: Rule, settings: Mapping[str, Scheduled], saved: Any, differences: list[str]
+) -> dict[str, Scheduled]:
+    """The saved hyperparameters, with the optimizer's own callables where only a name was saved."""
+    restored = dict(settings)
+    saved = saved if isinstance(saved, dict) else {}
+    differences += [f"missing hyperparameter: {name}" for name in settings if name not in saved]
+    configs = [(to_config(value), value) for value in settings.values() if callable(value)]
+    own = {config["callable"]: value for config, value in configs if "callable" in config}
+    for name, config in saved.items():
+        try:
+            value = from_config(name, config, own)
+            restored[name] = checked(rule, name, value, OptimizationState())
+        except (HyperparameterError, TypeError) as error:
+            differences.append(str(error))
+    return restored
+
+
+def _counts(saved: Mapping[str, Any], differences: list[str]) -> tuple[dict[str, int], int]:
+    updates = saved.get("updates")
+    if not isinstance(updates, int) or isinstance(updates, bool) or updates < 0:
+        differences.append(f"updates is {updates!r}, not a count")
+        updates = 0
+    try:
+        counts = OptimizationState(**saved["optimization_state"]).get_config()
+    except (KeyError, TypeError, HyperparameterError) as error:
+        differences.append(f"optimization_state cannot be used: {error}")
+        counts = {}
+    return counts, updates

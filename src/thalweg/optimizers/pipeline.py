@@ -1,0 +1,155 @@
+"""``process_grad`` and ``process_model``: what is called on a variable's gradient or data, in which order."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from thalweg import transforms
+from thalweg.errors import HyperparameterError
+from thalweg.optimizers.settings import handed_in_again
+from thalweg.rules.spelling import unknown
+from thalweg.transforms import Transform, bounds, describe
+
+Step = Callable[[np.ndarray], Any]
+"""From array to array of the same shape and dtype; may be a coroutine function."""
+
+Hook = Step | Sequence[Step] | Mapping[str, Step | Sequence[Step]] | None
+"""One callable, several (first applied first), or either by variable name."""
+
+
+class Pipeline:
+    """The callables of one hook, for each variable.
+
+    Args:
+        what: ``"process_grad"`` or ``"process_model"``, for messages.
+        hook: what the user gave.
+
+    Raises:
+        HyperparameterError: something in it is not callable; nothing is skipped.
+    """
+
+    def __init__(self, what: str, hook: Hook) -> None:
+        self.what = what
+        self.hook = hook
+        self._by_name = {n: self._steps(h) for n, h in hook.items()} if isinstance(hook, Mapping) else None
+        self._common = () if isinstance(hook, Mapping) else self._steps(hook)
+
+    def _steps(self, hook: Step | Sequence[Step] | None) -> tuple[Step, ...]:
+        if hook is None:
+            return ()
+        steps = tuple(hook) if isinstance(hook, list | tuple) else (hook,)
+        for step in steps:
+            if not callable(step):
+                raise HyperparameterError(
+                    f"{self.what} holds {step!r}, not callable; give a function from array to array, "
+                    f"for instance one of thalweg.transforms ({', '.join(sorted(transforms.registry))})",
+                    name=self.what,
+                )
+        return steps
+
+    def steps(self, variable: str) -> tuple[Step, ...]:
+        """The callables for one variable, first applied first."""
+        return self._common if self._by_name is None else self._by_name.get(variable, ())
+
+    def check_names(self, variables: Sequence[str]) -> None:
+        """Refuse a hook for a variable that does not exist.
+
+        Raises:
+            HyperparameterError: naming the nearest variable.
+        """
+        for name in self._by_name or ():
+            if name not in variables:
+                raise unknown(f"variable for {self.what}:", name, variables)
+
+    def limits(self, variable: str) -> tuple[float, float] | None:
+        """Lower and upper bound, if bounds are all that there is."""
+        steps = self.steps(variable)
+        return steps[0].limits if len(steps) == 1 and type(steps[0]) is bounds else None
+
+    async def run(self, variable: str, array: np.ndarray) -> np.ndarray:
+        """What the callables make of ``array``, which stays as it is.
+
+        A transform of ours gets the array itself, a user's callable a copy, so that it may do what it likes.
+
+        Raises:
+            HyperparameterError: a callable returned something of another type, shape or dtype.
+        """
+        result = array
+        for step in self.steps(variable):
+            given = result if isinstance(step, Transform) else np.array(result, subok=False)
+            found = step(given)
+            if inspect.isawaitable(found):
+                found = await found
+            if not isinstance(found, np.ndarray | np.generic) or np.shape(found) != array.shape:
+                got = f"shape {np.shape(found)}" if isinstance(found, np.ndarray | np.generic) else repr(found)
+                raise HyperparameterError(
+                    f"{self.what} of variable {variable!r}: {step!r} returned {got}; "
+                    f"it must return an array of shape {array.shape}",
+                    name=self.what,
+                    variable=variable,
+                )
+            result = np.asarray(found)
+            if result.dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
+                raise HyperparameterError(
+                    f"{self.what} of variable {variable!r}: {step!r} returned dtype {result.dtype}; "
+                    f"it must return {array.dtype}",
+                    name=self.what,
+                    variable=variable,
+                )
+        return result
+
+    def get_config(self) -> Any:
+        """The hook as JSON: a list of tables, or one by variable name; ``None`` if there is nothing."""
+        if self._by_name is not None:
+            described = {name: [_describe(s) for s in steps] for name, steps in self._by_name.items()}
+            return {"by_variable": described}
+        return [_describe(step) for step in self._common] or None
+
+
+def _describe(step: Step) -> dict[str, Any]:
+    known = isinstance(step, transforms.chain) or transforms.registry.get(getattr(step, "kind", "")) is type(step)
+    return describe(step if known or not isinstance(step, Transform) else type(step))
+
+
+def build_hook(
+    what: str, config: Any, arrays: Mapping[str, np.ndarray], callables: Mapping[str, Callable[..., Any]]
+) -> Hook:
+    """A hook from JSON, the inverse of ``Pipeline.get_config``.
+
+    Args:
+        what: ``"process_grad"`` or ``"process_model"``.
+        config: a table, a list of tables, ``{"by_variable": {name: ...}}``, or ``None``.
+        arrays: the arrays that a table may name.
+        callables: users' own callables by name.
+
+    Returns:
+        What the optimizer's constructor takes.
+
+    Raises:
+        HyperparameterError: an unknown kind, parameter or array, or a callable that was not handed in again.
+    """
+    if config is None:
+        return None
+    if isinstance(config, Mapping) and "by_variable" in config:
+        return {name: _build_steps(what, part, arrays, callables) for name, part in config["by_variable"].items()}
+    return _build_steps(what, config, arrays, callables)
+
+
+def _build_steps(
+    what: str, config: Any, arrays: Mapping[str, np.ndarray], callables: Mapping[str, Callable[..., Any]]
+) -> list[Step]:
+    steps: list[Step] = []
+    for table in [config] if isinstance(config, Mapping) else config:
+        if not isinstance(table, Mapping):
+            raise HyperparameterError(f"{what} holds {table!r}; give tables such as {{kind = 'bounds', lower = 0}}")
+        if "callable" in table:
+            if table["callable"] not in callables:
+                raise handed_in_again(what, table["callable"])
+            steps.append(callables[table["callable"]])
+        else:
+            steps.append(transforms.build(table, arrays=arrays))
+    return steps

@@ -1,0 +1,138 @@
+"""Hyperparameters as attributes: a number or a schedule, checked whenever one is set or read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, overload
+
+from thalweg import schedules
+from thalweg.errors import HyperparameterError
+from thalweg.rules.base import Rule
+from thalweg.rules.ranges import number
+from thalweg.rules.spelling import unknown
+from thalweg.schedules import OptimizationState, Schedule
+from thalweg.transforms.chaining import describe
+
+Scheduled = float | Callable[[OptimizationState], float]
+"""A number, or a function of the optimization state that returns one."""
+
+
+class _Owner(Protocol):
+    rule: ClassVar[Rule]
+
+    @property
+    def optimization_state(self) -> OptimizationState: ...
+
+    _settings: dict[str, Scheduled]
+
+
+class Setting:
+    """A hyperparameter of an optimizer, named as its rule names it.
+
+    Reading gives what was set, a number or a schedule; setting checks it.
+    """
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, owner: None, cls: type[Any]) -> Setting: ...
+    @overload
+    def __get__(self, owner: _Owner, cls: type[Any]) -> Scheduled: ...
+    def __get__(self, owner: _Owner | None, cls: type[Any]) -> Setting | Scheduled:
+        return self if owner is None else owner._settings[self.name]
+
+    def __set__(self, owner: _Owner, value: Scheduled) -> None:
+        owner._settings[self.name] = checked(owner.rule, self.name, value, owner.optimization_state)
+
+
+def checked(rule: Rule, name: str, value: Any, state: OptimizationState) -> Scheduled:
+    """A hyperparameter as it is kept: a float, or a schedule whose present value is valid.
+
+    Args:
+        rule: whose it is.
+        name: which one.
+        value: a number or a schedule.
+        state: where the optimization is.
+
+    Returns:
+        The float, or the schedule.
+
+    Raises:
+        HyperparameterError: the name is unknown (naming the nearest), or the value is not valid.
+    """
+    if name not in rule.hyperparameters:
+        raise unknown(f"hyperparameter of {rule.name}:", name, rule.hyperparameters)
+    if callable(value):
+        resolve(rule, name, value, state)
+        scheduled: Scheduled = value
+        return scheduled
+    return number(value, rule.hyperparameters[name].interval, name=name, owner=rule.name)
+
+
+def resolve(rule: Rule, name: str, value: Scheduled, state: OptimizationState) -> float:
+    """The number that a hyperparameter is, checked also if a schedule says it.
+
+    Args:
+        rule: whose it is.
+        name: which one.
+        value: a number or a schedule.
+        state: where the optimization is; a schedule is given a copy.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        HyperparameterError: the value is not valid.
+    """
+    if not callable(value):
+        return value
+    found = value(state.copy())
+    try:
+        return number(found, rule.hyperparameters[name].interval, name=name, owner=rule.name)
+    except HyperparameterError as error:
+        error.add_note(f"that is what its schedule {value!r} gives at {state}")
+        raise
+
+
+def to_config(value: Scheduled) -> Any:
+    """A hyperparameter as JSON: the number, the schedule's table, or the name of a user's own callable."""
+    if isinstance(value, Schedule):
+        if type(value) is schedules.registry.get(value.kind):
+            return value.get_config()
+        return describe(type(value))
+    return describe(value) if callable(value) else value
+
+
+def from_config(name: str, config: Any, callables: Mapping[str, Callable[..., Any]]) -> Scheduled:
+    """A hyperparameter from JSON, the inverse of :func:`to_config`.
+
+    Args:
+        name: the hyperparameter's name, for the message.
+        config: a number or a table.
+        callables: users' own callables by name.
+
+    Returns:
+        A number or a schedule; whether the number is valid is checked when it is set.
+
+    Raises:
+        HyperparameterError: an unknown kind of schedule, or a callable that was not handed in again.
+    """
+    if not isinstance(config, Mapping):
+        value: Scheduled = config
+        return value
+    if "callable" not in config:
+        return schedules.build(dict(config))
+    if config["callable"] not in callables:
+        raise handed_in_again(name, config["callable"])
+    return callables[config["callable"]]
+
+
+def handed_in_again(what: str, name: str) -> HyperparameterError:
+    """The error for a user's own callable that a config can only name."""
+    return HyperparameterError(
+        f"{what} was {name}, a callable of your own, which is never saved; "
+        f"hand it in again: callables={{{name!r}: ...}}",
+        name=what,
+        callable=name,
+    )

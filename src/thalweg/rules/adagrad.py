@@ -1,0 +1,44 @@
+"""AdaGrad: each element's rate falls with the root of all its squared gradients. ::
+
+    a' = a + g²
+    θ' = θ − η·g / (√a' + ε)
+
+ε is outside the root (the paper's δ, and PyTorch), where it disturbs a gradient of size |g| by ε/|g| only;
+inside the root (Optax, Keras) the floor is √ε, which stops small gradients altogether.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from thalweg.rules.arithmetic import sqrt
+from thalweg.rules.base import Array, Number, Rule
+from thalweg.rules.ranges import nonnegative, positive
+
+
+class Slots(NamedTuple):
+    """The state."""
+
+    sum_of_squares: Array
+
+
+class Hyper(NamedTuple):
+    """The hyperparameters."""
+
+    learning_rate: Annotated[Number, nonnegative, "η, the first step's size in the variable's unit"] = 0.01
+    epsilon: Annotated[Number, positive, "ε, in the gradient's unit; keeps the division finite"] = 1e-8
+
+
+def update(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Slots]:
+    """θ − η·g / (√a' + ε), a' = a + g²."""
+    total = slots.sum_of_squares + grad * grad
+    return param - h.learning_rate * grad / (sqrt(total) + h.epsilon), Slots(total)
+
+
+adagrad = Rule(
+    name="adagrad",
+    slots=Slots,
+    hyper=Hyper,
+    update=update,
+    source="Duchi, Hazan, Singer, Adaptive subgradient methods, JMLR 12, 2011, figure 1 (H = δI + diag s)",
+)

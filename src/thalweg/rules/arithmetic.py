@@ -1,0 +1,126 @@
+"""The handful of functions that a rule's text may call besides ``+ - * /``.
+
+They mean the same on every backend. Here they are NumPy's, so that a rule runs as it is written on arrays and
+scalars; a lowering replaces them by what its backend calls them (see ``thalweg.lowering``). All are
+elementwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["absolute", "maximum", "minimum", "sign", "sqrt", "where"]
+
+
+def sqrt(x: Any) -> Any:
+    """√x.
+
+    Args:
+        x: numbers ≥ 0, any shape.
+
+    Returns:
+        The square root, of the dtype of ``x``.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import sqrt
+        >>> float(sqrt(np.float32(4.0)))
+        2.0
+    """
+    return np.sqrt(x)
+
+
+def absolute(x: Any) -> Any:
+    """|x|.
+
+    Args:
+        x: real numbers, any shape.
+
+    Returns:
+        The absolute value, of the dtype of ``x``.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import absolute
+        >>> float(absolute(np.float32(-4.0)))
+        4.0
+    """
+    return np.abs(x)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """max(x, y); NaN where either is NaN.
+
+    Args:
+        x: real numbers.
+        y: real numbers of a shape that broadcasts with ``x``.
+
+    Returns:
+        The larger of the two.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import maximum
+        >>> float(maximum(np.float32(1.0), np.float32(2.0)))
+        2.0
+    """
+    return np.maximum(x, y)
+
+
+def minimum(x: Any, y: Any) -> Any:
+    """min(x, y); NaN where either is NaN.
+
+    Args:
+        x: real numbers.
+        y: real numbers of a shape that broadcasts with ``x``.
+
+    Returns:
+        The smaller of the two.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import minimum
+        >>> float(minimum(np.float32(1.0), np.float32(2.0)))
+        1.0
+    """
+    return np.minimum(x, y)
+
+
+def sign(x: Any) -> Any:
+    """−1, 0 or 1 as x is negative, zero or positive.
+
+    Args:
+        x: real numbers, any shape.
+
+    Returns:
+        The sign, of the dtype of ``x``.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import sign
+        >>> float(sign(np.float32(-3.0)))
+        -1.0
+    """
+    return np.sign(x)
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """x where the condition holds, else y: a selection, so a NaN that is not selected does no harm.
+
+    Args:
+        condition: booleans.
+        x: values where true.
+        y: values where false.
+
+    Returns:
+        The selected values.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import where
+        >>> float(where(True, np.float32(1.0), np.float32(np.nan)))
+        1.0
+    """
+    return np.where(condition, x, y)

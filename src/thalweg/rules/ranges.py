@@ -1,0 +1,95 @@
+"""The interval in which a hyperparameter is valid, and the check that a value is a number inside it."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thalweg.errors import HyperparameterError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The finite real numbers between two ends.
+
+    Args:
+        low: the lower end.
+        high: the upper end.
+        closed_low: whether ``low`` itself belongs to it.
+        closed_high: whether ``high`` itself belongs to it.
+
+    Example:
+        >>> from thalweg.rules.ranges import fraction
+        >>> 0.9 in fraction, 1.0 in fraction, float("nan") in fraction
+        (True, False, False)
+        >>> print(fraction)
+        [0, 1)
+    """
+
+    low: float
+    high: float
+    closed_low: bool = True
+    closed_high: bool = True
+
+    def __contains__(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        above = value >= self.low if self.closed_low else value > self.low
+        below = value <= self.high if self.closed_high else value < self.high
+        return above and below
+
+    def __str__(self) -> str:
+        left, right = "[" if self.closed_low else "(", "]" if self.closed_high else ")"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+finite = Interval(-math.inf, math.inf, closed_low=False, closed_high=False)
+nonnegative = Interval(0.0, math.inf, closed_high=False)
+positive = Interval(0.0, math.inf, closed_low=False, closed_high=False)
+fraction = Interval(0.0, 1.0, closed_high=False)
+open_fraction = Interval(0.0, 1.0, closed_low=False, closed_high=False)
+
+
+def number(value: Any, interval: Interval, *, name: str, owner: str) -> float:
+    """``value`` as a Python float, checked.
+
+    Args:
+        value: a Python or NumPy real number, or a 0-d array of one. Booleans are not numbers here.
+        interval: where it must lie.
+        name: the hyperparameter's name, for the message.
+        owner: whose hyperparameter it is, for the message.
+
+    Returns:
+        The value as a float (double precision).
+
+    Raises:
+        HyperparameterError: not a real number, not finite, or outside the interval.
+
+    Example:
+        >>> from thalweg.rules.ranges import nonnegative, number
+        >>> number(0, nonnegative, name="learning_rate", owner="adam")
+        0.0
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise HyperparameterError(
+            f"{owner}: {name} is {value!r} ({type(value).__name__}); give a real number in {interval}",
+            owner=owner,
+            name=name,
+            value=value,
+        )
+    result = float(value)
+    if result not in interval:
+        raise HyperparameterError(
+            f"{owner}: {name} is {result!r}, outside its range {interval}",
+            owner=owner,
+            name=name,
+            value=result,
+            range=str(interval),
+        )
+    return result

@@ -1,0 +1,27 @@
+"""Stochastic gradient descent: the text of gradient descent with the rate that minibatches are used to. ::
+
+θ' = θ − η·g
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from thalweg.rules.base import NoSlots, Number, Rule
+from thalweg.rules.gradient_descent import update
+from thalweg.rules.ranges import nonnegative
+
+
+class Hyper(NamedTuple):
+    """The hyperparameters."""
+
+    learning_rate: Annotated[Number, nonnegative, "η, the step in units of variable per unit of gradient"] = 0.01
+
+
+sgd = Rule(
+    name="sgd",
+    slots=NoSlots,
+    hyper=Hyper,
+    update=update,
+    source="H. Robbins, S. Monro, A stochastic approximation method, 1951, eq. 8",
+)

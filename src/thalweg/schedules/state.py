@@ -1,0 +1,89 @@
+"""How far an optimization has come: the counts that schedules are functions of. ::
+
+    begin_epoch()   epoch += 1, batch = 0         called by the loop
+    begin_batch()   batch += 1                    called by the loop
+    begin_step()    iteration += 1                called by the optimizer's step
+
+0 means that nothing has been seen yet: during the first pass through the data the epoch is 1, during its
+first mini-batch the batch is 1, and during the first step the iteration is 1.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from thalweg.errors import HyperparameterError
+
+
+@dataclass
+class OptimizationState:
+    """The counts of one optimization.
+
+    Args:
+        batch_size: how many items (shots, rows, samples) a mini-batch holds; 1 or more.
+        curr_epoch: passes through the data begun.
+        curr_batch: mini-batches begun in this epoch.
+        curr_iter: steps begun in all; never reset by an epoch.
+
+    Raises:
+        HyperparameterError: a count is not an integer or is negative, or the batch size is not positive.
+
+    Example:
+        >>> from thalweg.schedules import OptimizationState
+        >>> state = OptimizationState(batch_size=32)
+        >>> state.begin_epoch(); state.begin_batch()
+        >>> state.curr_epoch, state.curr_batch, state.curr_iter
+        (1, 1, 0)
+    """
+
+    batch_size: int = 1
+    curr_epoch: int = 0
+    curr_batch: int = 0
+    curr_iter: int = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        least = 1 if name == "batch_size" else 0
+        try:
+            count = operator.index(value)
+        except TypeError:
+            count = -1
+        if isinstance(value, bool) or count < least:
+            raise HyperparameterError(
+                f"OptimizationState: {name} is {value!r}; give an integer, at least {least}",
+                name=name,
+                value=value,
+            )
+        super().__setattr__(name, count)
+
+    def begin_epoch(self) -> None:
+        """A pass through the data begins."""
+        self.curr_epoch += 1
+        self.curr_batch = 0
+
+    def begin_batch(self) -> None:
+        """A mini-batch begins."""
+        self.curr_batch += 1
+
+    def begin_step(self) -> None:
+        """An optimizer's step begins (the optimizer calls this itself)."""
+        self.curr_iter += 1
+
+    @property
+    def completed_epochs(self) -> int:
+        """Passes through the data that are over."""
+        return max(self.curr_epoch - 1, 0)
+
+    @property
+    def completed_iterations(self) -> int:
+        """Steps that are over, seen from inside a step."""
+        return max(self.curr_iter - 1, 0)
+
+    def copy(self) -> OptimizationState:
+        """The same counts in an object of their own."""
+        return replace(self)
+
+    def get_config(self) -> dict[str, int]:
+        """The counts as JSON."""
+        return asdict(self)
