@@ -78,10 +78,13 @@ def _in_thread(awaitable: Awaitable[T], outside: asyncio.AbstractEventLoop) -> T
             over.set()
 
     thread = threading.Thread(target=copy_context().run, args=(helper,), name="thalweg-wait")
-    thread.start()
+    begun = False
     interrupt: KeyboardInterrupt | None = None
     while not over.is_set():
         try:
+            if not begun:
+                begun = True
+                thread.start()  # which waits for the thread, and so may be interrupted, too
             over.wait()  # not thread.join(): before Python 3.13 an interrupted join believes the thread has ended
         except KeyboardInterrupt as error:
             interrupt = error

@@ -137,7 +137,8 @@ def test_stays_bounded_for_long_at_the_stability_limit(free_surface):
     w[:50] = rng.standard_normal(50)
     traces = run(p, model, w, p.shot([(200.0, 200.0)], [(100.0, 300.0), (390.0, 390.0)]))
     assert np.isfinite(traces).all()
-    assert np.abs(traces[-500:]).max() < 1e-2 * np.abs(traces).max()
+    # White noise excites modes of the grid itself, which linger; what matters is that nothing grows.
+    assert np.abs(traces[-1000:]).max() <= np.abs(traces[1000:2000]).max()
 
 
 def test_free_surface_is_the_mirror_image_of_opposite_sign():

@@ -93,7 +93,7 @@ class WaveSetup:
         return made.astype(self.dtype)
 
     def propagator(self, block: int, *, save_every: int | None = None) -> Propagator:
-        """Return the simulator of a block. The latest is kept, with its buffers, until that of another band is asked for."""
+        """Return the simulator of a block; the latest is kept, with its buffers, until another band needs one."""
         frequency = self.frequency(block)
         if save_every is None and self._latest is not None and self._latest.frequency == frequency:
             return self._latest

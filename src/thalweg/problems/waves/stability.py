@@ -33,7 +33,7 @@ def largest_stable_step(max_speed: float, spacing: float, order: int) -> float:
         order: space order, 4 or 8.
 
     >>> round(largest_stable_step(2000.0, 10.0, 8) * 1e3, 3)
-    2.774
+    2.773
     """
     return 2.0 * spacing / (max_speed * sqrt(2.0 * symbol(order, pi)))
 
