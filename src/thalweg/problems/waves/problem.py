@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thalweg.runs.history import History
     from thalweg.runtime import Runtime
 
+PROCESS_MEMORY = 350 * 2**20  # bytes that Python, NumPy, SciPy and numba's compiler took on x86-64
 OBSERVED_ORDER = 8  # of the simulations that make observed data
 
 
@@ -63,22 +64,24 @@ class WaveProblem(Problem):
         """Return what the run will need; see `Problem.plan`."""
         setup, grid, s = self.setup, self.setup.grid, self.setup.settings
         rows, columns = grid.padded_shape
-        workers = max(1, runtime.workers)
+        workers = min(max(1, runtime.workers), self.items)
         shot = setup.propagator(0).memory(setup.dtype)
-        traces = self.items * s.steps * len(setup.receivers) * setup.dtype.itemsize
-        total = workers * shot + len(setup.blocks) * traces
+        trace = s.steps * len(setup.receivers) * setup.dtype.itemsize
+        # One gradient a level of the tree, and the traces of a shot with their residual and their corrected form.
+        reducing = (self.items.bit_length() + workers) * grid.shape[0] * grid.shape[1] * setup.dtype.itemsize
+        observed = len(setup.blocks) * self.items * trace
+        arrays = workers * (shot + 4 * trace) + reducing + observed
         kept = "every wavefield" if s.save_every == 1 else f"every {s.save_every}th wavefield"
+        cells = f"{grid.shape[0]} × {grid.shape[1]} cells of {grid.spacing:g} m"
+        needed = (
+            f"about {_mebibytes(arrays + PROCESS_MEMORY)}: {workers} × {_mebibytes(shot)} for a shot ({kept}), "
+            f"{_mebibytes(observed)} of observed data, {_mebibytes(PROCESS_MEMORY)} for Python and its compiler"
+        )
         return [
-            (
-                "grid",
-                f"{grid.shape[0]} × {grid.shape[1]} cells of {grid.spacing:g} m, {rows} × {columns} padded",
-            ),
+            ("grid", f"{cells}, {rows} × {columns} with the absorbing ones"),
             ("time", f"{s.steps} steps of {s.time_step:g} s"),
             ("array", f"{self.items} shots, {len(setup.receivers)} receivers"),
-            (
-                "memory",
-                f"{total / 2**20:.0f} MiB: {workers} × {shot / 2**20:.0f} MiB a shot ({kept}), and observed data",
-            ),
+            ("memory", needed),
         ]
 
     async def prepare(self, runtime: Runtime, progress: Progress) -> None:
@@ -235,3 +238,7 @@ class WaveProblem(Problem):
         from thalweg.problems.waves.checks import wave_checks
 
         return wave_checks(self)
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

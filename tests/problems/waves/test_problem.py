@@ -1,0 +1,228 @@
+"""The wave problem as studies use it: runs, refusals, a user's own files, checks."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import thalweg as tw
+from thalweg import errors
+from thalweg.problems.waves import Grid, Propagator, RemoveTimeDispersion, WaveProblem, ricker
+from thalweg.runs import Study, run_study
+from thalweg.runtime import Local
+
+STUDIES = Path(__file__).parents[3] / "studies"
+KINDS = {"waves": WaveProblem}
+
+
+@pytest.fixture
+def document():
+    """The study of seconds, shortened."""
+    made = tomllib.loads((STUDIES / "inclusion.toml").read_text())
+    for block in made["blocks"]:
+        block |= {"iterations": 3}
+    return made
+
+
+def load(document, folder=None):
+    return Study.from_document(document, name="test", folder=folder or STUDIES, kinds=KINDS)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_studies_are_valid(path):
+    study = Study.load(path, kinds=KINDS)
+    assert study.build_problem().items >= 12
+
+
+def test_a_study_ends_nearer_to_the_truth_and_says_so(document, tmp_path):
+    outcome = tw.wait(run_study(load(document), out=tmp_path / "run"))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert outcome.status == summary["status"] == "finished"
+    assert summary["model_error_start"] == 1.0
+    assert summary["model_error_end"] < 0.5
+    assert 0.0 < summary["model_error_constant"] < 0.2  # a disk is nearly a constant inside
+    assert len(summary["misfit_start"]) == len(summary["misfit_end"]) == 2
+    assert summary["gpts_per_second"] > 0.0
+    assert summary["peak_memory_bytes"] > 0
+    assert len(summary["digest"]) == 64
+    with np.load(tmp_path / "run" / "result.npz") as result:
+        vp, truth, mask = result["vp"], result["truth"], result["mask"]
+        error = np.linalg.norm((vp - truth)[mask]) / np.linalg.norm((result["start"] - truth)[mask])
+        assert error == pytest.approx(summary["model_error_end"], rel=1e-5)
+    assert (tmp_path / "run" / "figures" / "result.png").stat().st_size > 10_000
+
+
+def test_one_and_two_threads_give_the_same_bits(document, tmp_path):
+    digests = []
+    for threads in (1, 2):
+        with Local(threads=threads) as runtime:
+            outcome = tw.wait(run_study(load(document), out=tmp_path / str(threads), runtime=runtime))
+        digests.append(outcome.summary["digest"])
+    assert digests[0] == digests[1]
+
+
+def test_the_gradient_of_a_batch_is_the_derivative_of_its_loss(document):
+    document["problem"] |= {"dtype": "float64", "time_step": 3e-7}
+    problem = load(document).build_problem()
+    batch = np.array([0, 5, 7])
+    rng = np.random.default_rng(0)
+    direction = 10.0 * rng.standard_normal(problem.setup.grid.shape)
+    (vp,) = problem.variables
+
+    async def go():
+        with Local(threads=2) as runtime:
+            await problem.prepare(runtime, lambda *_: None)
+            await problem.begin_block(1)
+            base = await problem.feedback(batch, runtime)
+            gaps = []
+            for h in (0.02, 0.01):
+                vp.data = problem.setup.start + h * direction
+                loss = (await problem.feedback(batch, runtime)).loss
+                gaps.append(abs(loss - base.loss - h * np.vdot(base.gradients["vp"], direction)))
+            return gaps
+
+    gaps = tw.wait(go())
+    assert gaps[0] / gaps[1] == pytest.approx(4.0, rel=0.05)
+
+
+def test_observed_data_does_not_know_the_inversion_grid(document):
+    """The misfit of the true model is small, but not that of noise alone: another simulator made the data."""
+    document["problem"]["observed"] |= {"noise": 0.0}
+    problem = load(document).build_problem()
+    (vp,) = problem.variables
+
+    async def go():
+        with Local(threads=2) as runtime:
+            await problem.prepare(runtime, lambda *_: None)
+            await problem.begin_block(0)
+            everything = np.arange(problem.items)
+            before = (await problem.feedback(everything, runtime)).loss
+            vp.data = problem.setup.truth.copy()
+            return before, (await problem.feedback(everything, runtime)).loss
+
+    before, after = tw.wait(go())
+    assert 0.0 < after < 0.02 * before
+
+
+@pytest.fixture
+def own_files(tmp_path):
+    """Model, geometry, wavelet and data of a user, made without the study."""
+    grid, steps, step = Grid((40, 50), 10.0), 300, 1.5e-3
+    start = np.full(grid.shape, 2000.0)
+    truth = start.copy()
+    truth[15:25, 20:30] = 2150.0
+    sources = np.array([(20.0, 45.0), (20.0, 244.4), (20.0, 450.0)])
+    receivers = np.stack([np.full(24, 370.0), np.linspace(5.0, 485.0, 24)], axis=1)
+    wavelet = ricker(12.0, step, steps)
+    p = Propagator(grid, time_step=step, steps=steps, speed=2000.0, frequency=12.0)
+    remove = RemoveTimeDispersion(steps)
+    traces = np.stack(
+        [
+            tw.wait(remove(tw.wait(p(tw.Variable(truth), tw.Variable(wavelet), p.shot([s], receivers))))).data
+            for s in sources
+        ]
+    )
+    np.savez(tmp_path / "mine.npz", start=start, truth=truth, sources=sources, receivers=receivers, w=wavelet, d=traces)
+    return tmp_path
+
+
+@pytest.fixture
+def own_document():
+    def file(key):
+        return {"kind": "file", "path": "mine.npz", "key": key}
+
+    return {
+        "title": "My own data",
+        "problem": {
+            "kind": "waves",
+            "shape": [40, 50],
+            "spacing": 10.0,
+            "time_step": 1.5e-3,
+            "steps": 300,
+            "start": file("start"),
+            "truth": file("truth"),
+            "observed": file("d"),
+            "sources": file("sources"),
+            "receivers": file("receivers"),
+            "wavelet": file("w"),
+        },
+        "optimizer": {
+            "kind": "momentum",
+            "learning_rate": 30.0,
+            "momentum": 0.3,
+            "process_grad": [{"kind": "smooth", "sigma": 1.5}, {"kind": "normalize"}],
+        },
+        "blocks": [{"iterations": 4, "low_pass": 12.0}, {"iterations": 4}],
+    }
+
+
+def test_a_users_own_model_data_and_geometry(own_files, own_document, tmp_path):
+    outcome = tw.wait(run_study(load(own_document, own_files), out=tmp_path / "run"))
+    assert outcome.summary["model_error_end"] < 0.8
+    starts, ends = outcome.summary["misfit_start"], outcome.summary["misfit_end"]
+    assert all(end < start for start, end in zip(starts, ends, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"time_step": 3e-3}, errors.UnstableTimeStepError, "largest stable"),
+        ({"speeds": [1500.0, 4500.0]}, errors.UnstableTimeStepError, "4500"),
+        ({"speeds": [500.0, 2200.0]}, errors.DispersionError, "largest usable frequency"),
+        ({"shape": [40, 51]}, errors.ShapeError, r"\(40, 50\)"),
+        ({"steps": 299}, errors.ShapeError, "299"),
+        ({"sources": {"kind": "ring", "count": 3, "radius": 500.0}}, errors.PositionError, "outside the model"),
+        ({"sources": {"kind": "ring", "count": 4, "radius": 50.0}}, errors.ShapeError, r"\(4, 300, 24\)"),
+        ({"start": {"kind": "file", "path": "none.npz"}}, errors.StudyError, "no file"),
+        ({"start": {"kind": "file", "path": "mine.npz", "key": "vq"}}, errors.StudyError, "holds no array 'vq'"),
+        ({"start": {"kind": "file", "path": "text.npz"}}, errors.StudyError, "cannot be read"),
+        ({"start": {"kind": "constant", "speed": -1.0}}, errors.StudyError, "speed"),
+        ({"min_offset": 9000.0}, errors.StudyError, "without any receiver"),
+        ({"observed": {"kind": "simulated"}}, errors.StudyError, "analytic wavelet"),
+        ({"spacin": 10.0}, errors.StudyError, "spacing"),
+    ],
+)
+def test_bad_studies_are_refused_before_computing(own_files, own_document, change, error, text):
+    (own_files / "text.npz").write_text("not an archive")
+    document = copy.deepcopy(own_document)
+    document["problem"] |= change
+    with pytest.raises(error, match=text):
+        load(document, own_files).build_problem()
+
+
+def test_pickled_arrays_are_refused(own_files, own_document):
+    np.savez(own_files / "evil.npz", vp=np.array([{"a": 1}], dtype=object))
+    own_document["problem"]["start"] = {"kind": "file", "path": "evil.npz", "key": "vp"}
+    with pytest.raises(errors.StudyError, match="cannot be read"):
+        load(own_document, own_files).build_problem()
+
+
+def test_a_frequency_is_needed_and_not_with_a_wavelet_of_ones_own(document, own_files, own_document):
+    del document["blocks"][0]["frequency"]
+    with pytest.raises(errors.StudyError, match="no frequency"):
+        load(document).build_problem()
+    own_document["blocks"][0]["frequency"] = 10.0
+    with pytest.raises(errors.StudyError, match="low_pass"):
+        load(own_document, own_files).build_problem()
+
+
+def test_checks_measure_what_they_say(document):
+    document["problem"]["save_every"] = 4
+    checks = {check.name: check for check in load(document).build_problem().checks()}
+    assert all(check.ok for check in checks.values()), checks
+    assert {"time step", "adjoint test", "gradient test", "error of save_every = 4"} <= set(checks)
+    document["problem"]["save_every"] = 40  # far too few wavefields
+    assert not {c.name: c for c in load(document).build_problem().checks()}["error of save_every = 40"].ok
+
+
+def test_memory_is_told_up_front(document):
+    problem = load(document).build_problem()
+    with Local(threads=2) as runtime:
+        memory = dict(problem.plan(runtime, 6))["memory"]
+    one_shot = problem.setup.propagator(0).memory("float32")
+    assert f"2 × {one_shot / 2**20:.0f} MiB" in memory
