@@ -57,7 +57,7 @@ async def run_blocking(function: Callable[..., T], *args: object) -> T:
         return function(*args)
     context = copy_context()
     pool = _EXECUTOR.get() or _default_executor(os.getpid())
-    inner = pool.submit(context.run, _in_worker, function, args)
+    inner = pool.submit(context.run, as_worker, function, *args)
     outer = asyncio.wrap_future(inner)
     try:
         return await asyncio.shield(outer)
@@ -74,7 +74,12 @@ async def run_blocking(function: Callable[..., T], *args: object) -> T:
         raise
 
 
-def _in_worker(function: Callable[..., T], args: tuple[object, ...]) -> T:
+def as_worker(function: Callable[..., T], *args: object) -> T:
+    """Call ``function(*args)`` in this thread, with :func:`run_blocking` inside it calling in place.
+
+    For whoever hands work to threads of their own (in a context of its own, ``copy_context().run(as_worker, ...)``):
+    work that ran a graph of blocking operators and handed them to the same threads might wait for ever.
+    """
     _WORKER.set(threading.get_ident())
     return function(*args)
 

@@ -11,13 +11,13 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 from thalweg.errors import RunError
-from thalweg.graph.executor import use_executor
+from thalweg.graph.executor import as_worker, use_executor
 from thalweg.runtime.base import Item, ItemProgress, Result
 from thalweg.runtime.tree import TreeReduction
 
@@ -112,7 +112,7 @@ class Local:
 
     def _submit(self, function: Callable[..., Result], *args: Any) -> Future[Result]:
         context = contextvars.copy_context()
-        return self._executor().submit(context.run, _call_inline, function, *args)
+        return self._executor().submit(context.run, as_worker, function, *args)
 
 
 class _Work:
@@ -182,27 +182,6 @@ class _Work:
             with self._report:
                 self._done += 1
                 self._progress(self._done, len(self._items))
-
-
-class _Inline(Executor):
-    """Runs what it is given at once.
-
-    A task that runs a graph of blocking operators in a thread of the pool must not hand them to the same pool
-    and wait: with every thread waiting nobody would do the work.
-    """
-
-    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
-        future: Future[Result] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # a Future hands every error to whoever waits for it
-            future.set_exception(error)
-        return future
-
-
-def _call_inline(function: Callable[..., Result], *args: Any) -> Result:
-    with use_executor(_Inline()):
-        return function(*args)
 
 
 async def _finish(jobs: list[Future[Any]], *, on_cancel: Callable[[], None]) -> None:
