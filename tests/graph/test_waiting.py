@@ -125,6 +125,9 @@ def test_control_c_in_a_plain_script():
         import numpy as np
         from thalweg.graph import Operator, Variable, wait
 
+        # As in a terminal; what a shell starts in the background has the signal ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
         class Stuck(Operator):
             def forward(self, x):
                 return Variable(x.data)
