@@ -164,6 +164,26 @@ def test_traces_are_the_same_whoever_used_the_buffers_before(bench):
     np.testing.assert_array_equal(run(b.propagator, b.vp.data, b.wavelet.data, b.shot), first)
 
 
+def test_a_retained_graph_keeps_its_wavefields_while_others_compute(bench):
+    b = bench("float64", 8)
+
+    async def go():
+        traces = await b.propagator(b.vp, b.wavelet, b.shot)
+        seed = b.rng.standard_normal(traces.shape)
+        gradients = []
+        for _ in range(2):
+            b.vp.clear_grad()
+            await traces.adjoint(seed, retain_graph=True)
+            gradients.append(b.vp.grad)
+            # Another simulation of the same size, which takes whatever buffers are free.
+            other = tw.Variable(b.vp.data[::-1].copy(), name="other", needs_grad=True)
+            await b.propagator(other, b.wavelet, b.shot)
+        return gradients
+
+    first, second = tw.wait(go())
+    np.testing.assert_array_equal(first, second)
+
+
 class TestRefusals:
     """Each is refused before anything is computed, and says what would be right."""
 

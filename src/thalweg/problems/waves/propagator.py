@@ -36,6 +36,21 @@ class Shot:
     receivers: Points
 
 
+class _Lease:
+    """A buffer on loan from a pool: it goes back when nobody, the graph that saved it included, refers to it."""
+
+    def __init__(self, pool: deque[NDArray[Any]], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        self._pool = pool
+        try:
+            self.array = pool.pop()
+        except IndexError:
+            self.array = np.empty(shape, dtype)
+
+    def __del__(self) -> None:
+        if hasattr(self, "array"):
+            self._pool.append(self.array)
+
+
 class _Workspace(NamedTuple):
     """Buffers of one simulation, handed from shot to shot."""
 
@@ -52,7 +67,7 @@ class Propagator(Operator):
 
     - ``vp``: Variable, the sound speed, m/s, shape ``grid.shape``, float32 or float64;
     - ``wavelet``: Variable, same dtype, shape (steps,), which drives all sources alike, or (steps, sources); the source
-      is s(t) δ(x), so its unit is that of the pressure times m²/m²;
+      is s(t) δ(x), so in two dimensions its unit is that of the pressure;
     - ``shot``: from `shot`.
 
     Args:
@@ -148,7 +163,7 @@ class Propagator(Operator):
         traces = np.empty((self.steps, len(shot.receivers.offsets) - 1), vp.dtype)
         space = self._workspace(vp.data)
         keep = vp.needs_grad
-        stored = self._store(vp.dtype) if keep else np.empty((1, 1), vp.dtype)
+        stored = self._store(vp.dtype) if keep else None
         kernels.forward(
             self._scheme(space.v),
             space.fields,
@@ -156,7 +171,7 @@ class Propagator(Operator):
             signal,
             self._taps(shot.receivers, vp.dtype),
             traces,
-            stored,
+            np.empty((1, 1), vp.dtype) if stored is None else stored.array,
             self.save_every if keep else 0,
         )
         self._workspaces[vp.dtype].append(space)
@@ -169,7 +184,8 @@ class Propagator(Operator):
         space = self._workspace(vp.data)
         space.gradient.fill(0.0)
         d_signal = np.empty((self.steps, len(shot.sources.offsets) - 1), vp.dtype)
-        keep = vp.needs_grad
+        # A model whose gradient was switched on since has nothing stored, and the graph asks for none.
+        keep = stored is not None
         kernels.adjoint(
             self._scheme(space.v),
             space.fields,
@@ -177,7 +193,7 @@ class Propagator(Operator):
             d_signal,
             self._taps(shot.receivers, vp.dtype),
             np.ascontiguousarray(d_traces),
-            stored,
+            stored.array if keep else np.empty((1, 1), vp.dtype),
             self.save_every if keep else 0,
             space.gradient,
         )
@@ -186,7 +202,6 @@ class Propagator(Operator):
             # v = (c Δt / h)²: dv/dc = 2 v / c, and the kernel left the sum of v ∂J/∂v.
             padded = self._inner(space.gradient) * (2 * self.save_every) / self.grid.pad(vp.data)
             d_vp = self.grid.pad_adjoint(padded).astype(vp.dtype, copy=False)
-            self._stores[vp.dtype].append(stored)
         self._workspaces[vp.dtype].append(space)
         return d_vp, d_signal if wavelet.data.ndim == 2 else d_signal.sum(axis=1)
 
@@ -312,10 +327,7 @@ class Propagator(Operator):
             v[0] = 0.0
         return space
 
-    def _store(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+    def _store(self, dtype: np.dtype[Any]) -> _Lease:
         """Return room for the wavefields that the gradient needs."""
         pool = self._stores.setdefault(dtype, deque())
-        try:
-            return pool.pop()
-        except IndexError:
-            return np.empty((-(-(self.steps - 1) // self.save_every), self._cells), dtype)
+        return _Lease(pool, (-(-(self.steps - 1) // self.save_every), self._cells), dtype)
