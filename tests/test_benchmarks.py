@@ -1,0 +1,147 @@
+"""The benchmarks print every figure that the library promises, and tell what is missing instead of failing."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+EXACT = [
+    *(
+        f"error against the Green's function, order {order}, {place} grid points"
+        for order in (4, 8)
+        for place in ("on", "off")
+    ),
+    *(f"error against an enlarged domain, order {order}, 20 absorbing cells" for order in (4, 8)),
+    *(
+        f"dot product, {what}, {dtype}, points inside the {place}"
+        for what in ("propagator", "Jacobian")
+        for dtype in ("float64", "float32")
+        for place in ("model", "absorbing layer")
+    ),
+    "Taylor slope without the gradient, float64",
+    "Taylor slope with the gradient, float64",
+]
+SPEEDS = [
+    f"forward + gradient, order {order}, {kept}"
+    for order in (4, 8)
+    for kept in ("every 4th step saved", "exact (every step saved)")
+]
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """Import from ``benchmarks`` of this repository, not from a package of that name that a peer brings along."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
+        monkeypatch.delitem(sys.modules, name)
+    return importlib.import_module
+
+
+def run(tmp_path, *arguments):
+    file = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--quick", "--json", str(file)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert "processor" in ended.stdout
+    assert report["machine"]["thalweg"] in ended.stdout
+    return {figure["name"]: figure for figure in report[arguments[0]]}, ended.stdout
+
+
+@pytest.mark.slow
+def test_waves(tmp_path):
+    figures, printed = run(tmp_path, "waves", "--no-peers")
+    for name in EXACT:
+        assert figures[name]["verdict"] == "ok", figures[name]
+    for name in SPEEDS:
+        assert figures[name]["value"] > 0.0
+        assert [peer["note"] for peer in figures[name]["peers"]] == ["left out (--no-peers)"] * 2
+    for order in (4, 8):
+        error = figures[f"error of the gradient with every 4th step saved, order {order}"]["value"]
+        assert 0.0 < error < 1.0
+    for name in figures:
+        assert name in printed
+    assert printed.count("left out (--no-peers)") == 2 * len(SPEEDS)
+
+
+@pytest.mark.slow
+def test_graph(tmp_path):
+    figures, printed = run(tmp_path, "graph", "--no-peers")
+    assert figures["chain of 100000 operators, an operator"]["verdict"] == "ok"
+    assert figures["64 branches of 5 ms each way"]["value"] >= 10.0  # ms: both pauses are really waited for
+    assert len(figures) == 5
+    for name, figure in figures.items():
+        assert figure["value"] > 0.0
+        assert name in printed
+
+
+def test_imports(tmp_path):
+    figures, _ = run(tmp_path, "imports")
+    assert list(figures) == ["import thalweg", "import numpy alone", "thalweg --help"]
+    assert 0.0 < figures["import numpy alone"]["value"] < figures["import thalweg"]["value"]
+
+
+def test_a_missing_peer_is_told(modules, tmp_path, monkeypatch):
+    for package in ("autograd", "pyadjoint"):
+        (tmp_path / package).mkdir()
+        text = f"raise ModuleNotFoundError('no {package}', name='{package}')"
+        (tmp_path / package / "__init__.py").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    contest = modules("benchmarks.contest")
+    contenders = {"thalweg": "graph_thalweg", "HIPS autograd": "graph_autograd", "pyadjoint": "graph_pyadjoint"}
+    settings = {"figure": "chain", "count": 10, "at_least": 0.0, "warm": True}
+    outcomes = contest.contest(contenders, settings, contest.Options(rounds=2))
+    assert len(outcomes["thalweg"].samples) == 2
+    lines = contest.peers(outcomes, scale=float, better=lambda our, their: their / our)
+    assert [(line.samples, line.note) for line in lines] == [
+        ((), "not installed (pip install -r benchmarks/requirements.txt)")
+    ] * 2
+
+
+def test_a_contender_that_fails_or_dies_is_a_line_in_the_table(modules):
+    contest = modules("benchmarks.contest")
+    settings = {"figure": "chain", "count": 10, "at_least": 0.0}  # without "warm"
+    contenders = {"wrong": "graph_thalweg", "dead": "no_such_contender"}
+    outcomes = contest.contest(contenders, settings, contest.Options(rounds=1))
+    assert outcomes["wrong"].problem == "failed: KeyError: 'warm'"
+    assert outcomes["dead"].problem.startswith("ended with code 1: ")
+    assert "no_such_contender" in outcomes["dead"].problem
+
+
+def test_verdicts_and_table(modules):
+    figures = modules("benchmarks.figures")
+    at_most = figures.Target(high=0.5)
+    reached = figures.Figure("a", (0.1, 0.9, 0.2), unit="s", target=at_most)
+    missed = figures.Figure("b", (0.1, 0.9, 0.2), unit="s", target=at_most, choose=max)
+    quick = figures.Figure("c", (0.9,), target=at_most, judged=False)
+    absent = figures.Figure("d", (), target=at_most, judged=False)
+    undefined = figures.Figure("e", (float("nan"),), target=at_most)
+    assert [f.reached for f in (reached, missed, quick, absent, undefined)] == [True, False, None, False, False]
+    slope = figures.Target(0.95, 1.05)
+    assert [slope.met(value) for value in (0.94, 0.95, 1.05, 1.06)] == [False, True, True, False]
+    peer = figures.Peer("somebody 1.0", (0.3, 0.5), "ours 2.00 × as fast", "a remark")
+    text = figures.table([figures.Figure("a", (0.1, 0.9, 0.2), unit="s", target=at_most, peers=(peer,)), missed])
+    assert [part.strip() for part in text.splitlines()[2].split("  ") if part.strip()] == [
+        "a", "0.2 s", "0.1 – 0.9", "≤ 0.5 s", "ok"
+    ]  # fmt: skip
+    assert "NOT REACHED" in text
+    assert "    somebody 1.0  0.4 s" in text
+    assert [figures.number(v) for v in (1.234e-13, 0.01234, 12.34, 100000.0)] == [
+        "1.23e-13", "0.0123", "12.3", "100000"
+    ]  # fmt: skip
+
+
+def test_where_nothing_has_returned_from_the_layer(modules):
+    job = modules("benchmarks.contenders.wave_job").WaveJob(cells=60, steps=50, order=8, save_every=1)
+    early = job.undisturbed
+    assert early.shape == (2, 50, 60)
+    assert early[:, 0].all()
+    # The source is 3 cells below the edge, the receivers 5: via the edge to the one above the source it is 8 cells.
+    assert early[0, :, 15].sum() == int(8 * 10.0 / job.truth.max() / 1e-3) + 1
