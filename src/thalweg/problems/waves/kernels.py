@@ -67,23 +67,15 @@ def _interior(scheme, u, u_next, q, save):  # type: ignore[no-untyped-def]
     v, w, row = scheme.v, scheme.laplacian, scheme.row
     for i in range(scheme.first_row, scheme.end_row):
         start = i * row
-        if save:
-            for j in range(scheme.first_column, scheme.end_column):
-                p = start + j
-                lap = w[0] * u[p]
-                for k in range(1, len(w)):
-                    o = np.uint64(k)
-                    lap += w[k] * ((u[p + o] + u[p - o]) + (u[p + o * row] + u[p - o * row]))
+        for j in range(scheme.first_column, scheme.end_column):
+            p = start + j
+            lap = w[0] * u[p]
+            for k in range(1, len(w)):
+                o = np.uint64(k)
+                lap += w[k] * ((u[p + o] + u[p - o]) + (u[p + o * row] + u[p - o * row]))
+            if save:
                 q[p] = lap
-                u_next[p] = (u[p] + u[p]) - u_next[p] + v[p] * lap
-        else:
-            for j in range(scheme.first_column, scheme.end_column):
-                p = start + j
-                lap = w[0] * u[p]
-                for k in range(1, len(w)):
-                    o = np.uint64(k)
-                    lap += w[k] * ((u[p + o] + u[p - o]) + (u[p + o * row] + u[p - o * row]))
-                u_next[p] = (u[p] + u[p]) - u_next[p] + v[p] * lap
+            u_next[p] = (u[p] + u[p]) - u_next[p] + v[p] * lap
 
 
 @_jit
