@@ -1,0 +1,182 @@
+"""A contest: every contender in a process of its own, in turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.figures import Peer
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 600.0  # s, for one answer
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for."""
+
+    quick: bool = False
+    rounds: int = 5
+    peers: bool = True
+    say: Callable[[str], None] = lambda text: None
+
+
+@dataclass
+class Outcome:
+    """What a contender answered."""
+
+    name: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.facts.get('version', '')}".strip()
+
+    @property
+    def samples(self) -> tuple[float, ...]:
+        return tuple(sample for one in self.rounds for sample in one["samples"])
+
+
+def contest(
+    contenders: dict[str, str], settings: dict[str, Any], options: Options, *, rounds: int | None = None
+) -> dict[str, Outcome]:
+    """Run contenders in turns and return what each answered, by name.
+
+    Args:
+        contenders: module of `benchmarks.contenders` by name, Thalweg's first.
+        settings: what each is told before it warms up.
+        options: from the command line.
+        rounds: how often each takes its turn; as the command line says by default.
+    """
+    outcomes = {name: Outcome(name) for name in contenders}
+    running: dict[str, _Process] = {}
+    total = options.rounds if rounds is None else rounds
+    try:
+        for number, (name, module) in enumerate(contenders.items()):
+            if number and not options.peers:
+                outcomes[name].problem = "left out (--no-peers)"
+                continue
+            options.say(f"{name}: warming up")
+            process = _Process(module, settings)
+            running[name] = process
+            answer = process.ask(json.dumps(settings))
+            if "ready" in answer:
+                outcomes[name].facts = answer["ready"]
+            else:
+                outcomes[name].problem = _problem(answer)
+                running.pop(name).close()
+        for turn in range(total):
+            for name in list(running):
+                options.say(f"{name}: round {turn + 1} of {total}")
+                answer = running[name].ask("go")
+                if "round" in answer:
+                    outcomes[name].rounds.append(answer["round"])
+                else:
+                    outcomes[name].problem = _problem(answer)
+                    running.pop(name).close()
+    finally:
+        for process in running.values():
+            process.close()
+    return outcomes
+
+
+def peers(
+    outcomes: dict[str, Outcome],
+    *,
+    scale: Callable[[float], float],
+    better: Callable[[float, float], float],
+    notes: dict[str, str] | None = None,
+) -> tuple[Peer, ...]:
+    """Return the lines of all contenders but the first.
+
+    Args:
+        outcomes: from `contest`.
+        scale: turns seconds into the figure's unit.
+        better: how many times as good the first value (ours) is as the second.
+        notes: remarks by name.
+    """
+    first, *others = outcomes.values()
+    ours = [scale(sample) for sample in first.samples]
+    lines = []
+    for other in others:
+        theirs = tuple(scale(sample) for sample in other.samples)
+        comparison = ""
+        if ours and theirs:
+            comparison = f"ours {better(median(ours), median(theirs)):.2f} × as fast"
+        lines.append(Peer(other.title, theirs, comparison, other.problem or (notes or {}).get(other.name, "")))
+    return tuple(lines)
+
+
+class _Process:
+    """A contender's process; see `benchmarks.contenders.worker` for what is said."""
+
+    def __init__(self, module: str, settings: dict[str, Any]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.contenders.{module}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            encoding="utf-8",
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": str(settings.get("threads", 2))},
+        )
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Send one line and return the answer, or what happened instead."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        timer = threading.Timer(PATIENCE, self._process.kill)
+        timer.start()
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        finally:
+            timer.cancel()
+        if answer:
+            return dict(json.loads(answer))
+        return {"ended": self._ending()}
+
+    def close(self) -> None:
+        """End the process by closing its input."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:  # it ended before it read the last line
+                    continue
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+    def _ending(self) -> str:
+        code = self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip().splitlines()
+        last = f": {said[-1][:200]}" if said else ""
+        return (f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}") + last
+
+
+def _problem(answer: dict[str, Any]) -> str:
+    if "missing" in answer:
+        return "not installed (pip install -r benchmarks/requirements.txt)"
+    return f"failed: {answer['failed']}" if "failed" in answer else str(answer["ended"])
