@@ -61,20 +61,15 @@ def profiles(
     return out
 
 
-def strips(grid: Grid, reach: int) -> list[tuple[int, int, int, int, int]]:
-    """Return the boxes (axis, first row, end row, first column, end column) of the padded grid that need the terms.
+def spans(grid: Grid, axis: int, reach: int) -> list[tuple[int, int]]:
+    """Return the (first, end) cells along an axis of the padded grid that the layer or its stencils touch.
 
-    A strip is the layer and ``reach`` cells beyond, which the layer's stencils touch; strips that meet are merged.
+    ``reach`` cells beyond the layer are included; spans that meet are merged.
     """
-    rows, columns = grid.padded_shape
-    boxes = []
-    for axis, size in ((0, rows), (1, columns)):
-        before, after = grid.margins[axis]
-        spans = [(0, before + reach)] if before else []
-        spans += [(size - after - reach, size)] if after else []
-        if len(spans) == 2 and spans[0][1] >= spans[1][0]:
-            spans = [(0, size)]
-        for low, high in spans:
-            low, high = max(low, 0), min(high, size)
-            boxes.append((0, low, high, 0, columns) if axis == 0 else (1, 0, rows, low, high))
-    return boxes
+    size = grid.padded_shape[axis]
+    before, after = grid.margins[axis]
+    found = [(0, min(before + reach, size))] if before else []
+    found += [(max(size - after - reach, 0), size)] if after else []
+    if len(found) == 2 and found[0][1] >= found[1][0]:
+        found = [(0, size)]
+    return found

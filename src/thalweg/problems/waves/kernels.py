@@ -30,12 +30,17 @@ class Scheme(NamedTuple):
     """What stays the same during a simulation; fields are flat arrays of ``(rows + 2·halo)·row`` cells."""
 
     v: NDArray[Any]  # (c Δt / h)², zero in the halo and on a free surface
-    a: NDArray[Any]  # (2, cells) absorbing coefficients along both axes
-    b: NDArray[Any]
-    boxes: NDArray[np.uint64]  # (k, 6): axis, stride along it, first row, end row, first column, end column
+    a_rows: NDArray[Any]  # absorbing coefficients along the first axis, by row of the halo-padded array
+    b_rows: NDArray[Any]
+    a_columns: NDArray[Any]  # and along the second, by column
+    b_columns: NDArray[Any]
+    memory_rows: NDArray[np.uint64]  # (k, 2): first and end row of the layers above and below
+    layer_rows: NDArray[np.uint64]  # the same with the rows that their stencils reach
+    bare_rows: NDArray[np.uint64]  # all other rows
+    layer_columns: NDArray[np.uint64]  # (k, 2): columns that the layers at the left and right reach
     d1: tuple[Any, ...]  # first derivative, for the absorbing terms
     d2: tuple[Any, ...]  # second derivative
-    laplacian: tuple[Any, ...]  # the same with the center counted twice
+    center: Any  # its middle weight twice, for both axes
     first_row: np.uint64
     end_row: np.uint64
     first_column: np.uint64
@@ -62,14 +67,14 @@ class Taps(NamedTuple):
 
 
 @_jit
-def _interior(scheme, u, u_next, q, save):  # type: ignore[no-untyped-def]
-    """u_next = 2u − u_next + v L₀u, with L₀ the bare stencil; keep L₀u in q if asked to."""
-    v, w, row = scheme.v, scheme.laplacian, scheme.row
-    for i in range(scheme.first_row, scheme.end_row):
+def _bare_rows(scheme, i0, i1, u, u_next, q, save):  # type: ignore[no-untyped-def]
+    """u_next = 2u − u_next + v Lu away from the layers above and below; keep Lu in q if asked to."""
+    v, w, row, center = scheme.v, scheme.d2, scheme.row, scheme.center
+    for i in range(i0, i1):
         start = i * row
         for j in range(scheme.first_column, scheme.end_column):
             p = start + j
-            lap = w[0] * u[p]
+            lap = center * u[p]
             for k in range(1, len(w)):
                 o = np.uint64(k)
                 lap += w[k] * ((u[p + o] + u[p - o]) + (u[p + o * row] + u[p - o * row]))
@@ -79,78 +84,157 @@ def _interior(scheme, u, u_next, q, save):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _layer(scheme, box, u, u_next, psi, zeta, tmp, q, save):  # type: ignore[no-untyped-def]
-    """Add the absorbing terms of one strip: u_next += v (∂ψ + ζ)."""
-    axis = np.int64(box[0])
-    s, i0, i1, j0, j1 = box[1], box[2], box[3], box[4], box[5]
-    a, b, v, d1, d2, row = scheme.a[axis], scheme.b[axis], scheme.v, scheme.d1, scheme.d2, scheme.row
+def _memory_rows(scheme, i0, i1, u, psi):  # type: ignore[no-untyped-def]
+    """ψ = bψ + a ∂u along the first axis, in a layer above or below."""
+    d1, row = scheme.d1, scheme.row
     for i in range(i0, i1):
-        start = i * row
-        for j in range(j0, j1):
+        a, b, start = scheme.a_rows[i], scheme.b_rows[i], i * row
+        for j in range(scheme.first_column, scheme.end_column):
             p = start + j
-            d = d1[1] * (u[p + s] - u[p - s])
+            d = d1[1] * (u[p + row] - u[p - row])
             for k in range(2, len(d1)):
-                o = np.uint64(k) * s
+                o = np.uint64(k) * row
                 d += d1[k] * (u[p + o] - u[p - o])
-            psi[p] = b[p] * psi[p] + a[p] * d
-    for i in range(i0, i1):
-        start = i * row
-        for j in range(j0, j1):
-            p = start + j
-            d = d1[1] * (psi[p + s] - psi[p - s])
-            for k in range(2, len(d1)):
-                o = np.uint64(k) * s
-                d += d1[k] * (psi[p + o] - psi[p - o])
-            e = d + d2[0] * u[p]
-            for k in range(1, len(d2)):
-                o = np.uint64(k) * s
-                e += d2[k] * (u[p + o] + u[p - o])
-            z = b[p] * zeta[p] + a[p] * e
-            zeta[p] = z
-            tmp[p] = d + z
-        for j in range(j0, j1):
-            p = start + j
-            u_next[p] += v[p] * tmp[p]
-        if save:
-            for j in range(j0, j1):
-                p = start + j
-                q[p] += tmp[p]
+            psi[p] = b * psi[p] + a * d
 
 
 @_jit
-def _layer_adjoint(scheme, box, mu, mu_next, psi, zeta, t1, t2):  # type: ignore[no-untyped-def]
-    """Transpose of `_layer`: psi and zeta carry the adjoints of the memories backwards in time."""
-    axis = np.int64(box[0])
-    s, i0, i1, j0, j1 = box[1], box[2], box[3], box[4], box[5]
-    a, b, v, d1, d2, row = scheme.a[axis], scheme.b[axis], scheme.v, scheme.d1, scheme.d2, scheme.row
+def _layer_rows(scheme, i0, i1, u, u_next, psi, zeta, q, save):  # type: ignore[no-untyped-def]
+    """`_bare_rows` where a layer above or below adds its terms ∂ψ + ζ to L."""
+    v, d1, w, row = scheme.v, scheme.d1, scheme.d2, scheme.row
     for i in range(i0, i1):
-        start = i * row
-        for j in range(j0, j1):
+        a, b, start = scheme.a_rows[i], scheme.b_rows[i], i * row
+        for j in range(scheme.first_column, scheme.end_column):
             p = start + j
-            z = b[p] * zeta[p] + mu[p]
-            zeta[p] = z
-            t1[p] = a[p] * z
-    for i in range(i0, i1):
-        start = i * row
-        for j in range(j0, j1):
-            p = start + j
-            d = d1[1] * ((mu[p + s] + t1[p + s]) - (mu[p - s] + t1[p - s]))
+            d = d1[1] * (psi[p + row] - psi[p - row])
             for k in range(2, len(d1)):
-                o = np.uint64(k) * s
-                d += d1[k] * ((mu[p + o] + t1[p + o]) - (mu[p - o] + t1[p - o]))
-            z = b[p] * psi[p] - d
-            psi[p] = z
-            t2[p] = a[p] * z
-    for i in range(i0, i1):
+                o = np.uint64(k) * row
+                d += d1[k] * (psi[p + o] - psi[p - o])
+            along, across = w[0] * u[p], w[0] * u[p]
+            for k in range(1, len(w)):
+                o = np.uint64(k)
+                across += w[k] * (u[p + o] + u[p - o])
+                along += w[k] * (u[p + o * row] + u[p - o * row])
+            z = b * zeta[p] + a * (d + along)
+            zeta[p] = z
+            lap = (across + along) + (d + z)
+            if save:
+                q[p] = lap
+            u_next[p] = (u[p] + u[p]) - u_next[p] + v[p] * lap
+
+
+@_jit
+def _columns(scheme, j0, j1, u, u_next, psi, zeta, tmp, q, save):  # type: ignore[no-untyped-def]
+    """Add the terms of the layer at the left or right: u_next += v (∂ψ + ζ)."""
+    a, b, v, d1, w, row = scheme.a_columns, scheme.b_columns, scheme.v, scheme.d1, scheme.d2, scheme.row
+    for i in range(scheme.first_row, scheme.end_row):
         start = i * row
         for j in range(j0, j1):
             p = start + j
-            e = d2[0] * t1[p]
-            for k in range(1, len(d2)):
-                o = np.uint64(k) * s
-                e += d2[k] * (t1[p + o] + t1[p - o])
+            d = d1[1] * (u[p + np.uint64(1)] - u[p - np.uint64(1)])
+            for k in range(2, len(d1)):
+                o = np.uint64(k)
+                d += d1[k] * (u[p + o] - u[p - o])
+            psi[p] = b[j] * psi[p] + a[j] * d
+    for i in range(scheme.first_row, scheme.end_row):
+        start = i * row
+        for j in range(j0, j1):
+            p = start + j
+            d = d1[1] * (psi[p + np.uint64(1)] - psi[p - np.uint64(1)])
+            for k in range(2, len(d1)):
+                o = np.uint64(k)
+                d += d1[k] * (psi[p + o] - psi[p - o])
+            e = d + w[0] * u[p]
+            for k in range(1, len(w)):
+                o = np.uint64(k)
+                e += w[k] * (u[p + o] + u[p - o])
+            z = b[j] * zeta[p] + a[j] * e
+            zeta[p] = z
+            tmp[j] = d + z
+        for j in range(j0, j1):
+            p = start + j
+            u_next[p] += v[p] * tmp[j]
+        if save:
+            for j in range(j0, j1):
+                p = start + j
+                q[p] += tmp[j]
+
+
+@_jit
+def _layer_rows_adjoint(scheme, i0, i1, mu, mu_next, t1, t2):  # type: ignore[no-untyped-def]
+    """Transpose of `_layer_rows`, once `_memory_rows_adjoint` has made t1 and t2."""
+    v, d1, w, row, center = scheme.v, scheme.d1, scheme.d2, scheme.row, scheme.center
+    for i in range(i0, i1):
+        start = i * row
+        for j in range(scheme.first_column, scheme.end_column):
+            p = start + j
+            lap = center * mu[p] + w[0] * t1[p]
+            for k in range(1, len(w)):
+                o = np.uint64(k)
+                lap += w[k] * ((mu[p + o] + mu[p - o]) + (mu[p + o * row] + mu[p - o * row]))
+                lap += w[k] * (t1[p + o * row] + t1[p - o * row])
             for k in range(1, len(d1)):
-                o = np.uint64(k) * s
+                o = np.uint64(k) * row
+                lap -= d1[k] * (t2[p + o] - t2[p - o])
+            mu_next[p] = (mu[p] + mu[p]) - mu_next[p] + v[p] * lap
+
+
+@_jit
+def _memory_rows_adjoint(scheme, i0, i1, mu, psi, zeta, t1, t2):  # type: ignore[no-untyped-def]
+    """The memories of a layer above or below, backwards: ζ = bζ + μ, t1 = aζ; ψ = bψ − ∂(μ + t1), t2 = aψ."""
+    d1, row = scheme.d1, scheme.row
+    for i in range(i0, i1):
+        a, b, start = scheme.a_rows[i], scheme.b_rows[i], i * row
+        for j in range(scheme.first_column, scheme.end_column):
+            p = start + j
+            z = b * zeta[p] + mu[p]
+            zeta[p] = z
+            t1[p] = a * z
+    for i in range(i0, i1):
+        a, b, start = scheme.a_rows[i], scheme.b_rows[i], i * row
+        for j in range(scheme.first_column, scheme.end_column):
+            p = start + j
+            d = d1[1] * ((mu[p + row] + t1[p + row]) - (mu[p - row] + t1[p - row]))
+            for k in range(2, len(d1)):
+                o = np.uint64(k) * row
+                d += d1[k] * ((mu[p + o] + t1[p + o]) - (mu[p - o] + t1[p - o]))
+            z = b * psi[p] - d
+            psi[p] = z
+            t2[p] = a * z
+
+
+@_jit
+def _columns_adjoint(scheme, j0, j1, mu, mu_next, psi, zeta, t1, t2):  # type: ignore[no-untyped-def]
+    """Transpose of `_columns`."""
+    a, b, v, d1, w, row = scheme.a_columns, scheme.b_columns, scheme.v, scheme.d1, scheme.d2, scheme.row
+    for i in range(scheme.first_row, scheme.end_row):
+        start = i * row
+        for j in range(j0, j1):
+            p = start + j
+            z = b[j] * zeta[p] + mu[p]
+            zeta[p] = z
+            t1[p] = a[j] * z
+    for i in range(scheme.first_row, scheme.end_row):
+        start = i * row
+        for j in range(j0, j1):
+            p = start + j
+            d = d1[1] * ((mu[p + np.uint64(1)] + t1[p + np.uint64(1)]) - (mu[p - np.uint64(1)] + t1[p - np.uint64(1)]))
+            for k in range(2, len(d1)):
+                o = np.uint64(k)
+                d += d1[k] * ((mu[p + o] + t1[p + o]) - (mu[p - o] + t1[p - o]))
+            z = b[j] * psi[p] - d
+            psi[p] = z
+            t2[p] = a[j] * z
+    for i in range(scheme.first_row, scheme.end_row):
+        start = i * row
+        for j in range(j0, j1):
+            p = start + j
+            e = w[0] * t1[p]
+            for k in range(1, len(w)):
+                o = np.uint64(k)
+                e += w[k] * (t1[p + o] + t1[p - o])
+            for k in range(1, len(d1)):
+                o = np.uint64(k)
                 e -= d1[k] * (t2[p + o] - t2[p - o])
             mu_next[p] += v[p] * e
 
@@ -159,7 +243,7 @@ def _layer_adjoint(scheme, box, mu, mu_next, psi, zeta, t1, t2):  # type: ignore
 def _mirror(scheme, u):  # type: ignore[no-untyped-def]
     """Make the field odd about a free surface: the halo above it holds the negative of what is below."""
     if scheme.free_surface:
-        for k in range(1, len(scheme.laplacian)):
+        for k in range(1, len(scheme.d2)):
             above = (scheme.first_row - np.uint64(k)) * scheme.row
             below = (scheme.first_row + np.uint64(k)) * scheme.row
             for j in range(scheme.row):
@@ -192,21 +276,20 @@ def _sample(taps, u, values):  # type: ignore[no-untyped-def]
 
 @_jit
 def _step(scheme, fields, u, u_next, q, save):  # type: ignore[no-untyped-def]
+    """u_next = 2u − u_next + v Lu with all absorbing terms; keep Lu in q if asked to."""
     _mirror(scheme, u)
-    _interior(scheme, u, u_next, q, save)
-    for k in range(scheme.boxes.shape[0]):
-        axis = np.int64(scheme.boxes[k, 0])
-        _layer(
-            scheme,
-            scheme.boxes[k],
-            u,
-            u_next,
-            fields.psi[axis],
-            fields.zeta[axis],
-            fields.scratch[0],
-            q,
-            save,
-        )
+    for s in range(scheme.memory_rows.shape[0]):
+        i0, i1 = scheme.memory_rows[s, 0], scheme.memory_rows[s, 1]
+        _memory_rows(scheme, i0, i1, u, fields.psi[0])
+    for s in range(scheme.layer_rows.shape[0]):
+        i0, i1 = scheme.layer_rows[s, 0], scheme.layer_rows[s, 1]
+        _layer_rows(scheme, i0, i1, u, u_next, fields.psi[0], fields.zeta[0], q, save)
+    for s in range(scheme.bare_rows.shape[0]):
+        i0, i1 = scheme.bare_rows[s, 0], scheme.bare_rows[s, 1]
+        _bare_rows(scheme, i0, i1, u, u_next, q, save)
+    for s in range(scheme.layer_columns.shape[0]):
+        j0, j1 = scheme.layer_columns[s, 0], scheme.layer_columns[s, 1]
+        _columns(scheme, j0, j1, u, u_next, fields.psi[1], fields.zeta[1], fields.scratch[0], q, save)
 
 
 @_jit
@@ -267,17 +350,18 @@ def adjoint(scheme, fields, sources, d_signal, receivers, residual, stored, ever
             for p in range(len(q)):
                 gradient[p] += mu[p] * q[p]
         _mirror(scheme, mu)
-        _interior(scheme, mu, mu_next, gradient, False)
-        for k in range(scheme.boxes.shape[0]):
-            axis = np.int64(scheme.boxes[k, 0])
-            _layer_adjoint(
-                scheme,
-                scheme.boxes[k],
-                mu,
-                mu_next,
-                fields.psi[axis],
-                fields.zeta[axis],
-                fields.scratch[axis],
-                fields.scratch[2 + axis],
-            )
+        t1, t2 = fields.scratch[0], fields.scratch[1]
+        for s in range(scheme.memory_rows.shape[0]):
+            i0, i1 = scheme.memory_rows[s, 0], scheme.memory_rows[s, 1]
+            _memory_rows_adjoint(scheme, i0, i1, mu, fields.psi[0], fields.zeta[0], t1, t2)
+        for s in range(scheme.layer_rows.shape[0]):
+            i0, i1 = scheme.layer_rows[s, 0], scheme.layer_rows[s, 1]
+            _layer_rows_adjoint(scheme, i0, i1, mu, mu_next, t1, t2)
+        for s in range(scheme.bare_rows.shape[0]):
+            i0, i1 = scheme.bare_rows[s, 0], scheme.bare_rows[s, 1]
+            _bare_rows(scheme, i0, i1, mu, mu_next, gradient, False)
+        t1, t2 = fields.scratch[2], fields.scratch[3]
+        for s in range(scheme.layer_columns.shape[0]):
+            j0, j1 = scheme.layer_columns[s, 0], scheme.layer_columns[s, 1]
+            _columns_adjoint(scheme, j0, j1, mu, mu_next, fields.psi[1], fields.zeta[1], t1, t2)
         _inject(receivers, residual[n], scheme.v, mu_next)

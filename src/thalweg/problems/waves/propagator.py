@@ -138,7 +138,6 @@ class Propagator(Operator):
         rows, columns = grid.padded_shape
         self._row = -(-(columns + 2 * self._halo) // 16) * 16  # whole vectors, whatever the precision
         self._cells = (rows + 2 * self._halo) * self._row
-        self._layers: dict[np.dtype[Any], tuple[NDArray[Any], NDArray[Any]]] = {}
         # Scratch, not state: a workspace is taken whole by one call and handed back when that call is done with it.
         self._workspaces: dict[np.dtype[Any], deque[_Workspace]] = {}
         self._stores: dict[np.dtype[Any], deque[NDArray[Any]]] = {}
@@ -280,27 +279,32 @@ class Propagator(Operator):
         number = v.dtype.type
         h = self._halo
         rows, columns = self.grid.padded_shape
-        if v.dtype not in self._layers:
-            a, b = np.zeros((2, 2, self._cells), v.dtype)
-            for axis, (a_axis, b_axis) in enumerate(self._profiles):
-                across = (slice(None), None) if axis == 0 else (None, slice(None))
-                self._inner(a[axis])[...] = a_axis[across]
-                self._inner(b[axis])[...] = b_axis[across]
-            self._layers[v.dtype] = a, b
-        a, b = self._layers[v.dtype]
-        boxes = [
-            (axis, self._row if axis == 0 else 1, i0 + h, i1 + h, j0 + h, j1 + h)
-            for axis, i0, i1, j0, j1 in absorbing.strips(self.grid, max(h, LAYER_ORDER // 2))
-        ]
+        reach = max(h, LAYER_ORDER // 2)
+        (a_rows, b_rows), (a_columns, b_columns) = (
+            [np.pad(profile, h).astype(v.dtype) for profile in profiles] for profiles in self._profiles
+        )
+        memory = absorbing.spans(self.grid, 0, 0)
+        layer = absorbing.spans(self.grid, 0, reach)
+        edges = [0, *(edge for span in layer for edge in span), rows]
+        bare = [span for span in zip(edges[::2], edges[1::2], strict=True) if span[0] < span[1]]
+        spans = (memory, layer, bare, absorbing.spans(self.grid, 1, reach))
+        memory_rows, layer_rows, bare_rows, layer_columns = (
+            np.array(span, np.uint64).reshape(-1, 2) + np.uint64(h) for span in spans
+        )
         d2 = second_derivative(self.order)
         return kernels.Scheme(
             v,
-            a,
-            b,
-            np.array(boxes, np.uint64).reshape(-1, 6),
+            a_rows,
+            b_rows,
+            a_columns,
+            b_columns,
+            memory_rows,
+            layer_rows,
+            bare_rows,
+            layer_columns,
             tuple(number(c) for c in first_derivative(LAYER_ORDER)),
             tuple(number(c) for c in d2),
-            tuple(number(c) for c in (2.0 * d2[0], *d2[1:])),
+            number(2.0 * d2[0]),
             first_row=np.uint64(h),
             end_row=np.uint64(h + rows),
             first_column=np.uint64(h),
