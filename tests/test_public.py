@@ -1,0 +1,173 @@
+"""The public surface, name by name: whoever changes it changes this list, and the changelog."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import thalweg
+from thalweg.rules import Rule
+
+PUBLIC: dict[str, set[str]] = {
+    "thalweg": {
+        *("Variable", "Operator", "Call", "Graph", "Node", "check_adjoint", "check_gradient", "wait"),
+        *("Optimizer", "LocalOptimizer", "OptimizationState", "GradientDescent", "SGD", "Momentum", "Nesterov"),
+        *("AdaGrad", "RMSProp", "Adadelta", "Adam", "Adamax"),
+        *("ThalwegError", "errors", "optimizers", "rules", "schedules", "transforms", "__version__"),
+    },
+    "thalweg.graph": {
+        *("Variable", "Operator", "Call", "Graph", "Node", "wait", "run_blocking", "use_executor"),
+        *("check_adjoint", "AdjointCheck", "check_gradient", "GradientCheck"),
+    },
+    "thalweg.rules": {
+        *("Rule", "Hyperparameter", "Interval", "NoSlots"),
+        *("gradient_descent", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamax"),
+    },
+    "thalweg.rules.arithmetic": {"absolute", "maximum", "minimum", "sign", "sqrt", "where"},
+    "thalweg.lowering": {"Kernel", "compile_rule", "compile_scan"},
+    "thalweg.schedules": {"Schedule", "Fixed", "Exp", "Inv", "OptimizationState", "build", "registry"},
+    "thalweg.transforms": {
+        *("Transform", "ArrayFunction", "bounds", "mask", "smooth", "normalize", "clip_value", "clip_norm"),
+        *("chain", "describe", "build", "registry"),
+    },
+    "thalweg.optimizers": {
+        *("Optimizer", "LocalOptimizer", "GradientDescent", "SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp"),
+        *("Adadelta", "Adam", "Adamax", "OptimizerSnapshot", "Scheduled", "Setting", "build", "registry"),
+    },
+    "thalweg.runtime": {"Runtime", "Local", "Watched", "TreeReduction", "add_trees"},
+    "thalweg.runs": {
+        *("Study", "Run", "run_study", "Outcome", "History", "Problem", "Feedback", "Check", "Progress"),
+        *("Selection", "Batch", "Display", "PlainDisplay", "QuietDisplay", "model_digest"),
+    },
+    "thalweg.problems.waves": {
+        *("Grid", "Propagator", "Shot", "L2Misfit", "AddTimeDispersion", "RemoveTimeDispersion", "WaveProblem"),
+        *("ricker", "tone_burst", "highest_frequency", "line_array", "ring_array"),
+    },
+    "thalweg.dialects.stride": {"Variable", "Operator", "Graph", "Node", "LocalOptimiser", "GradientDescent"},
+}
+
+ERRORS = {
+    *("ThalwegError", "GraphError", "HiddenVariableError", "OutputError", "SeedError", "AdjointReturnError"),
+    *("GraphFreedError", "ModifiedSinceForwardError", "GradientError", "GradientShapeError", "GradientDtypeError"),
+    *("NonFiniteGradientError", "MissingGradientError", "OptimizerError", "HyperparameterError", "ParameterError"),
+    *("StateMismatchError", "CheckpointError", "CheckpointCorruptError", "CheckpointVersionError"),
+    *("SimulationError", "UnstableTimeStepError", "DispersionError", "PositionError", "SpeedError", "ShapeError"),
+    *("StudyError", "RunError", "MissingExtraError"),
+}
+
+# Public names whose docstring has no example of its own, and where one is.
+WITHOUT_EXAMPLE = {
+    "thalweg.graph.AdjointCheck": "made by check_adjoint",
+    "thalweg.graph.GradientCheck": "made by check_gradient",
+    "thalweg.graph.run_blocking": "use_executor has it",
+    "thalweg.rules.Hyperparameter": "made by Rule.hyperparameters",
+    "thalweg.rules.NoSlots": "an empty named tuple",
+    "thalweg.lowering.Kernel": "made by compile_rule",
+    "thalweg.optimizers.Optimizer": "abstract; LocalOptimizer has it",
+    "thalweg.optimizers.OptimizerSnapshot": "made by LocalOptimizer.state; docs/optimizers.md",
+    "thalweg.optimizers.Setting": "LocalOptimizer has it",
+    "thalweg.runtime.Runtime": "a protocol; Local has it",
+    "thalweg.runs.Run": "Problem has it",
+    "thalweg.runs.run_study": "docs/waves.md has it",
+    "thalweg.runs.Outcome": "made by run_study; docs/waves.md",
+    "thalweg.runs.History": "docs/waves.md has it",
+    "thalweg.runs.Batch": "made by Selection.next",
+    "thalweg.runs.Display": "a protocol",
+    "thalweg.runs.PlainDisplay": "what the command prints; docs/waves.md",
+    "thalweg.runs.QuietDisplay": "prints nothing",
+    "thalweg.problems.waves.Shot": "made by Propagator.shot",
+    "thalweg.problems.waves.RemoveTimeDispersion": "AddTimeDispersion has it",
+    "thalweg.problems.waves.WaveProblem": "made by a study; docs/waves.md",
+    "thalweg.dialects.stride.LocalOptimiser": "abstract; GradientDescent has it",
+}
+
+
+def home(module: str, name: str) -> str:
+    """The name under which a thing is listed: that of the subpackage it belongs to, not of ``thalweg``."""
+    if module != "thalweg":
+        return f"{module}.{name}"
+    return next((f"{other}.{name}" for other, names in PUBLIC.items() if other != module and name in names), name)
+
+
+def documented() -> list[tuple[str, str]]:
+    """The public classes and functions: what can have a docstring of its own."""
+    return [
+        (module, name)
+        for module, names in PUBLIC.items()
+        for name in sorted(names)
+        if inspect.isclass(thing := getattr(importlib.import_module(module), name)) or inspect.isfunction(thing)
+    ]
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_names_are_these(module):
+    found = importlib.import_module(module)
+    assert set(found.__all__) == PUBLIC[module]
+    assert len(found.__all__) == len(set(found.__all__))
+    assert all(hasattr(found, name) for name in found.__all__)
+
+
+def test_no_other_module_has_a_public_list():
+    modules = [module.name for module in pkgutil.walk_packages(thalweg.__path__, "thalweg.")]
+    listed = {"thalweg", *(name for name in modules if hasattr(importlib.import_module(name), "__all__"))}
+    assert listed == PUBLIC.keys()
+
+
+def test_a_name_means_the_same_thing_everywhere():
+    for name in PUBLIC["thalweg"] - {"__version__", "errors", "ThalwegError"}:
+        thing = getattr(thalweg, name)
+        for module in ("thalweg.graph", "thalweg.optimizers", "thalweg.schedules"):
+            if name in PUBLIC[module]:
+                assert getattr(importlib.import_module(module), name) is thing
+
+
+def test_the_errors_are_these_and_drawn_in_one_tree():
+    own = thalweg.errors.__name__
+    classes = {n: thing for n, thing in vars(thalweg.errors).items() if getattr(thing, "__module__", "") == own}
+    assert classes.keys() == ERRORS
+    assert all(issubclass(thing, thalweg.ThalwegError) for thing in classes.values())
+    drawing = (thalweg.errors.__doc__ or "").partition("::")[2]
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in drawing.splitlines():
+        if (found := re.search(r"\b(\w+Error)\b", line)) is not None:
+            depth = found.start() // 4 - 1
+            above[depth:] = [found[1]]
+            drawn[found[1]] = above[depth - 1] if depth else ""
+    assert drawn == {
+        name: next((base.__name__ for base in thing.__bases__ if base.__name__ in ERRORS), "")
+        for name, thing in classes.items()
+    }
+
+
+@pytest.mark.parametrize(("module", "name"), documented())
+def test_each_name_has_a_docstring_with_an_example(module, name):
+    text = getattr(importlib.import_module(module), name).__doc__
+    assert text, f"{module}.{name} has no docstring"
+    if home(module, name) in WITHOUT_EXAMPLE or name in ERRORS:
+        return
+    assert ">>> " in text, f"{module}.{name} has no example; give it one, or say in WITHOUT_EXAMPLE where one is"
+
+
+def test_the_exceptions_are_needed():
+    for where in WITHOUT_EXAMPLE:
+        module, _, name = where.rpartition(".")
+        assert name in PUBLIC[module]
+        assert ">>> " not in (getattr(importlib.import_module(module), name).__doc__ or ""), f"{where} has an example"
+
+
+@pytest.mark.parametrize("name", sorted(n for n, r in vars(thalweg.rules).items() if isinstance(r, Rule)))
+def test_each_rule_has_its_formula_and_its_source(name):
+    rule = getattr(thalweg.rules, name)
+    module = importlib.import_module(rule.update.__module__)
+    assert "θ" in (module.__doc__ or "")
+    assert rule.source
+    assert all(hyperparameter.doc for hyperparameter in rule.hyperparameters.values())
+
+
+def test_the_version_is_the_package_s_own():
+    pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'version = "{thalweg.__version__}"' in pyproject
