@@ -15,7 +15,7 @@ test: $(VENV)/tests ## install with the test extra, then lint, type-check and te
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed ## measure what the demo's numbers can be trusted with
 	$(BIN)/thalweg check studies/head.toml
@@ -25,22 +25,24 @@ format: $(VENV)/tests ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 bench: $(VENV)/tests ## the figures of benchmarks/, with the peers (installs them)
-	$(BIN)/pip install -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/python -m pip install -c constraints.txt -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks all
 
 wheel: $(VENV)/tests ## build dist/*.whl
-	$(BIN)/pip wheel --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) dist build
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install -e .
+# Stamps, not bin/python: that one is there even if the rest of the environment could not be made.
+$(VENV)/made:
+	$(PYTHON) -m venv --clear $(VENV)
 	touch $@
 
-$(VENV)/tests: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/pip install -c constraints.txt -e ".[test]"
+$(VENV)/installed: pyproject.toml | $(VENV)/made
+	$(BIN)/python -m pip install -e .
+	touch $@
+
+$(VENV)/tests: pyproject.toml constraints.txt | $(VENV)/made
+	$(BIN)/python -m pip install -c constraints.txt -e ".[test]"
 	touch $@ $(VENV)/installed

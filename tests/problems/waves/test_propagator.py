@@ -8,7 +8,15 @@ from scipy.special import hankel1
 
 import thalweg as tw
 from thalweg import errors
-from thalweg.problems.waves import Grid, L2Misfit, Propagator, ricker
+from thalweg.problems.waves import (
+    AddTimeDispersion,
+    Grid,
+    L2Misfit,
+    Propagator,
+    RemoveTimeDispersion,
+    ricker,
+    ring_array,
+)
 
 LIMIT = {"float32": 1e-5, "float64": 1e-12}
 
@@ -184,6 +192,40 @@ def test_a_retained_graph_keeps_its_wavefields_while_others_compute(bench):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("free_surface", [False, True], ids=["absorbing", "free_surface"])
+@pytest.mark.parametrize("order", [4, 8])
+@pytest.mark.parametrize(("shape", "layer"), [((5, 4), 6), ((4, 9), 3), ((13, 8), 0), ((7, 6), 1)])
+def test_adjoint_on_tiny_grids_whose_layers_overlap(shape, layer, order, free_surface):
+    grid = Grid(shape, 10.0, absorbing=layer, free_surface=free_surface)
+    p = Propagator(
+        grid, time_step=1e-3, steps=60, speed=2000.0, frequency=12.0, order=order, min_points_per_wavelength=0.1
+    )
+    rng = np.random.default_rng(3)
+    vp = tw.Variable(2000.0 + 100.0 * rng.standard_normal(shape), name="vp", needs_grad=True)
+    wavelet = tw.Variable(rng.standard_normal((60, 2)), name="wavelet", needs_grad=True)
+    far = [10.0 * (n - 1) for n in shape]
+    shot = p.shot([(10.0, 10.0), (0.0, far[1])], [far, (3.3, 12.1), (0.0, 0.0)])
+    assert tw.check_adjoint(p, vp, wavelet, shot).error <= 1e-12
+
+
+@pytest.mark.parametrize("every", [3, 7])
+def test_save_every_need_not_divide_the_steps(bench, every):
+    b = bench("float32", 8, save_every=every)
+    traces = tw.wait(b.propagator(b.vp, b.wavelet, b.shot))
+    tw.wait(traces.adjoint(np.ones_like(traces.data)))
+    assert np.isfinite(b.vp.grad).all()
+    assert b.vp.grad.any()
+
+
+def test_the_operators_around_the_propagator_have_exact_adjoints():
+    x = np.random.default_rng(0).standard_normal((301, 3))
+    for operator in (AddTimeDispersion(301), RemoveTimeDispersion(301)):
+        assert tw.check_adjoint(operator, tw.Variable(x, needs_grad=True)).error <= 1e-12
+    observed = np.random.default_rng(1).standard_normal(x.shape)
+    misfit = L2Misfit()
+    assert tw.check_gradient(lambda d: misfit(d, observed), tw.Variable(x, name="d", needs_grad=True))
+
+
 class TestRefusals:
     """Each is refused before anything is computed, and says what would be right."""
 
@@ -243,12 +285,74 @@ class TestRefusals:
     def test_settings(self):
         grid = Grid((40, 40), 10.0)
         good = {"time_step": 1e-3, "steps": 10, "speed": 2000.0, "frequency": 12.0}
-        for bad in ({"order": 6}, {"steps": 1}, {"save_every": 0}, {"speed": -1.0}, {"frequency": np.nan}):
+        for bad in (
+            {"order": 6},
+            {"steps": 1},
+            {"save_every": 0},
+            {"speed": -1.0},
+            {"speed": 0.0},
+            {"frequency": np.nan},
+            {"time_step": 0.0},
+            {"time_step": -1e-3},
+            {"steps": 10.0},
+            {"order": 8.0},
+            {"save_every": True},
+            {"min_points_per_wavelength": np.nan},
+            {"min_points_per_wavelength": 0.0},
+        ):
             with pytest.raises(errors.SimulationError):
                 Propagator(grid, **(good | bad))
 
+    def test_a_shot_of_another_grid(self, setup):
+        _, p, vp, w, shot = setup
+        other = Propagator(Grid((40, 40), 10.0, absorbing=30), time_step=2e-3, steps=200, speed=2000.0, frequency=12.0)
+        with pytest.raises(errors.PositionError, match="another grid"):
+            run(other, vp, w, shot)
+        with pytest.raises(errors.SimulationError, match="shot must be a Shot"):
+            run(p, vp, w, None)
+
+    def test_settings_stay_as_they_are(self, setup):
+        _, p, *_ = setup
+        for name, value in (("save_every", 1), ("time_step", 1e-3), ("steps", 5), ("grid", Grid((9, 9), 1.0))):
+            with pytest.raises(errors.SimulationError, match="make a new Propagator"):
+                setattr(p, name, value)
+
+    def test_a_weak_source_is_as_wrong_as_a_strong_one(self, setup):
+        _, p, vp, w, _ = setup
+        both = np.stack([1e3 * w, ricker(60.0, 2e-3, 200)], axis=1)
+        with pytest.raises(errors.DispersionError):
+            run(p, vp, both, p.shot([(50.0, 50.0), (60.0, 60.0)], [(90.0, 90.0)]))
+
+    def test_what_is_no_number_of_cells_or_steps(self):
+        for bad in ((30.5, 40), (30.0, 40.0), ("a", 3)):
+            with pytest.raises(errors.SimulationError, match="whole"):
+                Grid(bad, 10.0)
+        assert Grid([30, 40], 10.0).shape == (30, 40)
+        with pytest.raises(errors.SimulationError, match="free_surface"):
+            Grid((30, 40), 10.0, free_surface="no")
+        for bad in (2.5, 0, True):
+            with pytest.raises(errors.SimulationError):
+                ring_array(bad, 1.0, (0.0, 0.0))
+        for center in (5.0, (1.0, 2.0, 3.0), ("a", "b")):
+            with pytest.raises(errors.SimulationError, match="center"):
+                ring_array(3, 1.0, center)
+        for bad in ({"steps": 10.5}, {"delay": np.nan}, {"dtype": int}):
+            with pytest.raises(errors.SimulationError):
+                ricker(**({"frequency": 12.0, "time_step": 1e-3, "steps": 10} | bad))
+
+    def test_positions_that_are_none(self, setup):
+        _, p, *_ = setup
+        for bad in ([["a", "b"]], [[1.0], [2.0, 3.0]], [1j, 2.0]):
+            with pytest.raises(errors.PositionError):
+                p.shot(bad, [(0.0, 0.0)])
+
+    def test_a_free_surface_needs_the_rows_of_half_a_stencil(self):
+        grid = Grid((3, 9), 10.0, free_surface=True)
+        with pytest.raises(errors.SimulationError, match="at least 4 rows"):
+            Propagator(grid, time_step=1e-3, steps=10, speed=2000.0, frequency=12.0)
+
     def test_misfit_of_other_shape_or_dtype(self):
         d = tw.Variable(np.zeros((3, 2)), name="d", needs_grad=True)
-        for observed in (np.zeros((3, 1)), np.zeros((3, 2), "f4")):
+        for observed in (np.zeros((3, 1)), np.zeros((3, 2), "f4"), [[0.0]], tw.Variable(np.zeros((3, 2)))):
             with pytest.raises(errors.ShapeError):
                 tw.wait(L2Misfit()(d, observed))

@@ -25,6 +25,13 @@ REFLECTION = 1e-5  # target reflection at normal incidence, which sets the large
 POWER = 3  # σ rises with this power of the depth into the layer
 
 
+def check_positive(*, speed: float, frequency: float) -> None:
+    """Raise `SimulationError` unless both, m/s and Hz, are finite and positive."""
+    for name, value in (("speed", speed), ("frequency", frequency)):
+        if not (np.isfinite(value) and value > 0.0):
+            raise SimulationError(f"The absorbing layer needs a positive {name}, got {value}.")
+
+
 def profiles(
     grid: Grid, time_step: float, *, speed: float, frequency: float
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -41,9 +48,7 @@ def profiles(
     Raises:
         SimulationError: for a speed or frequency that is not positive.
     """
-    for name, value in (("speed", speed), ("frequency", frequency)):
-        if not (np.isfinite(value) and value > 0.0):
-            raise SimulationError(f"The absorbing layer needs a positive {name}, got {value}.")
+    check_positive(speed=speed, frequency=frequency)
     out = []
     for axis in (0, 1):
         before, after = grid.margins[axis]

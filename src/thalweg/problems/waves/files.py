@@ -20,16 +20,21 @@ def read_array(folder: Path, path: str, key: str) -> NDArray[Any]:
     """
     full = folder / path
     try:
-        with np.load(full, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise StudyError(f"{full} is a single array; save it with np.savez(path, {key}=array).")
-            if key not in archive.files:
-                raise StudyError(f"{full} holds no array {key!r}; it holds {', '.join(sorted(archive.files))}.")
-            array = archive[key]
+        archive = np.load(full, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            names, array = None, None
+        else:
+            with archive:
+                names = sorted(archive.files)
+                array = archive[key] if key in names else None
     except FileNotFoundError:
         raise StudyError(f"There is no file {full}.") from None
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise StudyError(f"{full} cannot be read as an .npz file of numbers: {error}") from error
+    if names is None:
+        raise StudyError(f"{full} is a single array; save it with np.savez(path, {key}=array).")
+    if array is None:
+        raise StudyError(f"{full} holds no array {key!r}; it holds {', '.join(names)}.")
     if array.dtype.kind not in "fiub":
         raise StudyError(f"{key!r} in {full} must hold real numbers, got {array.dtype}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():

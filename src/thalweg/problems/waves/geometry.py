@@ -22,10 +22,11 @@ def ring_array(count: int, radius: float, center: ArrayLike) -> NDArray[np.float
     >>> ring_array(4, 1.0, (2.0, 2.0)).round(6).tolist()
     [[2.0, 3.0], [3.0, 2.0], [2.0, 1.0], [1.0, 2.0]]
     """
-    if count < 1 or not (np.isfinite(radius) and radius > 0.0):
-        raise SimulationError(f"A ring needs a count of at least 1 and a positive radius, got {count} and {radius}.")
+    _check_count(count)
+    if not (np.isfinite(radius) and radius > 0.0):
+        raise SimulationError(f"radius must be a positive number of m, got {radius}.")
     angles = 2.0 * np.pi * np.arange(count) / count
-    return np.asarray(center, dtype=np.float64) + radius * np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    return _point(center, "center") + radius * np.stack([np.sin(angles), np.cos(angles)], axis=1)
 
 
 def line_array(count: int, start: ArrayLike, stop: ArrayLike) -> NDArray[np.float64]:
@@ -42,6 +43,20 @@ def line_array(count: int, start: ArrayLike, stop: ArrayLike) -> NDArray[np.floa
     >>> line_array(3, (0.0, 0.0), (0.0, 10.0)).tolist()
     [[0.0, 0.0], [0.0, 5.0], [0.0, 10.0]]
     """
-    if count < 1:
-        raise SimulationError(f"A line needs a count of at least 1, got {count}.")
-    return np.linspace(np.asarray(start, dtype=np.float64), np.asarray(stop, dtype=np.float64), count)
+    _check_count(count)
+    return np.linspace(_point(start, "start"), _point(stop, "stop"), count)
+
+
+def _check_count(count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise SimulationError(f"count must be an integer of at least 1, got {count!r}.")
+
+
+def _point(value: ArrayLike, name: str) -> NDArray[np.float64]:
+    try:
+        point = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        point = np.empty(0)
+    if point.shape != (2,) or not np.isfinite(point).all():
+        raise SimulationError(f"{name} must be two numbers of m, got {value!r}.")
+    return point

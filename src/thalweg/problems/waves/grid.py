@@ -7,6 +7,7 @@ A model has shape (n₀, n₁); its cell (i, j) is at (i·h, j·h) m. The padded
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,8 +54,20 @@ class Grid:
     free_surface: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 2 or min(self.shape) < 2:
+        try:
+            n0, n1 = (index(n) for n in self.shape)
+            absorbing = index(self.absorbing)
+        except (TypeError, ValueError):
+            raise SimulationError(
+                f"A grid needs two whole sizes and a whole number of absorbing cells, got shape {self.shape!r} and "
+                f"{self.absorbing!r}."
+            ) from None
+        if min(n0, n1) < 2:
             raise SimulationError(f"A grid needs two sizes of at least 2 cells, got shape {self.shape}.")
+        if not isinstance(self.free_surface, bool):
+            raise SimulationError(f"free_surface must be True or False, got {self.free_surface!r}.")
+        object.__setattr__(self, "shape", (n0, n1))  # lists compare unequal to the shapes of arrays
+        object.__setattr__(self, "absorbing", absorbing)
         if not (np.isfinite(self.spacing) and self.spacing > 0.0):
             raise SimulationError(f"spacing must be a positive number of m, got {self.spacing}.")
         if self.absorbing < 0:
@@ -104,7 +117,10 @@ class Grid:
 
         ``inside_model`` allows only the model, otherwise the absorbing cells are allowed too.
         """
-        p = np.atleast_2d(np.asarray(positions, dtype=np.float64))
+        try:
+            p = np.atleast_2d(np.asarray(positions, dtype=np.float64))
+        except (TypeError, ValueError):
+            raise PositionError(f"{name} must be an array (n, 2) of m, got {positions!r}.") from None
         if p.ndim != 2 or p.shape[1] != 2 or p.shape[0] < 1:
             raise PositionError(f"{name} must be an array (n, 2) of m, got shape {p.shape}.")
         low = np.zeros(2)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.errors import ShapeError
+from thalweg.errors import ShapeError, SimulationError
 from thalweg.graph import Operator, Variable
 
 
@@ -18,7 +18,8 @@ class L2Misfit(Operator):
     ``observed`` is an array of the same shape and dtype.
 
     Raises:
-        ShapeError: when shape or dtype differ.
+        ShapeError: when shape or dtype differ, or observed is no array.
+        SimulationError: when observed samples are not finite.
 
     >>> import numpy as np, thalweg as tw
     >>> from thalweg.problems.waves import L2Misfit
@@ -35,6 +36,10 @@ class L2Misfit(Operator):
 
     def forward(self, traces: Variable, observed: NDArray[Any]) -> Variable:
         """See the class."""
+        if not isinstance(observed, np.ndarray):
+            raise ShapeError(f"observed traces must be a NumPy array, got {type(observed).__name__}.")
+        if not np.isfinite(observed).all():
+            raise SimulationError(f"observed: {int((~np.isfinite(observed)).sum())} traces' samples are not finite.")
         if traces.shape != observed.shape or traces.dtype != observed.dtype:
             raise ShapeError(
                 f"observed traces are {observed.dtype} {observed.shape}, simulated ones {traces.dtype} {traces.shape}."

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.errors import SimulationError
+from thalweg.errors import SimulationError, StudyError
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves.grid import Grid
 from thalweg.problems.waves.propagator import Propagator
@@ -77,6 +77,27 @@ def add_noise(data: NDArray[Any], level: float, rng: np.random.Generator) -> Non
     deviation = level * float(np.sqrt(np.mean(np.square(data, dtype=np.float64))))
     for shot in data:
         shot += (deviation * rng.standard_normal(shot.shape)).astype(data.dtype)
+
+
+def check_low_pass(wavelet: NDArray[Any], corner: float, time_step: float, name: str) -> None:
+    """Raise `StudyError` where a low-pass filter would leave nothing of a wavelet, or cut off what it spreads.
+
+    The filtered wavelet begins before the wavelet does. What lies before time 0 is lost, and with it the agreement
+    with the filtered data; 1 % of the amplitude is allowed.
+    """
+    steps = len(wavelet)
+    padded = np.concatenate([np.zeros(steps), wavelet.astype(np.float64), np.zeros(steps)])
+    filtered = low_pass(corner, time_step, len(padded))(padded)
+    whole = float(np.square(filtered).sum())
+    if whole < 1e-6 * float(np.square(padded).sum()):
+        raise StudyError(f"{name}: {corner:g} Hz leaves nothing of the wavelet; it is made of higher frequencies.")
+    early = np.square(filtered[:steps])
+    if early.sum() > 1e-4 * whole:
+        missing = steps - int(np.searchsorted(np.cumsum(np.square(filtered)), 1e-4 * whole))
+        raise StudyError(
+            f"{name}: at {corner:g} Hz the filtered wavelet begins {missing * time_step:.3g} s before time 0 and would "
+            f"be cut off. Begin the wavelet and the records with so much silence, or choose a higher corner."
+        )
 
 
 def low_pass(corner: float, time_step: float, steps: int) -> Callable[[NDArray[Any]], NDArray[Any]]:

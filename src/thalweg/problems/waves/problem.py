@@ -18,9 +18,9 @@ from thalweg.graph import Variable, wait
 from thalweg.problems.waves import settings as spec
 from thalweg.problems.waves.grid import Grid
 from thalweg.problems.waves.misfit import L2Misfit
-from thalweg.problems.waves.observed import ObservedShot, add_noise, finer_grid
+from thalweg.problems.waves.observed import ObservedShot, add_noise
 from thalweg.problems.waves.propagator import Propagator
-from thalweg.problems.waves.setup import WaveSetup
+from thalweg.problems.waves.setup import OBSERVED_ORDER, WaveSetup
 from thalweg.problems.waves.time_dispersion import RemoveTimeDispersion
 from thalweg.runs.problem import Check, Feedback, Problem, Progress
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from thalweg.runtime import Runtime
 
 PROCESS_MEMORY = 350 * 2**20  # bytes that Python, NumPy, SciPy and numba's compiler took on x86-64
-OBSERVED_ORDER = 8  # of the simulations that make observed data
 
 
 class WaveProblem(Problem):
@@ -70,7 +69,13 @@ class WaveProblem(Problem):
         # One gradient a level of the tree, and the traces of a shot with their residual and their corrected form.
         reducing = (self.items.bit_length() + workers) * grid.shape[0] * grid.shape[1] * setup.dtype.itemsize
         observed = len(setup.blocks) * self.items * trace
-        arrays = workers * (shot + 4 * trace) + reducing + observed
+        correcting = setup.correction.memory(setup.dtype) if setup.correction else 0
+        arrays = workers * (shot + 4 * trace) + reducing + observed + correcting
+        if isinstance(s.observed, spec.Simulated):
+            finer, _ = setup.finer(s.observed, 0)
+            fine = finer.memory(setup.dtype, gradient=False) + 8 * finer.steps * len(setup.receivers) * 4
+            fine_correcting = RemoveTimeDispersion(finer.steps).memory(setup.dtype) if s.time_correction else 0
+            arrays = max(arrays, workers * fine + fine_correcting + observed)
         kept = "every wavefield" if s.save_every == 1 else f"every {s.save_every}th wavefield"
         cells = f"{grid.shape[0]} × {grid.shape[1]} cells of {grid.spacing:g} m"
         needed = (
@@ -93,7 +98,9 @@ class WaveProblem(Problem):
             measured = await runtime.run(self.setup.measured, table)
             for block in range(len(self.setup.blocks)):
                 _, band = self.setup.banded(block)
-                self._observed[block] = np.stack([band(shot) for shot in measured])
+                data = self._observed[block] = np.empty_like(measured)
+                for shot in range(self.items):
+                    data[shot] = band(measured[shot])
             return
         for block in range(len(self.setup.blocks)):
             self._observed[block] = await self._simulate(table, block, runtime, progress)
@@ -101,14 +108,14 @@ class WaveProblem(Problem):
     def _compile(self) -> None:
         """Have the kernels compiled (or read from numba's cache) before anything is timed."""
         s = self.setup.settings
-        tiny = Grid((4, 4), s.spacing, absorbing=2, free_surface=s.free_surface)
+        tiny = Grid((8, 8), s.spacing, absorbing=2, free_surface=s.free_surface)
         for order in {s.order, OBSERVED_ORDER}:
             propagator = Propagator(
                 tiny, time_step=s.time_step, steps=2, speed=self.setup.speeds[0], frequency=1.0, order=order
             )
             vp = Variable(np.full(tiny.shape, self.setup.speeds[0], self.setup.dtype), name="vp", needs_grad=True)
             wavelet = Variable(np.zeros(2, self.setup.dtype), name="wavelet")
-            shot = propagator.shot([(0.0, 0.0)], [(0.0, 0.0)])
+            shot = propagator.shot([(s.spacing, 0.0)], [(s.spacing, 0.0)])
             traces = wait(propagator(vp, wavelet, shot))
             if s.time_correction:
                 traces = wait(RemoveTimeDispersion(2)(traces))
@@ -116,38 +123,28 @@ class WaveProblem(Problem):
 
     async def _simulate(self, table: spec.Simulated, block: int, runtime: Runtime, progress: Progress) -> NDArray[Any]:
         s = self.setup.settings
-        numerator, denominator = table.finer_time
-        fine = finer_grid(self.setup.grid, table.finer_space)
-        model, _ = await runtime.run(self.setup.true_model, fine)
-        time_step = s.time_step * numerator / denominator
-        steps = -(-s.steps * denominator // numerator) + 1
-        propagator = Propagator(
-            fine,
-            time_step=time_step,
-            steps=steps,
-            speed=float(self.setup.start.mean()),
-            frequency=self.setup.frequency(block),
-            order=OBSERVED_ORDER,
-            name="observed data",
-        )
+        propagator, driven = await runtime.run(self.setup.finer, table, block)
+        model, _ = await runtime.run(self.setup.true_model, propagator.grid)
         # Each task writes its own slot: the result depends on no order, and no shot is held twice.
         data = np.empty((self.items, s.steps, len(self.setup.receivers)), self.setup.dtype)
         task = ObservedShot(
             propagator,
             model,
-            self.setup.driving(self.setup.wavelet(block, time_step=time_step, steps=steps)),
+            driven,
             self.setup.sources,
             self.setup.receivers,
-            resample=(numerator, denominator),
+            resample=table.finer_time,
             out=data,
-            correction=RemoveTimeDispersion(steps) if s.time_correction else None,
+            correction=RemoveTimeDispersion(propagator.steps) if s.time_correction else None,
         )
         text = f"observed data, band {block + 1} of {len(self.setup.blocks)}"
         offset, total = block * self.items, len(self.setup.blocks) * self.items
         await runtime.map_reduce(task, range(self.items), progress=lambda done, _: progress(offset + done, total, text))
         add_noise(data, table.noise, np.random.default_rng([self.seed, block]))
         _, band = self.setup.banded(block)
-        return np.stack([band(shot) for shot in data])
+        for shot in range(self.items):
+            data[shot] = band(data[shot])
+        return data
 
     async def begin_block(self, index: int) -> None:
         """Choose the frequency band."""
@@ -167,7 +164,7 @@ class WaveProblem(Problem):
     def _shot_task(self, block: int) -> Callable[[int], dict[str, Any]]:
         setup, misfit = self.setup, self._misfit
         propagator, correction = setup.propagator(block), setup.correction
-        driving = setup.driving(setup.banded(block)[0])
+        driving = setup.driven(block)
         model, observed = self._vp, self._observed[block]
 
         async def shot_feedback(shot: int) -> dict[str, Any]:

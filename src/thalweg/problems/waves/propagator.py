@@ -19,19 +19,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from thalweg.errors import ShapeError, SimulationError
+from thalweg.errors import PositionError, ShapeError, SimulationError
 from thalweg.graph import Call, Operator, Variable
 from thalweg.problems.waves import absorbing, kernels, stability
 from thalweg.problems.waves.grid import Grid, Points
 from thalweg.problems.waves.stencils import SPACE_ORDERS, first_derivative, second_derivative
 
+_FIXED = frozenset({"grid", "time_step", "steps", "order", "save_every", "frequency", "min_points_per_wavelength"})
 LAYER_ORDER = 4  # of the first derivatives in the absorbing terms; higher ones cost more and absorb no better
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One experiment: where it is driven and where it is heard. Made by `Propagator.shot`."""
+    """One experiment: where it is driven and where it is heard, on which grid. Made by `Propagator.shot`."""
 
+    grid: Grid
     sources: Points
     receivers: Points
 
@@ -117,12 +119,16 @@ class Propagator(Operator):
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
+        for setting, value, least in (("order", order, 4), ("steps", steps, 2), ("save_every", save_every, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SimulationError(f"{setting} must be an integer of at least {least}, got {value!r}.")
         if order not in SPACE_ORDERS:
             raise SimulationError(f"order must be one of {SPACE_ORDERS}, got {order}.")
-        if steps < 2:
-            raise SimulationError(f"steps must be at least 2, got {steps}.")
-        if save_every < 1:
-            raise SimulationError(f"save_every must be at least 1 (exact), got {save_every}.")
+        if grid.free_surface and grid.shape[0] < order // 2:
+            raise SimulationError(
+                f"Under a free surface order {order} needs at least {order // 2} rows of cells, the grid has "
+                f"{grid.shape[0]}."
+            )
         self.grid = grid
         self.frequency = frequency
         self.time_step = time_step
@@ -131,7 +137,10 @@ class Propagator(Operator):
         self.save_every = save_every
         if min_points_per_wavelength is None:
             min_points_per_wavelength = stability.MIN_POINTS_PER_WAVELENGTH[order]
+        if not (np.isfinite(min_points_per_wavelength) and min_points_per_wavelength > 0.0):
+            raise SimulationError(f"min_points_per_wavelength must be positive, got {min_points_per_wavelength}.")
         self.min_points_per_wavelength = min_points_per_wavelength
+        absorbing.check_positive(speed=speed, frequency=frequency)
         stability.check_time_step(time_step, speed, grid.spacing, order)
         self._profiles = absorbing.profiles(grid, time_step, speed=speed, frequency=frequency)
         self._halo = order // 2
@@ -141,6 +150,13 @@ class Propagator(Operator):
         # Scratch, not state: a workspace is taken whole by one call and handed back when that call is done with it.
         self._workspaces: dict[np.dtype[Any], deque[_Workspace]] = {}
         self._stores: dict[np.dtype[Any], deque[NDArray[Any]]] = {}
+        self._sealed = True
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        # The layer and the buffers were made for these settings; with others they would be silently wrong.
+        if attribute in _FIXED and getattr(self, "_sealed", False):
+            raise SimulationError(f"{attribute} of a Propagator cannot be changed; make a new Propagator.")
+        super().__setattr__(attribute, value)
 
     def shot(self, sources: ArrayLike, receivers: ArrayLike) -> Shot:
         """Return the shot with these positions, (n, 2) in m, anywhere inside the padded grid.
@@ -148,7 +164,7 @@ class Propagator(Operator):
         Raises:
             PositionError: for positions outside.
         """
-        return Shot(self.grid.points(sources, "sources"), self.grid.points(receivers, "receivers"))
+        return Shot(self.grid, self.grid.points(sources, "sources"), self.grid.points(receivers, "receivers"))
 
     def memory(self, dtype: DTypeLike = np.float32, *, gradient: bool = True) -> int:
         """Return the bytes that one shot needs at a time, without its traces."""
@@ -238,6 +254,13 @@ class Propagator(Operator):
     def _checked(self, vp: Variable, wavelet: Variable, shot: Shot) -> NDArray[Any]:
         """Refuse what would give a wrong number; return the wavelet as (steps, sources)."""
         grid = self.grid
+        for name, given, kind in (("vp", vp, Variable), ("wavelet", wavelet, Variable), ("shot", shot, Shot)):
+            if not isinstance(given, kind):
+                raise SimulationError(f"{name} must be a {kind.__name__}, got {type(given).__name__}.")
+        if shot.grid != grid:
+            raise PositionError(f"The shot was made for another grid, {shot.grid}; this propagator's is {grid}.")
+        if not isinstance(wavelet.data, np.ndarray):
+            raise SimulationError(f"wavelet must hold a NumPy array, got {type(wavelet.data).__name__}.")
         if not isinstance(vp.data, np.ndarray) or vp.data.dtype not in (np.float32, np.float64):
             raise SimulationError(
                 f"vp must be a float32 or float64 NumPy array, got {type(vp.data).__name__} {vp.dtype}."

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Position = tuple[Finite, Finite]
+# The bounds are far beyond anything physical: what lies outside is a slip, and would overflow somewhere later.
+Positive = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Size = Annotated[int, Field(ge=2, le=100_000)]
+Small = Annotated[int, Field(ge=1, le=1_000)]
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value  # TOML knows lists only
+
+
+AsTuple = BeforeValidator(_tuple)
+Position = Annotated[tuple[Finite, Finite], AsTuple]
 
 
 class Table(BaseModel):
     """A table of the study; keys that it does not declare are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Ring(Table):
     """Transducers evenly spaced on a circle, the first along the second axis."""
 
     kind: Literal["ring"]
-    count: Annotated[int, Field(ge=1)]
+    count: Count
     radius: Positive  # m
     center: Position | None = None  # m; the grid's center unless given
 
@@ -30,7 +41,7 @@ class Line(Table):
     """Transducers evenly spaced from ``start`` to ``stop``, both included."""
 
     kind: Literal["line"]
-    count: Annotated[int, Field(ge=1)]
+    count: Count
     start: Position  # m
     stop: Position  # m
 
@@ -76,12 +87,9 @@ class Simulated(Table):
     """Observed data made from the truth on a finer grid, with noise."""
 
     kind: Literal["simulated"]
-    finer_space: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.75  # spacing, as a fraction of the inversion's
-    finer_time: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=2)]] = (
-        2,
-        3,
-    )  # time step, likewise
-    noise: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.01  # standard deviation ÷ RMS of the data
+    finer_space: Annotated[float, Field(ge=0.1, lt=1.0)] = 0.75  # spacing, as a fraction of the inversion's
+    finer_time: Annotated[tuple[Small, Small], AsTuple] = (2, 3)  # time step, likewise
+    noise: Annotated[float, Field(ge=0.0, le=1e3, allow_inf_nan=False)] = 0.01  # standard deviation ÷ RMS of the data
 
     @model_validator(mode="after")
     def _finer(self) -> Simulated:
@@ -120,18 +128,20 @@ Transducers = Annotated[Ring | Line | FromFile, Field(discriminator="kind")]
 class WaveSettings(Table):
     """The ``[problem]`` table of a study of kind ``waves``."""
 
-    shape: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
+    shape: Annotated[tuple[Size, Size], AsTuple]
     spacing: Positive  # m
     time_step: Positive  # s
-    steps: Annotated[int, Field(ge=2)]
-    absorbing: Annotated[int, Field(ge=0)] = 20  # cells
+    steps: Annotated[int, Field(ge=2, le=1_000_000)]
+    absorbing: Annotated[int, Field(ge=0, le=10_000)] = 20  # cells
     free_surface: bool = False
     order: Literal[4, 8] = 8
     time_correction: bool = True  # take the error of the time step out (`time_dispersion`)
-    min_offset: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0  # m; nearer receivers are left out
+    min_offset: Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False)] = 0.0  # m; nearer receivers are left out
     save_every: Annotated[int, Field(ge=1)] = 1
     dtype: Literal["float32", "float64"] = "float32"
-    speeds: tuple[Positive, Positive] | None = None  # m/s, lowest and highest that the model may reach
+    speeds: Annotated[tuple[Positive, Positive], AsTuple] | None = (
+        None  # m/s, lowest and highest that the model may reach
+    )
     start: Annotated[Constant | FromFile, Field(discriminator="kind")]
     truth: Annotated[Head | Inclusion | TruthFile, Field(discriminator="kind")] | None = None
     observed: Annotated[Simulated | FromFile, Field(discriminator="kind")]

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.errors import ShapeError, StudyError
+from thalweg.errors import PositionError, ShapeError, StudyError
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves import settings as spec
 from thalweg.problems.waves import stability
 from thalweg.problems.waves.files import read_array
 from thalweg.problems.waves.geometry import line_array, ring_array
 from thalweg.problems.waves.grid import Grid
-from thalweg.problems.waves.observed import interpolate, low_pass
+from thalweg.problems.waves.observed import check_low_pass, finer_grid, interpolate, low_pass
 from thalweg.problems.waves.phantom import head, inclusion
 from thalweg.problems.waves.propagator import Propagator
 from thalweg.problems.waves.time_dispersion import AddTimeDispersion, RemoveTimeDispersion
 from thalweg.problems.waves.wavelets import dominant_frequency, ricker, tone_burst
+
+OBSERVED_ORDER = 8  # of the simulations that make observed data
 
 
 class WaveSetup:
@@ -60,7 +62,17 @@ class WaveSetup:
         self.inside: NDArray[np.bool_] = np.ones(s.shape, dtype=bool)
         if s.truth is not None:
             self.truth, self.inside = self.true_model(self.grid)
+            if not (self.truth != self.start)[self.inside].any():
+                raise StudyError(
+                    "problem.truth: there is nothing to find. Where errors are measured (the object, or the mask) is "
+                    "empty, outside the grid, or the truth equals the start there."
+                )
         self.region = self._region()
+        if not ((self.region >= 0.0) & (self.region <= 1.0)).all() or not self.region.any():
+            raise StudyError(
+                f"problem.region: weights must lie between 0 and 1, and not all be 0; they go from "
+                f"{self.region.min():g} to {self.region.max():g}."
+            )
         self.correction = RemoveTimeDispersion(s.steps, name="time correction") if s.time_correction else None
         self._latest: Propagator | None = None
         self.speeds = self._check_all()
@@ -120,7 +132,16 @@ class WaveSetup:
             positions = line_array(table.count, table.start, table.stop)
         else:
             positions = read_array(self._folder, table.path, table.key or name)
-        return self.grid.check_positions(positions, name, inside_model=True)
+        found = self.grid.check_positions(positions, name, inside_model=True)
+        if self.grid.free_surface and (found[:, 0] == 0.0).any():
+            first = int(np.flatnonzero(found[:, 0] == 0.0)[0])
+            raise PositionError(
+                f"{name}: number {first} lies on the free surface, where the pressure is zero and nothing is sent or "
+                "heard; put it below.",
+                name=name,
+                first=first,
+            )
+        return found
 
     def _starting_model(self) -> NDArray[Any]:
         table = self.settings.start
@@ -146,8 +167,11 @@ class WaveSetup:
         model = self._model(table)
         inside = np.ones(self.grid.shape, dtype=bool)
         if table.mask is not None:
-            inside = read_array(self._folder, table.path, table.mask).astype(bool)
-            self.grid.check_model(inside, f"{table.mask} in {table.path}")
+            mask = read_array(self._folder, table.path, table.mask)
+            self.grid.check_model(mask, f"{table.mask} in {table.path}")
+            if not np.isin(mask, (0, 1)).all():
+                raise StudyError(f"{table.mask} in {table.path} must hold True and False (or 1 and 0) only.")
+            inside = mask.astype(bool)
         if grid is not self.grid:
             model = interpolate(model, self.grid, grid).astype(self.dtype)
         return model, inside
@@ -175,6 +199,8 @@ class WaveSetup:
     def _check_all(self) -> tuple[float, float]:
         """Refuse what would fail or be wrong later, before any computing."""
         s = self.settings
+        if isinstance(s.wavelet, spec.FromFile) and isinstance(s.observed, spec.Simulated):
+            raise StudyError("problem.observed: simulated data needs an analytic wavelet (ricker or tone_burst).")
         low, high = stability.check_speeds(self.start, "start")
         if self.truth is not None:
             true_low, true_high = stability.check_speeds(self.truth, "truth")
@@ -184,14 +210,19 @@ class WaveSetup:
         stability.check_time_step(s.time_step, high, s.spacing, s.order)
         for block in range(len(self.blocks)):
             least = self.propagator(block).min_points_per_wavelength
-            stability.check_dispersion(self.banded(block)[0], s.time_step, low, s.spacing, s.order, least)
+            stability.check_dispersion(self.driven(block), s.time_step, low, s.spacing, s.order, least)
         for shot in range(len(self.sources)):
             if not len(self.receivers_of(shot)):
                 raise StudyError(f"problem.min_offset: {s.min_offset:g} m leaves shot {shot} without any receiver.")
-        if isinstance(s.wavelet, spec.FromFile) and isinstance(s.observed, spec.Simulated):
-            raise StudyError("problem.observed: simulated data needs an analytic wavelet (ricker or tone_burst).")
         if isinstance(s.observed, spec.FromFile):
             self.measured(s.observed)
+        else:
+            assert self.truth is not None
+            for block in range(len(self.blocks)):
+                fine, driven = self.finer(s.observed, block)
+                stability.check_time_step(fine.time_step, high, fine.grid.spacing, fine.order)
+                least = fine.min_points_per_wavelength
+                stability.check_dispersion(driven, fine.time_step, low, fine.grid.spacing, fine.order, least)
         return low, high
 
     def receivers_of(self, shot: int) -> NDArray[np.intp]:
@@ -205,13 +236,36 @@ class WaveSetup:
             return wavelet
         return np.asarray(wait(AddTimeDispersion(len(wavelet))(Variable(wavelet, name="wavelet"))).data)
 
+    def driven(self, block: int) -> NDArray[Any]:
+        """Return what the simulations of a block are driven with: its wavelet, filtered and made ready."""
+        return self.driving(self.banded(block)[0])
+
+    def finer(self, table: spec.Simulated, block: int) -> tuple[Propagator, NDArray[Any]]:
+        """Return the simulator that makes a block's observed data, and what drives it."""
+        s = self.settings
+        numerator, denominator = table.finer_time
+        time_step = s.time_step * numerator / denominator
+        steps = -(-s.steps * denominator // numerator) + 1
+        propagator = Propagator(
+            finer_grid(self.grid, table.finer_space),
+            time_step=time_step,
+            steps=steps,
+            speed=float(self.start.mean()),
+            frequency=self.frequency(block),
+            order=OBSERVED_ORDER,
+            name="observed data",
+        )
+        return propagator, self.driving(self.wavelet(block, time_step=time_step, steps=steps))
+
     def banded(self, block: int) -> tuple[NDArray[Any], Callable[[NDArray[Any]], NDArray[Any]]]:
         """Return the wavelet of a block and the filter that its observed data gets too."""
         corner = self.blocks[block].low_pass
         if corner is None:
             return self.wavelet(block), lambda array: array
-        band = low_pass(corner, self.settings.time_step, self.settings.steps)
-        return band(self.wavelet(block)), band
+        wavelet, step = self.wavelet(block), self.settings.time_step
+        check_low_pass(wavelet, corner, step, f"blocks.{block}.low_pass")
+        band = low_pass(corner, step, len(wavelet))
+        return band(wavelet), band
 
     def measured(self, table: spec.FromFile) -> NDArray[Any]:
         """Return the observed traces of a file, (shots, steps, receivers)."""

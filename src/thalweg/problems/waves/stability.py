@@ -16,11 +16,12 @@ from math import asin, cos, nan, pi, sin, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.errors import DispersionError, SpeedError, UnstableTimeStepError
+from thalweg.errors import DispersionError, SimulationError, SpeedError, UnstableTimeStepError
 from thalweg.problems.waves.stencils import symbol
 from thalweg.problems.waves.wavelets import highest_frequency
 
-# Points a wavelength below which the phase velocity is off by more than about 0.5 % in the worst direction.
+# Points in the wavelength of the −40 dB frequency, where a wavelet hardly has energy. There the stencil alone makes
+# the phase velocity wrong by up to 0.3 % at order 4 and 0.7 % at order 8; the time step adds (ω Δt)² / 24.
 MIN_POINTS_PER_WAVELENGTH = {4: 6.0, 8: 3.6}
 
 
@@ -80,7 +81,9 @@ def check_speeds(speed: NDArray[np.floating], name: str = "vp") -> tuple[float, 
 
 
 def check_time_step(time_step: float, max_speed: float, spacing: float, order: int) -> None:
-    """Raise `UnstableTimeStepError` where the scheme would blow up."""
+    """Raise `UnstableTimeStepError` where the scheme would blow up, `SimulationError` for what is no time step."""
+    if not (np.isfinite(time_step) and time_step > 0.0):
+        raise SimulationError(f"time_step must be a positive number of seconds, got {time_step}.")
     largest = largest_stable_step(max_speed, spacing, order)
     if not time_step <= largest:
         raise UnstableTimeStepError(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from thalweg.errors import ShapeError, SimulationError
 from thalweg.graph import Operator, Variable
@@ -27,62 +27,80 @@ from thalweg.graph import Operator, Variable
 FADE = (0.6, 0.9)
 
 
-def _matrix(steps: int, into: NDArray[np.float64], gain: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return M of y = M x with ŷ(ω_k) = gain_k · x̂(into_k), for ω_k = 2πk/2N, in radians a sample."""
-    if steps < 2:
-        raise SimulationError(f"steps must be at least 2, got {steps}.")
-    n = np.arange(steps)
-    k = np.arange(steps + 1)
-    back = np.where((k == 0) | (k == steps), 1.0, 2.0) * gain / (2 * steps)  # half of the spectrum of a real series
-    out = np.exp(1j * np.pi / steps * np.outer(n, k)) * back
-    return np.ascontiguousarray((out @ np.exp(-1j * np.outer(into, n))).real)
+_COLUMNS = 256  # of the matrix made at a time
+
+
+def _matrix(steps: int, into: NDArray[np.float64], gain: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return M of y = M x with ŷ(ω_k) = gain_k · x̂(into_k), for ω_k = 2πk/2N, in radians a sample.
+
+    Column j is the inverse transform of gain · exp(−i into j): a unit impulse at sample j, seen through the map. One
+    FFT a column, not a matrix product, whose last bits would depend on the number of BLAS threads.
+    """
+    out = np.empty((steps, steps), dtype)
+    for first in range(0, steps, _COLUMNS):
+        j = np.arange(first, min(first + _COLUMNS, steps))
+        spectra = gain * np.exp(-1j * np.outer(j, into))
+        out[:, first : first + len(j)] = np.fft.irfft(spectra, n=2 * steps, axis=1)[:, :steps].T
+    return out
 
 
 def _samples(steps: int) -> NDArray[np.float64]:
     """Return ω Δt of the spectrum that `_matrix` makes."""
-    return np.pi * np.arange(steps + 1) / max(steps, 1)
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
+        raise SimulationError(f"steps must be an integer of at least 2, got {steps!r}.")
+    return np.pi * np.arange(steps + 1) / steps
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _apply(matrix: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> None:
+def _apply(matrix: NDArray[Any], x: NDArray[Any], y: NDArray[Any], transpose: bool) -> None:
+    y[:] = 0
     for i in range(matrix.shape[0]):
-        for r in range(y.shape[1]):
-            y[i, r] = 0
         for j in range(matrix.shape[1]):
             w = matrix[i, j]
+            row, column = (j, i) if transpose else (i, j)
             for r in range(y.shape[1]):
-                y[i, r] += w * x[j, r]
+                y[row, r] += w * x[column, r]
 
 
 class _LinearInTime(Operator):
-    """y = M x along the first axis; x has shape (steps,) or (steps, n), float32 or float64."""
+    """y = M x along the first axis; x has shape (steps,) or (steps, n), float32 or float64.
+
+    The matrix is made when it is first needed, in the dtype that is needed.
+    """
 
     blocking = True
 
-    def __init__(self, matrix: NDArray[np.float64], *, name: str | None) -> None:
+    def __init__(self, steps: int, into: NDArray[np.float64], gain: NDArray[np.float64], *, name: str | None) -> None:
         super().__init__(name=name)
-        self._matrices = {np.dtype(t): matrix.astype(t) for t in (np.float32, np.float64)}
-        self._transposed = {t: np.ascontiguousarray(m.T) for t, m in self._matrices.items()}
+        self._steps = steps
+        self._map = into, gain
+        self._matrices: dict[np.dtype[Any], NDArray[Any]] = {}
+
+    def memory(self, dtype: DTypeLike = np.float32) -> int:
+        """Return the bytes of the matrix."""
+        return int(self._steps**2 * np.dtype(dtype).itemsize)
 
     def forward(self, series: Variable) -> Variable:
         """See the class."""
-        matrix = self._matrices.get(series.dtype)
-        if matrix is None or series.shape is None or len(series.shape) not in (1, 2) or len(series.data) != len(matrix):
-            steps = len(next(iter(self._matrices.values())))
+        data = series.data
+        fits = isinstance(data, np.ndarray) and data.dtype in (np.float32, np.float64) and data.ndim in (1, 2)
+        if not fits or len(data) != self._steps:
             raise ShapeError(
-                f"{self.name}: expected float32 or float64 of {steps} time steps along the first axis, got "
+                f"{self.name}: expected float32 or float64 of {self._steps} time steps along the first axis, got "
                 f"{series.dtype} {series.shape}."
             )
-        return Variable(self._product(matrix, series.data))
+        return Variable(self._product(data, transpose=False))
 
     def adjoint(self, grad: NDArray[Any], series: Variable) -> NDArray[Any]:
         """Return the transpose applied to ``grad``."""
-        return self._product(self._transposed[series.data.dtype], grad)
+        return self._product(grad, transpose=True)
 
-    def _product(self, matrix: NDArray[Any], series: NDArray[Any]) -> NDArray[Any]:
-        columns = np.ascontiguousarray(series.reshape(len(series), -1))
+    def _product(self, series: NDArray[Any], *, transpose: bool) -> NDArray[Any]:
+        if series.dtype not in self._matrices:
+            self._matrices[series.dtype] = _matrix(self._steps, *self._map, series.dtype)
+        columns = np.ascontiguousarray(series.reshape(self._steps, -1))
         out = np.empty_like(columns)
-        _apply(matrix, columns, out)
+        _apply(self._matrices[series.dtype], columns, out, transpose)
         return out.reshape(series.shape)
 
 
@@ -105,7 +123,7 @@ class AddTimeDispersion(_LinearInTime):
 
     def __init__(self, steps: int, *, name: str | None = None) -> None:
         omega = _samples(steps)
-        super().__init__(_matrix(steps, 2.0 * np.sin(0.5 * omega), np.ones(steps + 1)), name=name)
+        super().__init__(steps, 2.0 * np.sin(0.5 * omega), np.ones(steps + 1), name=name)
 
 
 class RemoveTimeDispersion(_LinearInTime):
@@ -124,4 +142,4 @@ class RemoveTimeDispersion(_LinearInTime):
         carried = np.minimum(0.5 * omega, 1.0)
         low, high = FADE
         gain = 0.5 + 0.5 * np.cos(np.pi * np.clip((0.5 * omega - low) / (high - low), 0.0, 1.0))
-        super().__init__(_matrix(steps, 2.0 * np.arcsin(carried), gain), name=name)
+        super().__init__(steps, 2.0 * np.arcsin(carried), gain, name=name)

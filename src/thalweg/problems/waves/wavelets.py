@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from math import pi
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from thalweg.errors import SimulationError
 
@@ -13,9 +14,16 @@ from thalweg.errors import SimulationError
 def _times(time_step: float, steps: int) -> NDArray[np.float64]:
     if not (np.isfinite(time_step) and time_step > 0.0):
         raise SimulationError(f"time_step must be a positive number of seconds, got {time_step}.")
-    if steps < 1:
-        raise SimulationError(f"steps must be at least 1, got {steps}.")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise SimulationError(f"steps must be an integer of at least 1, got {steps!r}.")
     return time_step * np.arange(steps, dtype=np.float64)
+
+
+def _dtype(dtype: DTypeLike) -> np.dtype[np.floating[Any]]:
+    found: np.dtype[Any] = np.dtype(dtype)
+    if found not in (np.float32, np.float64):
+        raise SimulationError(f"dtype must be float32 or float64, got {found}.")
+    return found
 
 
 def _check_frequency(frequency: float, time_step: float) -> None:
@@ -26,7 +34,7 @@ def _check_frequency(frequency: float, time_step: float) -> None:
 
 
 def ricker(
-    frequency: float, time_step: float, steps: int, *, delay: float | None = None, dtype: type = np.float64
+    frequency: float, time_step: float, steps: int, *, delay: float | None = None, dtype: DTypeLike = np.float64
 ) -> NDArray[np.floating]:
     """Return the Ricker wavelet (1 − 2a) exp(−a), a = (π f (t − delay))².
 
@@ -47,12 +55,14 @@ def ricker(
     """
     t = _times(time_step, steps)
     _check_frequency(frequency, time_step)
+    if delay is not None and not np.isfinite(delay):
+        raise SimulationError(f"delay must be a number of seconds, got {delay}.")
     a = (pi * frequency * (t - (1.5 / frequency if delay is None else delay))) ** 2
-    return ((1.0 - 2.0 * a) * np.exp(-a)).astype(dtype)
+    return ((1.0 - 2.0 * a) * np.exp(-a)).astype(_dtype(dtype))
 
 
 def tone_burst(
-    frequency: float, time_step: float, steps: int, *, cycles: float = 3.0, dtype: type = np.float64
+    frequency: float, time_step: float, steps: int, *, cycles: float = 3.0, dtype: DTypeLike = np.float64
 ) -> NDArray[np.floating]:
     """Return ``cycles`` periods of a sine under a Gaussian envelope, as medical transducers emit.
 
@@ -80,7 +90,7 @@ def tone_burst(
     length = cycles / frequency
     s = (t - 0.5 * length) / (length / 6.0)
     envelope = np.where(t <= length, (np.exp(-0.5 * s**2) - np.exp(-4.5)) / (1.0 - np.exp(-4.5)), 0.0)
-    return (np.sin(2.0 * pi * frequency * (t - 0.5 * length)) * envelope).astype(dtype)
+    return (np.sin(2.0 * pi * frequency * (t - 0.5 * length)) * envelope).astype(_dtype(dtype))
 
 
 def dominant_frequency(wavelet: NDArray[np.floating], time_step: float) -> float:
@@ -102,18 +112,16 @@ def dominant_frequency(wavelet: NDArray[np.floating], time_step: float) -> float
 def highest_frequency(wavelet: NDArray[np.floating], time_step: float, *, level: float = -40.0) -> float:
     """Return the highest frequency, in Hz, at which the amplitude spectrum is within ``level`` dB of its maximum.
 
-    ``wavelet`` has shape (steps,) or (steps, sources); the spectrum is zero-padded fourfold. 0.0 for silence.
+    ``wavelet`` has shape (steps,) or (steps, sources), of which the highest counts; the spectrum is zero-padded
+    fourfold. 0.0 for silence.
 
     >>> 25.0 < highest_frequency(ricker(12.0, 1e-3, 512), 1e-3) < 40.0
     True
     """
     w = np.asarray(wavelet, dtype=np.float64)
     padded = 4 * w.shape[0]
-    spectrum = np.abs(np.fft.rfft(w, n=padded, axis=0))
-    if spectrum.ndim == 2:
-        spectrum = spectrum.max(axis=1)
-    peak = spectrum.max()
-    if peak == 0.0:
-        return 0.0
-    last = int(np.flatnonzero(spectrum >= peak * 10.0 ** (level / 20.0))[-1])
-    return float(last / (padded * time_step))
+    spectra = np.abs(np.fft.rfft(w.reshape(w.shape[0], -1), n=padded, axis=0))
+    # Each source against its own peak: a weak one is as wrong as a strong one.
+    audible = (spectra >= spectra.max(axis=0) * 10.0 ** (level / 20.0)) & (spectra > 0.0)
+    found = np.flatnonzero(audible.any(axis=1))
+    return float(found[-1] / (padded * time_step)) if found.size else 0.0
