@@ -82,7 +82,7 @@ class _OneShot:
         began = time.perf_counter()
         self._gradient_of_energy(self._problem.setup.settings.save_every)
         seconds = time.perf_counter() - began
-        return Check("one shot's gradient", f"{seconds:.2f} s", "", True, "on one thread")
+        return Check("one shot's gradient", f"{seconds:.2f} s", "", True, "on one thread", seconds=seconds)
 
     def adjoint(self) -> Check:
         """Dot-product test of the Jacobian with respect to sound speed and wavelet."""

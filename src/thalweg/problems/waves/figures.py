@@ -33,8 +33,8 @@ def draw_models(problem: WaveProblem, history: History, path: Path) -> None:
     extent = [factor * x for x in (-half, width + half, depth + half, -half)]
     for ax, (name, model) in zip(axes[:-1], panels, strict=True):
         image = ax.imshow(model, extent=extent, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
-        positions = factor * problem.setup.sources
-        ax.plot(positions[:, 1], positions[:, 0], ".", color="white", markersize=2.0)
+        for positions, size in ((problem.setup.receivers, 1.0), (problem.setup.sources, 2.5)):
+            ax.plot(factor * positions[:, 1], factor * positions[:, 0], ".", color="white", markersize=size)
         title = name
         if problem.setup.truth is not None and name != "truth":
             title += f", error {problem.model_error(model):.3f}"
@@ -52,7 +52,7 @@ def draw_models(problem: WaveProblem, history: History, path: Path) -> None:
         here = blocks == block
         # Each band has its own wavelet and so its own scale; what matters is how far it falls.
         relative = misfit[here] / misfit[here][0]
-        ax.semilogy(columns["iteration"][here], relative, ".-", label=f"{_hertz(problem.setup.frequency(block))}")
+        ax.semilogy(columns["iteration"][here], relative, ".-", label=_band(problem, block))
     ax.set_title("misfit a shot ÷ the band's first")
     ax.set_xlabel("iteration")
     if blocks.size:
@@ -60,5 +60,10 @@ def draw_models(problem: WaveProblem, history: History, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def _band(problem: WaveProblem, block: int) -> str:
+    corner = problem.setup.blocks[block].low_pass
+    return _hertz(problem.setup.frequency(block)) + ("" if corner is None else f" below {_hertz(corner)}")
+
+
 def _hertz(frequency: float) -> str:
-    return f"{frequency / 1e3:g} kHz" if frequency >= 1e3 else f"{frequency:g} Hz"
+    return f"{frequency / 1e3:.4g} kHz" if frequency >= 1e3 else f"{frequency:.4g} Hz"
