@@ -90,6 +90,8 @@ def test_nothing_there_is_an_error(tmp_path: Path) -> None:
         ({"x": np.ma.masked_array([1.0], [True])}, {}),
         ({"x": [1.0]}, {}),
         ({"__metadata__": np.zeros(1)}, {}),
+        ({"\udc80": np.zeros(1)}, {}),
+        ({}, {"\udc80": 1}),
         ({}, {"loss": float("nan")}),
         ({}, {"x": object()}),
         ({}, {1: 2}),
@@ -104,10 +106,27 @@ def test_what_cannot_be_saved_is_refused_before_the_disk_is_touched(
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("generation", [-1, True, 10**12])
-def test_generations_are_counts(tmp_path: Path, generation: int) -> None:
+@pytest.mark.parametrize("generation", [-1, True, 10**12, 10**400, 5.5, 1.0, "1", [1]])
+def test_generations_are_counts(tmp_path: Path, generation: Any) -> None:
+    store = CheckpointStore(tmp_path)
     with pytest.raises(CheckpointError, match="generation"):
-        CheckpointStore(tmp_path).save({}, {}, generation=generation)
+        store.save({}, {}, generation=generation)
+    assert store.generations() == []
+    store.save({}, {})
+    with pytest.raises(CheckpointError, match="generation"):
+        store.load(generation)
+    store.save({}, {"second": True}, generation=np.int64(2))
+    assert store.load(np.int64(2)) == ({}, {"second": True}, 2)
+
+
+@pytest.mark.parametrize("keep", [1.5, True, None, "1", 0, -1])
+def test_what_is_no_count_prunes_nothing(tmp_path: Path, keep: Any) -> None:
+    store = CheckpointStore(tmp_path)
+    for _ in range(2):
+        store.save({}, {})
+    with pytest.raises(CheckpointError, match="keep is"):
+        store.prune(keep)
+    assert store.generations() == [1, 2]
 
 
 @pytest.mark.parametrize("step", ["_write_state", "_flush", "_digest"])

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import operator
 import os
 import re
 import secrets
@@ -92,8 +93,8 @@ class CheckpointStore:
         """
         plain = {name: _plain(name, array) for name, array in arrays.items()}
         canonical(dict(meta))  # refuse what JSON cannot hold before touching the disk
-        if generation is not None and (isinstance(generation, bool) or not 0 <= generation < 10**12):
-            raise CheckpointError(f"generation is {generation!r}; give an integer from 0", generation=generation)
+        if generation is not None and (generation := whole(generation, "generation", 0)) >= 10**12:
+            raise CheckpointError("generation is 10**12 or more; give a smaller one", generation=generation)
         try:
             fresh = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -117,12 +118,12 @@ class CheckpointStore:
             The arrays (writable, their own memory), the meta, and the generation's number.
 
         Raises:
-            CheckpointError: there is no such generation.
+            CheckpointError: there is no such generation, or it is no integer.
             CheckpointCorruptError: it is damaged; the message names the file and the entry.
             CheckpointVersionError: a newer major version of the format wrote it.
         """
         known = self.generations()
-        number = generation if generation is not None else max(known, default=None)
+        number = max(known, default=None) if generation is None else whole(generation, "generation", 0)
         if number is None or number not in known:
             wanted = "no generation" if generation is None else f"no generation {generation}"
             raise CheckpointError(
@@ -145,11 +146,9 @@ class CheckpointStore:
             The numbers of those removed.
 
         Raises:
-            CheckpointError: ``keep`` is less than 1, or a folder cannot be removed.
+            CheckpointError: ``keep`` is no integer or less than 1, or a folder cannot be removed.
         """
-        if keep < 1:
-            raise CheckpointError(f"prune: keep is {keep}; at least 1 generation must stay", keep=keep)
-        old = self.generations()[:-keep]
+        old = self.generations()[: -whole(keep, "keep", 1)]
         try:
             for number in old:
                 aside = self._set_aside(self._path(number))
@@ -238,6 +237,17 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def whole(value: Any, what: str, least: int) -> int:
+    """``value`` as an integer, at least ``least``; a CheckpointError that names ``what`` if it is none."""
+    try:
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise CheckpointError(f"{what} is {value!r}; give an integer, at least {least}", **{what: value})
+    return number
+
+
 def canonical(document: Mapping[str, Any]) -> bytes:
     """The one way to write a document as JSON: sorted keys, no spaces, UTF-8.
 
@@ -280,8 +290,10 @@ def _entry(array: np.ndarray) -> dict[str, Any]:
 
 def _plain(name: str, array: Any) -> np.ndarray:
     """The array as it is written: C-contiguous, native byte order, of a dtype that the format has."""
-    if not isinstance(name, str) or name.startswith("__"):
-        raise CheckpointError(f"an array is named {name!r}; give a string that does not start with '__'", entry=name)
+    if not isinstance(name, str) or name.startswith("__") or name.encode(errors="ignore").decode() != name:
+        raise CheckpointError(
+            f"an array is named {name!r}; give a string without surrogates that does not start with '__'", entry=name
+        )
     if not isinstance(array, np.ndarray | np.generic) or isinstance(array, np.ma.MaskedArray):
         raise CheckpointError(f"{name!r} is a {type(array).__name__}; only NumPy arrays can be saved", entry=name)
     if array.dtype.newbyteorder("=").name not in _DTYPES:

@@ -10,7 +10,7 @@ import pytest
 from thalweg import graph
 from thalweg.dialects import stride
 from thalweg.dialects.stride import GradientDescent, LocalOptimiser, Operator, Variable
-from thalweg.errors import HyperparameterError, MissingGradientError, NonFiniteGradientError
+from thalweg.errors import HyperparameterError, MissingGradientError, NonFiniteGradientError, OptimizerError
 from thalweg.graph import wait
 
 
@@ -157,6 +157,44 @@ def test_mistakes() -> None:
             GradientDescent(x, step=wrong)  # type: ignore[arg-type]
     with pytest.raises(NonFiniteGradientError):
         wait(GradientDescent(x).step(grad=np.array([np.nan])))
+    np.testing.assert_array_equal(x.data, [0.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("stepsize", "step_size"),
+        ("step", "step_size"),
+        ("learning_rate", "step_size"),
+        ("grads", "grad"),
+        ("gradient", "grad"),
+        ("process_grad", "processed_grad"),
+    ],
+)
+def test_a_misspelt_argument_of_step_is_refused_with_the_nearest(name: str, meant: str) -> None:
+    x = Variable(np.zeros(1))
+    with pytest.raises(HyperparameterError, match=f"{name!r}; did you mean {meant!r}") as caught:
+        wait(GradientDescent(x).step(grad=np.ones(1), **{name: 3}))
+    assert caught.value.details["nearest"] == meant
+    np.testing.assert_array_equal(x.data, [0.0])
+
+
+def test_a_keyword_that_a_hook_declares_or_that_is_like_no_argument_goes_through() -> None:
+    seen: list[Any] = []
+
+    class Mine(GradientDescent):
+        async def post_process(self, *, grads: int = 0, **kwargs: Any) -> None:
+            seen.append((grads, kwargs))
+            await super().post_process(**kwargs)
+
+    wait(Mine(Variable(np.zeros(1))).step(grad=np.ones(1), grads=2, norm_grad=True, problem=None))
+    assert seen == [(2, {"norm_grad": True, "problem": None})]
+
+
+def test_grad_and_processed_grad_together_are_refused() -> None:
+    x = Variable(np.zeros(1))
+    with pytest.raises(OptimizerError, match="both given"):
+        wait(GradientDescent(x).step(grad=np.ones(1), processed_grad=np.ones(1)))
     np.testing.assert_array_equal(x.data, [0.0])
 
 

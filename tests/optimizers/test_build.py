@@ -51,6 +51,16 @@ def test_a_table_becomes_an_optimizer() -> None:
     [
         ({"kind": "adm"}, "did you mean 'adam'"),
         ({}, "no optimizer 'None'"),
+        ({"kind": ["adam"]}, "no optimizer"),
+        ({"kind": "adam", "learning_rate": 10**400}, "too large for a float"),
+        ({"kind": "adam", "learning_rate": {"kind": ["exp"]}}, "no schedule"),
+        ({"kind": "adam", "learning_rate": {"callable": ["exp"]}}, "its name is a string"),
+        ({"kind": "adam", "process_grad": 3}, "holds 3; give tables"),
+        ({"kind": "adam", "process_grad": "smooth"}, "holds 'smooth'; give tables"),
+        ({"kind": "adam", "process_grad": {"kind": ["smooth"]}}, "no transform"),
+        ({"kind": "adam", "process_grad": {"kind": "chain", "steps": 3}}, "3 is no transform"),
+        ({"kind": "adam", "process_grad": {"callable": ["f"]}}, "its name is a string"),
+        ({"kind": "adam", "process_grad": {"by_variable": 3}}, "by_variable is 3"),
         ({"kind": "adam", "lr": 0.1}, "did you mean 'learning_rate'"),
         ({"kind": "adam", "proces_grad": []}, "did you mean 'process_grad'"),
         ({"kind": "adam", "learning_rate": -1}, "learning_rate is -1"),
@@ -110,6 +120,19 @@ def test_callables_of_ones_own_are_named_and_handed_in_again() -> None:
     only = {key: value for key, value in callables.items() if value is my_rate}
     with pytest.raises(HyperparameterError, match=r"process_grad was .*my_filter"):
         SGD.from_config(config, callables=only)
+
+
+def test_two_callables_of_one_name_cannot_be_handed_in_again() -> None:
+    rate = lambda state: 0.1  # noqa: E731 - one name for both
+    beta = lambda state: 0.5  # noqa: E731
+    beta.__qualname__ = rate.__qualname__
+    config = Adam(learning_rate=rate, beta1=beta).get_config()
+    name = config["beta1"]["callable"]
+    with pytest.raises(HyperparameterError, match=r"two places of this config.*cannot tell apart"):
+        build(config, callables={name: beta})
+    hooks = SGD(process_grad={"x": my_filter, "y": my_filter}).get_config()
+    with pytest.raises(HyperparameterError, match="two places"):
+        build(hooks, callables={hooks["process_grad"]["by_variable"]["x"][0]["callable"]: my_filter})
 
 
 def test_a_mask_is_handed_in_again() -> None:

@@ -18,6 +18,7 @@ WRONG = [
     ("learning_rate", "0.1"),
     ("learning_rate", True),
     ("learning_rate", None),
+    ("learning_rate", 10**400),
     ("beta1", 1.5),
     ("beta1", 1.0),
     ("beta2", -0.1),

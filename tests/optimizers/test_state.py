@@ -175,6 +175,31 @@ def test_a_schedule_of_ones_own_is_handed_in_again(tmp_path: Path) -> None:
     assert again.current("learning_rate") == 0.25
 
 
+def test_schedules_of_one_name_stay_where_they_are(tmp_path: Path) -> None:
+    optimizer = Adam(Variable(np.zeros(2), name="x"), learning_rate=lambda state: 0.1, beta1=lambda state: 0.5)
+    optimizer.dump(tmp_path)
+    optimizer.load(tmp_path)
+    optimizer.restore(optimizer.state())
+    assert (optimizer.current("learning_rate"), optimizer.current("beta1")) == (0.1, 0.5)
+
+
+def test_a_schedule_of_another_hyperparameter_does_not_stand_in() -> None:
+    def rate(state: OptimizationState) -> float:
+        return 0.5
+
+    saved = Adam(Variable(np.zeros(2), name="x"), beta1=rate).state()
+    elsewhere = Adam(Variable(np.zeros(2), name="x"), beta2=rate)
+    refused(elsewhere, "beta1 was", "rate, a callable of your own", "here it is 0.9", snapshot=saved)
+
+
+@pytest.mark.parametrize("keep", [0, -1, 1.5, True, "2"])
+def test_dump_refuses_to_keep_what_is_no_count_before_anything_is_written(tmp_path: Path, keep: Any) -> None:
+    optimizer = SGD(Variable(np.zeros(1), name="x"))
+    with pytest.raises(CheckpointError, match=r"keep is .*at least 1"):
+        optimizer.dump(tmp_path / "new", keep=keep)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -188,6 +213,8 @@ def test_a_schedule_of_ones_own_is_handed_in_again(tmp_path: Path) -> None:
         (lambda m: m["hyperparameters"].update(beta1=1.5), "beta1 is 1.5"),
         (lambda m: m["hyperparameters"].update(beta3=0.5), "beta3"),
         (lambda m: m["hyperparameters"].update(beta1={"kind": "expo"}), "expo"),
+        (lambda m: m["hyperparameters"].update(beta1={"callable": ["x"]}), "beta1 was"),
+        (lambda m: m["hyperparameters"].update(beta3={"callable": "x"}), "beta3 was"),
     ],
 )
 def test_meta_that_was_tampered_with_is_refused(change: Any, words: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -395,6 +396,90 @@ def test_who_made_a_non_finite_gradient() -> None:
     optimizer.process_grad = lambda g: g * np.inf
     untouched(optimizer, NonFiniteGradientError, "what process_grad made", grad=np.ones(2))
     untouched(GradientDescent(Variable(np.array(1.0))), NonFiniteGradientError, r"\(\)", grad=np.array(np.nan))
+
+
+CLIPPING = [
+    transforms.clip_value(1.0),
+    transforms.clip_norm(1.0),
+    transforms.normalize(),
+    transforms.bounds(-1.0, 1.0),
+    transforms.chain(transforms.chain(transforms.bounds(-1.0, 1.0)), transforms.clip_value(0.5)),
+]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("hook", CLIPPING, ids=repr)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_transform_hides_a_non_finite_gradient(hook: Any, bad: float, dtype: type) -> None:
+    grad = np.array([bad, 0.0, 2.0], dtype)
+    words = r"variable 'x', iteration 1: the gradient holds 1 non-finite of 3 values, the first at \(0,\)"
+    untouched(SGD(variable(1, 2, 3, dtype=dtype), process_grad=hook), NonFiniteGradientError, words, grad=grad)
+    elsewhere = transforms.mask(np.array([True, False, True]))
+    untouched(
+        SGD(variable(1, 2, 3, dtype=dtype), process_grad=[hook, elsewhere]), NonFiniteGradientError, words, grad=grad
+    )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_mask_takes_away_what_is_not_finite_before_and_after_clipping(bad: float) -> None:
+    inside = transforms.mask(np.array([0.0, 1.0]))
+    for clip in (transforms.clip_value(1.0), transforms.bounds(-1.0, 1.0)):
+        for hook in ([inside, clip], [clip, inside], transforms.chain(clip, inside)):
+            x = variable(5.0, 5.0)
+            wait(GradientDescent(x, process_grad=hook).step(grad=np.array([bad, 3.0])))
+            np.testing.assert_array_equal(x.data, [5.0, 4.0])
+
+
+def test_grad_and_processed_grad_together_are_refused() -> None:
+    optimizer = SGD(variable(1.0))
+    untouched(optimizer, OptimizerError, "both given", grad=np.ones(1), processed_grad=np.ones(1))
+    with pytest.raises(OptimizerError, match="both given"):
+        wait(optimizer.pre_process(np.ones(1), np.ones(1)))
+
+
+@pytest.mark.parametrize("where", ["process_grad", "process_model"])
+def test_a_running_step_is_not_mixed_with_another_state(where: str, tmp_path: Path) -> None:
+    optimizer = Momentum(variable(1.0))
+    snapshot = optimizer.state()
+    optimizer.dump(tmp_path / "saved")
+    reached: list[str] = []
+
+    async def midway(array: np.ndarray) -> np.ndarray:
+        for act in (
+            optimizer.state,
+            optimizer.reset,
+            lambda: optimizer.restore(snapshot),
+            lambda: optimizer.dump(tmp_path / "mixed"),
+            lambda: optimizer.load(tmp_path / "saved"),
+            lambda: optimizer.bind(variable(7.0)),
+        ):
+            await asyncio.sleep(0)
+            with pytest.raises(OptimizerError, match="a step is already running; await it before") as caught:
+                act()
+            reached.append(str(caught.value))
+        return array
+
+    setattr(optimizer, where, midway)
+    x = wait(optimizer.step(grad=np.ones(1)))
+    assert len(reached) == 6
+    np.testing.assert_array_equal(x.data, [0.99])
+    after = optimizer.state()
+    assert after.meta["updates"] == 1
+    np.testing.assert_array_equal(after.arrays["slots/velocity/x"], [-0.01])
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_a_finite_gradient_that_overflows_in_the_rule_does_what_the_page_says() -> None:
+    x = variable(1.0, 1.0, dtype=np.float32)
+    adam = Adam(x)
+    for _ in range(2):
+        wait(adam.step(grad=np.array([1e20, 1.0], np.float32)))
+    assert x.data[0] == 1.0  # stands still
+    assert x.data[1] < 1.0
+    assert np.isinf(adam.state().arrays["slots/mean_square/x"][0])
+    y = variable(1.0, dtype=np.float32)
+    wait(GradientDescent(y, learning_rate=1e5).step(grad=np.array([1e38], np.float32)))
+    assert y.data[0] == -np.inf
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 3), (), (1, 3)])

@@ -45,3 +45,11 @@ def test_the_message_names_owner_value_and_range() -> None:
 def test_the_nearest_name_is_found(written: str, meant: str | None) -> None:
     assert nearest(written, ["learning_rate", "beta1"]) == meant
     assert unknown("thing", written, ["learning_rate", "beta1"]).details["nearest"] == meant
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), 10**5000, Fraction(10**400)], ids=["", "negative", "unprintable", "fraction"]
+)
+def test_a_number_beyond_double_precision_is_refused(value: object) -> None:
+    with pytest.raises(HyperparameterError, match="x is too large for a float"):
+        number(value, finite, name="x", owner="test")

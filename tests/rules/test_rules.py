@@ -270,3 +270,36 @@ def test_state_of_another_shape_is_refused() -> None:
         rules.adam.step(np.zeros(3), np.zeros(3), rules.adam.init(np.zeros(2)))
     with pytest.raises(StateMismatchError, match="from 1"):
         rules.adam.step(np.zeros(3), np.zeros(3), rules.adam.init(np.zeros(3)), t=0)
+
+
+def test_hyperparameters_of_another_rule_are_refused() -> None:
+    x = np.zeros(3)
+    for hyper in (rules.momentum.hyper(), (0.1, 0.9), 0.1):
+        with pytest.raises(HyperparameterError, match=r"give rules\.adam\.hyper"):
+            rules.adam.step(x, x, rules.adam.init(x), hyper)
+    with pytest.raises(HyperparameterError, match=r"give rules\.momentum\.hyper"):  # as many, read by position
+        rules.momentum.step(x, x, rules.momentum.init(x), rules.adagrad.hyper())
+
+
+@pytest.mark.parametrize("t", [float("nan"), 1.5, 2.0, "1", None, 0, -1])
+def test_a_step_number_is_an_integer_from_1(t: object) -> None:
+    x = np.zeros(3)
+    with pytest.raises(StateMismatchError, match="from 1"):
+        rules.adam.step(x, x, rules.adam.init(x), t=t)  # type: ignore[arg-type]
+
+
+def test_any_integer_type_counts_steps() -> None:
+    x, g = np.zeros(3), np.ones(3)
+    slots = rules.adam.init(x)
+    np.testing.assert_array_equal(rules.adam.step(x, g, slots, t=np.int8(3))[0], rules.adam.step(x, g, slots, t=3)[0])
+
+
+def test_state_of_another_rule_or_dtype_is_refused() -> None:
+    x = np.zeros(3)
+    for slots in (rules.momentum.init(x), (x, x), None):
+        with pytest.raises(StateMismatchError, match="adam: the state is"):
+            rules.adam.step(x, x, slots)
+    with pytest.raises(StateMismatchError, match="slot mean_square is float32, parameter float64"):
+        rules.adam.step(x, x, rules.adam.init(x)._replace(mean_square=np.zeros(3, np.float32)))
+    with pytest.raises(StateMismatchError, match="slot velocity"):
+        rules.momentum.step(x, x, rules.momentum.slots([0.0, 0.0, 0.0]))

@@ -101,6 +101,8 @@ def test_config_round_trip(schedule: Schedule) -> None:
     [
         ({"kind": "expo", "initial": 1.0}, "did you mean 'exp'"),
         ({"initial": 1.0}, "no schedule 'None'"),
+        ({"kind": ["exp"], "initial": 1.0}, "no schedule"),
+        ({"kind": "exp", "initial": 10**400}, "too large for a float"),
         ({"kind": "exp", "initial": 1.0, "gama": 0.5}, "did you mean 'gamma'"),
         ({"kind": "exp"}, "needs 'initial'"),
         ({"kind": "exp", "initial": 1.0, "gamma": 2.0}, r"outside its range \(0, 1\)"),

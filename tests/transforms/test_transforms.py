@@ -63,6 +63,29 @@ def test_a_mask_selects_it_does_not_multiply() -> None:
     np.testing.assert_array_equal(mask(np.array([True, False, False]))(given), [1.0, 0.0, 0.0])
 
 
+def test_a_weight_that_is_zero_in_the_gradients_dtype_selects() -> None:
+    weights = np.array([1.0, 1e-300])
+    for bad in (np.nan, np.inf):
+        np.testing.assert_array_equal(mask(weights)(np.array([2.0, bad], np.float32)), np.array([2, 0], np.float32))
+    assert np.isnan(mask(weights)(np.array([2.0, np.nan]))[1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_clipping_and_normalizing_leave_nothing_finite_in_place_of_what_was_not(bad: float) -> None:
+    given = np.array([bad, 3.0, -0.5])
+    np.testing.assert_array_equal(clip_value(1.0)(given), [bad, 1.0, -0.5])
+    for whole in (clip_norm(1.0), normalize()):
+        np.testing.assert_array_equal(whole(given), np.full(3, np.nan))
+
+
+def test_bounds_are_rounded_to_the_dtype_as_a_comparison_rounds_them() -> None:
+    for dtype in (np.float32, np.float64):
+        bounded = bounds(0.1, 0.1)(np.array([0.0, 0.5], dtype))
+        assert (bounded <= 0.1).all()
+        assert (bounded >= 0.1).all()
+    assert float(bounds(None, 0.1)(np.ones(1, np.float32))[0]) == float(np.float32(0.1)) > 0.1
+
+
 def test_a_mask_keeps_its_own_copy() -> None:
     weights = np.ones(2)
     masked = mask(weights)
@@ -157,6 +180,8 @@ def test_tables_become_transforms_and_back() -> None:
         ({"kind": "smoth", "sigma": 1}, "did you mean 'smooth'"),
         ({"kind": "smooth", "sigam": 1}, "did you mean 'sigma'"),
         ({"kind": "smooth"}, "needs 'sigma'"),
+        ({"kind": ["smooth"], "sigma": 1}, "no transform"),
+        ({"kind": "chain", "steps": "smooth"}, "'smooth' is no transform"),
         ({"kind": "mask", "array": "insde"}, "did you mean 'inside'"),
         ({"kind": "mask", "array": {"digest": "0"}}, "none of the arrays"),
         ({"callable": "mine.filter"}, "hand it in again"),

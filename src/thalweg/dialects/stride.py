@@ -2,12 +2,15 @@
 
 ``Operator``, ``Graph`` and ``Node`` are Thalweg's own, which have the page's names and signatures. What differs from
 the page's library: a step size is used exactly as given, ``reset`` resets, ``dump`` and ``load`` carry the optimiser's
-state, and no keyword that :class:`GradientDescent` does not know is swallowed.
+state, :class:`GradientDescent` takes no keyword that it does not know, and its ``step`` refuses one that looks like a
+misspelt argument. Other keywords of ``step`` go to ``pre_process`` and ``post_process``, as the page has it.
 """
 
 from __future__ import annotations
 
 import abc
+import difflib
+import inspect
 import itertools
 import os
 from typing import Any
@@ -21,6 +24,9 @@ from thalweg.optimizers.pipeline import Hook
 from thalweg.rules.spelling import unknown
 
 __all__ = ["GradientDescent", "Graph", "LocalOptimiser", "Node", "Operator", "Variable"]
+
+_ARGUMENTS = ("step_size", "grad", "processed_grad")
+_MEANT = {"step": "step_size", "learning_rate": "step_size", "lr": "step_size", "gradient": "grad"}  # far, but clear
 
 _NUMBERS = itertools.count(1)  # for automatic names; the n-th unnamed variable of a script has the same one each time
 
@@ -99,6 +105,7 @@ class LocalOptimiser(abc.ABC):
 
         Raises:
             GradientError: there is no gradient, or it does not fit the variable.
+            OptimizerError: both ``grad`` and ``processed_grad`` are given.
         """
         ready = self.variable.detach()
         ready.grad = await LocalOptimizer.pre_process(self._engine, _array(grad), _array(processed_grad))
@@ -214,18 +221,35 @@ class GradientDescent(LocalOptimiser):
             step_size: step size to use for this application, exactly as given; defaults to instance step.
             grad: gradient to use for the step, defaults to variable gradient.
             processed_grad: processed gradient to use for the step, defaults to processed variable gradient.
-            kwargs: extra parameters, handed to :meth:`pre_process` and :meth:`post_process`.
+            kwargs: extra parameters, handed to :meth:`pre_process` and :meth:`post_process`; here not used.
 
         Returns:
             Updated variable.
 
         Raises:
             GradientError: there is no gradient, it does not fit the variable, or it is not finite.
+            HyperparameterError: an extra parameter looks like a misspelt argument (naming it).
+            OptimizerError: both ``grad`` and ``processed_grad`` are given, or a step is running.
         """
+        self._refuse_misspelt(kwargs)
         ready = await self.pre_process(grad=grad, processed_grad=processed_grad, **kwargs)
         self._engine._extra = kwargs
         await self._engine.step(step_size, processed_grad=ready.grad)
         return self.variable
+
+    def _refuse_misspelt(self, kwargs: dict[str, Any]) -> None:
+        hooks = {name for hook in (self.pre_process, self.post_process) for name in inspect.signature(hook).parameters}
+        for name in kwargs.keys() - hooks:  # what a subclass's hook declares is no mistake
+            close = difflib.get_close_matches(name, _ARGUMENTS, n=1, cutoff=0.75)
+            if name in _MEANT or close:
+                meant = _MEANT.get(name) or close[0]
+                raise HyperparameterError(
+                    f"there is no argument of step {name!r}; did you mean {meant!r}? (known: {', '.join(_ARGUMENTS)}; "
+                    "other keywords go to pre_process and post_process)",
+                    name=name,
+                    nearest=meant,
+                    known=list(_ARGUMENTS),
+                )
 
     def reset(self, **kwargs: Any) -> None:
         """Reset optimiser state along with any stored buffers.

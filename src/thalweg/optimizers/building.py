@@ -61,6 +61,6 @@ def build(
         GradientDescent(unbound; learning_rate=Exp(initial=10.0, gamma=0.9, decay_on_iteration=False))
     """
     kind = spec.get("kind")
-    if kind not in registry:
+    if not isinstance(kind, str) or kind not in registry:
         raise unknown("optimizer", str(kind), registry)
     return registry[kind].from_config(spec, variables, arrays=arrays, callables=callables)

@@ -14,7 +14,7 @@ from thalweg.optimizers import persistence
 from thalweg.optimizers.base import Optimizer
 from thalweg.optimizers.parameters import Footprint, Parameter
 from thalweg.optimizers.pipeline import Hook, Pipeline, build_hook
-from thalweg.optimizers.settings import Scheduled, checked, from_config, resolve, to_config
+from thalweg.optimizers.settings import Scheduled, check_callable_names, checked, from_config, resolve, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.rules.base import Rule
 from thalweg.rules.spelling import unknown
@@ -77,8 +77,10 @@ class ConfiguredOptimizer(Optimizer):
 
         Raises:
             ParameterError: a variable's data cannot be updated in place, or two variables share memory.
-            OptimizerError: several variables and one has no name, or two have the same; or there is none.
+            OptimizerError: several variables and one has no name, or two have the same; or there is none; or a step
+                is running.
         """
+        self._at_rest("binding")
         single = isinstance(variables, Variable)
         several = (variables,) if isinstance(variables, Variable) else tuple(variables)
         names = _names(several)
@@ -165,6 +167,11 @@ class ConfiguredOptimizer(Optimizer):
             raise OptimizerError(f"{self.name} is not bound to any variable; call bind(variable) first")
         return self._parameters
 
+    def _at_rest(self, what: str) -> None:
+        """Refuse what would mix the state before a running step with the state after it."""
+        if self._stepping:
+            raise OptimizerError(f"{self.name}: a step is already running; await it before {what}")
+
     # State in and out
 
     def state(self) -> OptimizerSnapshot:
@@ -172,7 +179,11 @@ class ConfiguredOptimizer(Optimizer):
 
         Returns:
             The rule's state, the counters, the hyperparameters with their schedules, and what the hooks are.
+
+        Raises:
+            OptimizerError: a step is running.
         """
+        self._at_rest("taking its state")
         meta = {
             "rule": self.rule.name,
             "updates": self._updates,
@@ -186,14 +197,17 @@ class ConfiguredOptimizer(Optimizer):
     def restore(self, snapshot: OptimizerSnapshot) -> None:
         """Continue from a snapshot: counters, rule's state, hyperparameters. The variables' data stay.
 
-        A schedule or hook that is a callable of your own is never saved: the optimizer must have one already.
+        A schedule or hook that is a callable of your own is never saved: the same hyperparameter or hook must have
+        one of the same name already. It is known by its name alone, and two lambdas of one function share theirs.
 
         Args:
             snapshot: from :meth:`state` of an optimizer of the same rule, over variables of the same names.
 
         Raises:
             StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
+            OptimizerError: a step is running.
         """
+        self._at_rest("restoring")
         self._restore(snapshot, None)
 
     def dump(self, path: str | os.PathLike[str], *, keep: int = 2) -> None:
@@ -201,12 +215,14 @@ class ConfiguredOptimizer(Optimizer):
 
         Args:
             path: a folder; each dump adds a generation to it.
-            keep: how many generations stay there.
+            keep: how many generations stay there, at least 1.
 
         Raises:
-            CheckpointError: it cannot be written; earlier generations are untouched.
+            CheckpointError: ``keep`` is no such number, or it cannot be written; earlier generations are untouched.
+            OptimizerError: a step is running.
         """
         self._bound()
+        self._at_rest("dumping")
         persistence.write(self._parameters, self.state(), path, keep=keep)
 
     def load(self, path: str | os.PathLike[str], *, generation: int | None = None) -> None:
@@ -221,8 +237,10 @@ class ConfiguredOptimizer(Optimizer):
             CheckpointCorruptError: it is damaged; the message names file and entry.
             CheckpointVersionError: a newer major version of the format wrote it.
             StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
+            OptimizerError: a step is running.
         """
         self._bound()
+        self._at_rest("loading")
         snapshot, data = persistence.read(path, generation)
         self._restore(snapshot, data)
 
@@ -276,9 +294,10 @@ class ConfiguredOptimizer(Optimizer):
             The optimizer, with no step made.
 
         Raises:
-            HyperparameterError: an unknown key (naming the nearest), a value out of range, or a callable of
-                your own that was not handed in.
+            HyperparameterError: an unknown key (naming the nearest), a value out of range, a callable of your own
+                that was not handed in, or two of the same name.
         """
+        check_callable_names(config)
         table = dict(config)
         kind = table.pop("kind", cls.rule.name)
         if kind != cls.rule.name:

@@ -24,8 +24,13 @@ class LocalOptimizer(ConfiguredOptimizer):
     """A rule bound to one Variable, to several, or (yet) to none.
 
     A subclass sets ``rule`` and declares its hyperparameters, each a :class:`Setting`. A step is
-    :meth:`pre_process` → rule → ``process_model`` → whatever a subclass adds to :meth:`post_process`. All of
-    it succeeds, or nothing is changed. Nothing is clamped or rescaled unless asked for.
+    :meth:`pre_process` → rule → ``process_model`` → whatever a subclass adds to :meth:`post_process`. If any of
+    it raises an error, nothing is changed. Nothing is clamped or rescaled unless asked for.
+
+    One thing raises no error: a finite gradient whose square, or whose product with the learning rate, is beyond
+    the dtype (in float32 from about 1.8e19 for g², 3.4e38 for η·g). The step is made, and that element becomes
+    infinite, or its state does and it never moves again. To see it would take another pass over memory in every
+    step and a copy to go back to. Where gradients may be that large, rescale them or use float64.
 
     Args:
         variables: a Variable, a sequence of them with distinct names, or ``None``. Their data are writable
@@ -83,6 +88,7 @@ class LocalOptimizer(ConfiguredOptimizer):
             MissingGradientError: there is no gradient.
             GradientShapeError: its shape is not the variable's.
             GradientDtypeError: its dtype is not the variable's.
+            OptimizerError: both ``grad`` and ``processed_grad`` are given, or one for no variable of this optimizer.
         """
         processed = {name: pair[0] for name, pair in (await self._processed(grad, processed_grad)).items()}
         return processed[self._parameters[0].name] if self._single else processed
@@ -108,9 +114,10 @@ class LocalOptimizer(ConfiguredOptimizer):
             HyperparameterError: a schedule's value or the step size is out of range, or a hook returned
                 something else than an array of the right shape and dtype.
             ParameterError: a variable's data can no longer be updated in place.
+            OptimizerError: a step is running; or both ``grad`` and ``processed_grad`` are given, or one for no
+                variable of this optimizer.
         """
-        if self._stepping:
-            raise OptimizerError(f"{self.name}: a step is already running; await it before the next one")
+        self._at_rest("the next one")
         self._stepping = True
         try:
             return await self._step(step_size, grad, processed_grad)
@@ -175,7 +182,11 @@ class LocalOptimizer(ConfiguredOptimizer):
 
         Args:
             counters: also set the iterations, epochs and batches that schedules follow back to zero.
+
+        Raises:
+            OptimizerError: a step is running.
         """
+        self._at_rest("resetting")
         for parameter in self._parameters:
             parameter.reset()
         self._updates = 0
@@ -214,6 +225,11 @@ class LocalOptimizer(ConfiguredOptimizer):
         """For each variable the gradient to use, and what it was before ``process_grad`` if that is known."""
         parameters = self._bound()
         iteration = self._optimization_state.curr_iter + 1
+        if grad is not None and processed_grad is not None:
+            raise OptimizerError(
+                f"{self.name}: grad and processed_grad are both given; give grad to have it processed, or "
+                "processed_grad to have it used as it is"
+            )
         if processed_grad is not None:
             given = by_name(processed_grad, parameters, "processed_grad")
             return {p.name: (fitting(given[p.name], p, iteration), None) for p in parameters}

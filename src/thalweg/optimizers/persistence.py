@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.checkpoints import CheckpointStore
+from thalweg.checkpoints import CheckpointStore, whole
 from thalweg.errors import HyperparameterError
 from thalweg.optimizers.parameters import Parameter, mismatch
 from thalweg.optimizers.settings import Scheduled, checked, from_config, to_config
@@ -39,6 +39,7 @@ def write(
     parameters: Sequence[Parameter], snapshot: OptimizerSnapshot, path: str | os.PathLike[str], *, keep: int
 ) -> None:
     """A snapshot and the variables' data as a new generation of a checkpoint folder."""
+    keep = whole(keep, "keep", 1)  # before anything is written
     data = {f"variables/{p.name}": p.data() for p in parameters}
     store = CheckpointStore(path)
     store.save({**snapshot.arrays, **data}, {"optimizer": snapshot.meta})
@@ -121,15 +122,21 @@ def _arrays(
 def _settings(
     rule: Rule, settings: Mapping[str, Scheduled], saved: Any, differences: list[str]
 ) -> dict[str, Scheduled]:
-    """The saved hyperparameters, with the optimizer's own callables where only a name was saved."""
+    """The saved hyperparameters; where only a callable's name was saved, the callable that the same one has here."""
     restored = dict(settings)
     saved = saved if isinstance(saved, dict) else {}
     differences += [f"missing hyperparameter: {name}" for name in settings if name not in saved]
-    configs = [(to_config(value), value) for value in settings.values() if callable(value)]
-    own = {config["callable"]: value for config, value in configs if "callable" in config}
     for name, config in saved.items():
+        present = to_config(settings[name]) if name in settings else None
+        named = isinstance(config, dict) and "callable" in config
+        if named and config != present:
+            differences.append(
+                f"{name} was {config['callable']}, a callable of your own, which is never saved, and here it is "
+                f"{present}: hand it in again (set {name} to it before loading)"
+            )
+            continue
         try:
-            value = from_config(name, config, own)
+            value = settings[name] if named else from_config(name, config, {})
             restored[name] = checked(rule, name, value, OptimizationState())
         except (HyperparameterError, TypeError) as error:
             differences.append(str(error))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from thalweg import transforms
 from thalweg.errors import HyperparameterError
-from thalweg.optimizers.settings import handed_in_again
+from thalweg.optimizers.settings import own_callable
 from thalweg.rules.spelling import unknown
 from thalweg.transforms import Transform, bounds, describe
 
@@ -52,8 +52,8 @@ class Pipeline:
         return steps
 
     def steps(self, variable: str) -> tuple[Step, ...]:
-        """The callables for one variable, first applied first."""
-        return self._common if self._by_name is None else self._by_name.get(variable, ())
+        """The callables for one variable, first applied first, those of a chain one by one."""
+        return tuple(_unchained(self._common if self._by_name is None else self._by_name.get(variable, ())))
 
     def check_names(self, variables: Sequence[str]) -> None:
         """Refuse a hook for a variable that does not exist.
@@ -92,7 +92,7 @@ class Pipeline:
                     name=self.what,
                     variable=variable,
                 )
-            result = np.asarray(found)
+            before, result = result, np.asarray(found)
             if result.dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
                 raise HyperparameterError(
                     f"{self.what} of variable {variable!r}: {step!r} returned dtype {result.dtype}; "
@@ -100,6 +100,9 @@ class Pipeline:
                     name=self.what,
                     variable=variable,
                 )
+            if self.what == "process_grad" and type(step) is bounds:
+                # They are made for models; in a gradient they would put a number where infinity must be noticed.
+                result = np.where(np.isfinite(before), result, before)
         return result
 
     def get_config(self) -> Any:
@@ -108,6 +111,14 @@ class Pipeline:
             described = {name: [_describe(s) for s in steps] for name, steps in self._by_name.items()}
             return {"by_variable": described}
         return [_describe(step) for step in self._common] or None
+
+
+def _unchained(steps: Sequence[Step]) -> Iterator[Step]:
+    for step in steps:
+        if type(step) is transforms.chain:
+            yield from _unchained(step.steps)
+        else:
+            yield step
 
 
 def _describe(step: Step) -> dict[str, Any]:
@@ -135,7 +146,10 @@ def build_hook(
     if config is None:
         return None
     if isinstance(config, Mapping) and "by_variable" in config:
-        return {name: _build_steps(what, part, arrays, callables) for name, part in config["by_variable"].items()}
+        parts = config["by_variable"]
+        if not isinstance(parts, Mapping):
+            raise HyperparameterError(f"{what}: by_variable is {parts!r}; give a table of hooks by variable name")
+        return {name: _build_steps(what, part, arrays, callables) for name, part in parts.items()}
     return _build_steps(what, config, arrays, callables)
 
 
@@ -143,13 +157,11 @@ def _build_steps(
     what: str, config: Any, arrays: Mapping[str, np.ndarray], callables: Mapping[str, Callable[..., Any]]
 ) -> list[Step]:
     steps: list[Step] = []
-    for table in [config] if isinstance(config, Mapping) else config:
+    for table in config if isinstance(config, list | tuple) else [config]:
         if not isinstance(table, Mapping):
             raise HyperparameterError(f"{what} holds {table!r}; give tables such as {{kind = 'bounds', lower = 0}}")
         if "callable" in table:
-            if table["callable"] not in callables:
-                raise handed_in_again(what, table["callable"])
-            steps.append(callables[table["callable"]])
+            steps.append(own_callable(what, table["callable"], callables))
         else:
             steps.append(transforms.build(table, arrays=arrays))
     return steps

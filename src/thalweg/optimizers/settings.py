@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, overload
 
 from thalweg import schedules
@@ -123,9 +123,62 @@ def from_config(name: str, config: Any, callables: Mapping[str, Callable[..., An
         return value
     if "callable" not in config:
         return schedules.build(dict(config))
-    if config["callable"] not in callables:
-        raise handed_in_again(name, config["callable"])
-    return callables[config["callable"]]
+    return own_callable(name, config["callable"], callables)
+
+
+def own_callable(what: str, name: Any, callables: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """A user's own callable by the name that a config has for it.
+
+    Args:
+        what: the hyperparameter or hook that it is for, for the message.
+        name: the name in the config.
+        callables: users' own callables by name.
+
+    Returns:
+        The callable.
+
+    Raises:
+        HyperparameterError: the name is no string, or no callable of that name was handed in again.
+    """
+    if not isinstance(name, str):
+        raise HyperparameterError(f"{what}: a callable is named {name!r}; its name is a string", name=what)
+    if name not in callables:
+        raise handed_in_again(what, name)
+    return callables[name]
+
+
+def check_callable_names(config: Any) -> None:
+    """Refuse a config in which two places have a callable of the same name, so that one name means one callable.
+
+    All lambdas of one function have the same name, and so have all instances of one class.
+
+    Args:
+        config: an optimizer's config.
+
+    Raises:
+        HyperparameterError: two places name the same callable.
+    """
+    seen: set[str] = set()
+    for name in _callable_names(config):
+        if name in seen:
+            raise HyperparameterError(
+                f"two places of this config hold a callable named {name!r}, which one entry of callables= cannot tell "
+                "apart; leave them out of the config and set them on the optimizer",
+                callable=name,
+            )
+        seen.add(name)
+
+
+def _callable_names(config: Any) -> Iterator[str]:
+    if isinstance(config, Mapping):
+        if isinstance(config.get("callable"), str):
+            yield config["callable"]
+        else:
+            for value in config.values():
+                yield from _callable_names(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _callable_names(value)
 
 
 def handed_in_again(what: str, name: str) -> HyperparameterError:

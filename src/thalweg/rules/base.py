@@ -19,6 +19,7 @@ sums into scalars.
 
 from __future__ import annotations
 
+import operator
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,13 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from thalweg.errors import GradientDtypeError, GradientShapeError, ParameterError, StateMismatchError
+from thalweg.errors import (
+    GradientDtypeError,
+    GradientShapeError,
+    HyperparameterError,
+    ParameterError,
+    StateMismatchError,
+)
 from thalweg.rules.ranges import Interval, number
 
 Array = Any
@@ -122,8 +129,15 @@ class Rule:
             The same named tuple with Python floats.
 
         Raises:
-            HyperparameterError: a value is not a number, not finite, or out of its range.
+            HyperparameterError: it is not an instance of this rule's ``hyper``, or a value is not a number, not
+                finite, or out of its range.
         """
+        if not isinstance(hyper, self.hyper):
+            raise HyperparameterError(
+                f"{self.name}: the hyperparameters are {hyper!r}, of {type(hyper).__module__}; "
+                f"give rules.{self.name}.hyper(...)",
+                owner=self.name,
+            )
         return self.hyper(
             *(
                 number(value, declared.interval, name=declared.name, owner=self.name)
@@ -174,11 +188,11 @@ class Rule:
             The new parameter and the new state, new arrays of the parameter's dtype.
 
         Raises:
-            HyperparameterError: a hyperparameter is out of its range.
+            HyperparameterError: a hyperparameter is out of its range, or they are another rule's.
             GradientShapeError: the gradient's shape is another one.
             GradientDtypeError: the gradient's dtype is another one.
             ParameterError: the parameter is not a NumPy array of float32 or float64.
-            StateMismatchError: the state's shape is another one.
+            StateMismatchError: the state is another rule's, or of another shape or dtype, or t is no integer from 1.
         """
         given = _native(param, self.name)
         if np.shape(grad) != given.shape:
@@ -186,12 +200,8 @@ class Rule:
         gradient = np.asarray(grad)
         if gradient.dtype.newbyteorder("=") != given.dtype:
             raise GradientDtypeError(f"{self.name}: gradient of dtype {gradient.dtype}, parameter {given.dtype}")
-        for name, slot in zip(self.slot_names, slots, strict=True):
-            if np.shape(slot) != given.shape:
-                raise StateMismatchError(f"{self.name}: slot {name} is {np.shape(slot)}, parameter {given.shape}")
-        if t < 1:
-            raise StateMismatchError(f"{self.name}: t is {t}; steps are counted from 1")
-        scalars = self.scalars(self.check(self.hyper() if hyper is None else hyper), t)
+        self._check_slots(slots, given)
+        scalars = self.scalars(self.check(self.hyper() if hyper is None else hyper), self._step_number(t))
         cast = given.dtype.type
         h = type(scalars)(*map(cast, scalars))
         if self.measure is not None and self.conclude is not None:
@@ -200,6 +210,24 @@ class Rule:
             h = type(scalars)(*map(cast, scalars))
         new, moved = self.update(given, gradient, slots, h)
         return np.asarray(new, given.dtype), type(moved)(*(np.asarray(slot, given.dtype) for slot in moved))
+
+    def _check_slots(self, slots: Any, param: np.ndarray) -> None:
+        if not isinstance(slots, self.slots):
+            raise StateMismatchError(f"{self.name}: the state is a {type(slots)}; give what init or step returned")
+        for name, slot in zip(self.slot_names, slots, strict=True):
+            if not isinstance(slot, np.ndarray | np.generic) or slot.shape != param.shape:
+                raise StateMismatchError(f"{self.name}: slot {name} is {np.shape(slot)}, parameter {param.shape}")
+            if slot.dtype.newbyteorder("=") != param.dtype:
+                raise StateMismatchError(f"{self.name}: slot {name} is {slot.dtype}, parameter {param.dtype}")
+
+    def _step_number(self, t: Any) -> int:
+        try:
+            count = operator.index(t)
+        except TypeError:
+            count = 0
+        if count < 1:
+            raise StateMismatchError(f"{self.name}: t is {t!r}; steps are counted in integers from 1")
+        return count
 
 
 def _native(param: Any, owner: str) -> np.ndarray:

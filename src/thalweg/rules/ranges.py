@@ -83,7 +83,15 @@ def number(value: Any, interval: Interval, *, name: str, owner: str) -> float:
             name=name,
             value=value,
         )
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError as error:
+        raise HyperparameterError(
+            f"{owner}: {name} is too large for a float ({type(value).__name__}); give a real number in {interval}",
+            owner=owner,
+            name=name,
+            value=value,
+        ) from error
     if result not in interval:
         raise HyperparameterError(
             f"{owner}: {name} is {result!r}, outside its range {interval}",

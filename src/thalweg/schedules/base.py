@@ -93,7 +93,7 @@ def build_schedule(table: dict[str, Any], registry: dict[str, type[Schedule]]) -
     """
     parameters = dict(table)
     kind = parameters.pop("kind", None)
-    if kind not in registry:
+    if not isinstance(kind, str) or kind not in registry:
         raise unknown("schedule", str(kind), registry)
     cls = registry[kind]
     known = {f.name: f for f in fields(cls)}

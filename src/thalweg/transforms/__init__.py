@@ -60,6 +60,8 @@ def build(
         >>> build([{"kind": "normalize"}, {"kind": "clip_value", "limit": 0.5}])
         chain(normalize(), clip_value(limit=0.5))
     """
+    if not isinstance(spec, Mapping | list | tuple):
+        raise HyperparameterError(f"{spec!r} is no transform; give a table such as {{kind = 'bounds', lower = 0}}")
     if not isinstance(spec, Mapping):
         return chain(*(build(table, arrays=arrays) for table in spec))
     if "callable" in spec:

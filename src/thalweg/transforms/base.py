@@ -102,7 +102,7 @@ def build_transform(
     """
     parameters = dict(table)
     kind = parameters.pop("kind", None)
-    if kind not in registry:
+    if not isinstance(kind, str) or kind not in registry:
         raise unknown("transform", str(kind), registry)
     cls = registry[kind]
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]

@@ -19,6 +19,9 @@ from thalweg.transforms.base import Transform, floating
 class bounds(Transform):
     """x' = min(max(x, lower), upper). NaN stays NaN.
 
+    A bound is rounded to the nearest number of the array's dtype, as NumPy does when it compares the two: with
+    ``upper=0.1`` a float32 array reaches float32(0.1) = 0.100000001…, which is not above 0.1 in float32.
+
     Args:
         lower: the least value, in the model's unit; ``None`` for no bound. 0 is a bound.
         upper: the largest value, in the model's unit; ``None`` for no bound.

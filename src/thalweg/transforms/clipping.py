@@ -13,7 +13,7 @@ from thalweg.transforms.base import Transform, floating
 
 @dataclass(frozen=True)
 class clip_value(Transform):
-    """g' = min(max(g, −limit), limit).
+    """g' = min(max(g, −limit), limit). NaN and infinity stay, so that a gradient that holds them is refused.
 
     Args:
         limit: the largest size of an element, in the gradient's unit, positive.
@@ -38,12 +38,14 @@ class clip_value(Transform):
         """The clipped gradient."""
         given = floating(array, self.kind)
         limit = given.dtype.type(self.limit)
-        return np.asarray(np.clip(given, -limit, limit))
+        return np.where(np.isfinite(given), np.clip(given, -limit, limit), given)
 
 
 @dataclass(frozen=True)
 class clip_norm(Transform):
     """g' = g·min(1, limit/‖g‖₂), the norm over one variable, summed in double precision.
+
+    One NaN or infinity makes all of the result NaN: no element can be scaled by a norm that is not a number.
 
     Args:
         limit: the largest Euclidean norm, in the gradient's unit, positive.
@@ -70,6 +72,8 @@ class clip_norm(Transform):
         largest = float(np.max(np.abs(given), initial=0.0))
         if largest == 0.0:
             return given.copy()
+        if not np.isfinite(largest):
+            return np.full_like(given, np.nan)
         # Scaled by the largest element, so that the squares of 1e200 do not overflow
         norm = largest * float(np.sqrt(np.sum(np.square(given / given.dtype.type(largest)), dtype=np.float64)))
         if norm <= self.limit:

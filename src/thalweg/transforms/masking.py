@@ -15,7 +15,8 @@ from thalweg.transforms.base import Transform, floating
 class mask(Transform):
     """g' = w·g, and exactly 0 where w = 0, whatever g is there.
 
-    Zero weights select, they do not multiply: 0·NaN is NaN.
+    Zero weights select, they do not multiply: 0·NaN is NaN. A weight is 0 if it is 0 in the dtype of g: 1e-300 is
+    in float32.
 
     Args:
         array: the weights w, of the gradient's shape: booleans, or finite numbers. Copied.
@@ -52,8 +53,9 @@ class mask(Transform):
             )
         if self.array.dtype.kind == "b":
             return np.where(self.array, given, given.dtype.type(0))
+        weights = self.array.astype(given.dtype)
         result = np.zeros_like(given)
-        np.multiply(given, self.array.astype(given.dtype), out=result, where=self.array != 0)
+        np.multiply(given, weights, out=result, where=weights != 0)
         return result
 
     def adjoint(self, array: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ from thalweg.transforms.base import Transform, floating
 class normalize(Transform):
     """g' = g / max|g|; a zero gradient stays zero.
 
+    One NaN or infinity makes all of the result NaN: no element can be scaled by what is not a number.
+
     Example:
         >>> import numpy as np
         >>> from thalweg.transforms import normalize
@@ -30,4 +32,6 @@ class normalize(Transform):
         """The normalized gradient, its largest element of size 1."""
         given = floating(array, self.kind)
         largest = np.max(np.abs(given), initial=0.0)
+        if not np.isfinite(largest):
+            return np.full_like(given, np.nan)
         return given.copy() if largest == 0 else np.asarray(given / largest)
