@@ -104,3 +104,8 @@ def test_mermaid(from_root):
     assert any("#quot;quoted#quot;" in line for line in lines)
     assert sum("-->" in line for line in lines) == 4
     assert sum("-->|1|" in line for line in lines) == 1
+
+
+def test_repr_tells_size_and_root():
+    assert repr(diamond().graph) == "<Graph of 4 nodes, 2 of them leaves, from pair.adjoint:1>"
+    assert repr(Graph()) == "<Graph of 0 nodes>"

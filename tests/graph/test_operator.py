@@ -1,4 +1,8 @@
 import asyncio
+from collections import UserDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -464,3 +468,57 @@ def test_methods_may_be_anything_awaitable():
         return x.grad
 
     assert wait(main()) == 3.0
+
+
+@dataclass
+class Model:
+    speed: Variable
+    other: int = 0
+
+
+@dataclass(slots=True)
+class Slotted:
+    deep: list
+
+
+class Own(Sequence):
+    def __init__(self, *items):
+        self._items = items
+
+    def __getitem__(self, index):
+        return self._items[index]
+
+    def __len__(self):
+        return len(self._items)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        lambda v: MappingProxyType({"a": v}),
+        lambda v: UserDict({"a": v}),
+        lambda v: {"a": v}.values(),
+        lambda v: {"a": v}.items(),
+        lambda v: {v: 1}.keys(),
+        lambda v: deque([v]),
+        Model,
+        lambda v: Slotted([v]),
+        lambda v: SimpleNamespace(a=v),
+        Own,
+        lambda v: [{"a": Model(v)}],
+    ],
+)
+def test_a_variable_hidden_in_any_container_of_the_standard_library_is_an_error(container):
+    op = make(lambda self, x: Variable(1.0))
+    with pytest.raises(HiddenVariableError, match="Variable\\('hidden'"):
+        wait(op(container(leaf(1.0, name="hidden"))))
+
+
+def test_what_cannot_hold_variables_is_not_searched():
+    class Text(str):
+        def __iter__(self):
+            raise AssertionError
+
+    op = make(lambda self, *things: Variable(1.0))
+    things = Text("abc"), range(10**15), b"abc", memoryview(b"abc"), bytearray(3), Model, iter([1]), object()
+    assert wait(op(*things, list(things), SimpleNamespace(things=things))).data == 1.0

@@ -96,3 +96,16 @@ def test_torch_seeds():
         seeded(x, torch.ones(3))
     with pytest.raises(SeedError, match="Tensor"):
         seeded(np.zeros(2), torch.ones(2))
+
+
+def test_an_adjoint_that_writes_into_its_gradient_leaves_the_seed_alone():
+    class Careless(Same):
+        def adjoint(self, grad, x):
+            grad *= 2
+            return grad
+
+    for seed in (np.ones(3), np.asfortranarray(np.ones((2, 3)))):
+        x = Variable(np.zeros(seed.shape), needs_grad=True)
+        wait(wait(Careless()(x)).adjoint(seed))
+        assert (seed == 1.0).all()
+        assert (x.grad == 2.0).all()

@@ -274,3 +274,51 @@ def test_torch_tensors():
         wait(x.__call_adjoint__(np.ones(2)))
     wait(x.adjoint(np.ones(2)))  # a NumPy seed becomes a tensor
     assert torch.equal(x.grad, torch.tensor([7.0, 241.0]))
+
+
+@pytest.mark.parametrize("change", ["assign", "mark", "mark the detached"])
+def test_a_result_given_other_data_does_not_pass_for_the_result(change):
+    async def main():
+        x = Variable(np.array([1.0, 2.0]), name="x", needs_grad=True)
+        y = await Square()(x)
+        y.name = "y"
+        if change == "assign":
+            y.data = np.array([5.0, 6.0])
+        else:
+            (y if change == "mark" else y.detach()).mark_modified()
+        z = await Square()(y)
+        with pytest.raises(ModifiedSinceForwardError, match=r"'y'.*'Square'.*Variable\(new_data\)"):
+            await z.adjoint(np.ones(2))
+        with pytest.raises(ModifiedSinceForwardError, match=r"'y'.*'Square'.*Variable\(new_data\)"):
+            await y.adjoint(np.ones(2))
+        assert x.grad is None
+
+    wait(main())
+
+
+def test_a_result_that_was_assigned_in_its_own_forward_is_fine():
+    class Late(Square):
+        def forward(self, x):
+            y = Variable()
+            y.data = x.data**2
+            return y
+
+    async def main():
+        x = Variable(3.0, needs_grad=True)
+        y = await Late()(await Late()(x))
+        await y.adjoint()
+        return x.grad
+
+    assert wait(main()) == 4 * 27.0
+
+
+def test_a_result_that_needs_no_gradient_any_more_may_have_other_data():
+    async def main():
+        x = Variable(3.0, needs_grad=True)
+        y = await Square()(x)
+        y.needs_grad = False
+        y.data = 5.0
+        z = await Square()(y)
+        assert not z.needs_grad
+
+    wait(main())

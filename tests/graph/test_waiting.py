@@ -146,3 +146,46 @@ def test_control_c_in_a_plain_script():
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "stopped None\n", "")
+
+
+def test_an_interrupt_before_the_helper_thread_exists_ends_the_wait(monkeypatch):
+    """A daemon thread, so that a loop that swallows interrupts for ever is a failure and no standstill."""
+    caught, ran = [], []
+
+    class Interrupted(threading.Thread):
+        def start(self):
+            raise KeyboardInterrupt
+
+    async def inner():
+        ran.append(1)
+
+    async def main():
+        with pytest.raises(KeyboardInterrupt):
+            wait(inner())
+        caught.append(1)
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    monkeypatch.setattr("thalweg.graph.waiting.threading.Thread", Interrupted)
+    thread.start()
+    thread.join(20)
+    assert caught, "the interrupt was swallowed"
+    assert not ran
+
+
+def test_what_belongs_to_another_loop_is_refused():
+    loop = asyncio.new_event_loop()
+    try:
+        gathered = asyncio.gather(loop.create_future(), loop.create_future())
+        with pytest.raises(GraphError, match="coroutine"):
+            wait(gathered)
+    finally:
+        loop.close()
+
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        with pytest.raises(GraphError, match="coroutine"):
+            wait(future)
+        future.set_result(3)
+        assert wait(future) == 3  # nothing to wait for any more
+
+    asyncio.run(main())

@@ -62,32 +62,31 @@ def test_as_many_at_once_as_there_are_threads_and_no_more():
 
 
 def test_few_partial_results_are_alive_even_behind_a_slow_item():
-    """One item holds up its whole side of the tree; the others must wait rather than pile up."""
+    """One item holds up its whole side of the tree; as items start in order, the other side adds up meanwhile."""
     alive, most, lock = weakref.WeakSet(), 0, threading.Lock()
     release = threading.Event()
 
     class Result(np.ndarray):
-        pass
+        __hash__ = object.__hash__  # WeakSet needs hashable members
+        __eq__ = object.__eq__
+
+        def __array_finalize__(self, template):  # of results and of sums
+            nonlocal most
+            with lock:
+                alive.add(self)
+                most = max(most, len(alive))
 
     def task(i):
-        nonlocal most
         if i == 0:
             release.wait(timeout=20)
-        result = np.ones(4).view(Result)
-        with lock:
-            alive.add(result)
-            most = max(most, len(alive))
-            if i > 300:
-                release.set()
-        return result
+        if i == 511:
+            release.set()
+        return np.ones(4).view(Result)
 
-    # WeakSet needs hashable members.
-    Result.__hash__ = object.__hash__
-    Result.__eq__ = object.__eq__
     with Local(2) as runtime:
         total = graph.wait(runtime.map_reduce(task, range(512)))
     assert np.asarray(total).tolist() == [512.0] * 4
-    assert most <= 9 + 4 * 2 + 2 + 4  # depth, allowance, running, being added
+    assert most <= 2 * 9 + 2 * 2  # both sides of a path through the tree, two results in hand, two sums under way
 
 
 def test_the_first_error_stops_the_work_and_names_its_item():
@@ -252,3 +251,56 @@ def test_default_is_every_core_and_no_items_is_an_error():
     assert isinstance(Local(1), Runtime)
     with pytest.raises(RunError, match="nothing to reduce"):
         graph.wait(Local(1).map_reduce(lambda i: i, []))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_task_may_use_the_runtime_that_it_runs_in(threads):
+    result = []
+
+    def main():
+        with Local(threads) as runtime:
+
+            def task(i):
+                once = graph.wait(runtime.run(lambda: i))
+                return once + graph.wait(runtime.map_reduce(lambda j: 10 * j, range(3)))
+
+            result.append(graph.wait(runtime.map_reduce(task, range(8))))
+            result.append(graph.wait(runtime.run(task, 1)))
+
+    thread = threading.Thread(target=main, daemon=True)  # a deadlock is a failure, no standstill
+    thread.start()
+    thread.join(20)
+    assert result == [28 + 8 * 30, 31]
+
+
+def test_an_error_in_a_nested_map_reduce_names_both_items():
+    def fail(j):
+        raise ValueError("no good")
+
+    with Local(1) as runtime:
+
+        def task(i):
+            return graph.wait(asyncio.wait_for(runtime.map_reduce(fail, [7]), 20))
+
+        with pytest.raises(ValueError, match="no good") as error:
+            graph.wait(runtime.map_reduce(task, ["a"]))
+    notes = ["while working on item 7 (number 1 of 1)", "while working on item 'a' (number 1 of 1)"]
+    assert error.value.__notes__ == notes
+
+
+def test_a_map_reduce_in_a_worker_of_other_threads_still_uses_its_own():
+    """A blocking operator that spreads its shots over a runtime, say."""
+    together = threading.Barrier(2)
+
+    def task(i):
+        together.wait(timeout=20)  # passes only if two are here at the same time
+        return 1
+
+    with Local(2) as runtime:
+        outside = run_blocking(lambda: graph.wait(runtime.map_reduce(task, range(4))))
+
+    async def main():
+        return await outside
+
+    assert graph.wait(main()) == 4
+    runtime.close()

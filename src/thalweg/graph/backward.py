@@ -8,6 +8,7 @@ user's adjoint does with asyncio (timeouts, tasks of its own) works as anywhere 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,12 +25,14 @@ from thalweg.graph.arrays import add, own
 from thalweg.graph.call import Call
 from thalweg.graph.gradients import checked, same_kind, split
 from thalweg.graph.node import Node, Tracked
-from thalweg.graph.plan import Step, contribute, make_plan, unchanged
+from thalweg.graph.plan import Step, contribute, make_plan, refuse_altered, unchanged
 from thalweg.graph.seeds import seed_for
 from thalweg.graph.signature import signature_of
 from thalweg.graph.tickets import CURRENT, START, Ticket
 from thalweg.graph.variable import Variable
 
+# A run in a worker may end while an earlier one does (Ticket.queue); neither sum may be lost.
+_COMMIT = threading.Lock()
 # A long chain of plain adjoints lets the event loop breathe this often.
 _BREATH = 0.01  # seconds
 
@@ -41,6 +44,7 @@ async def run_adjoint(root: Variable, grad: Any, retain_graph: bool, run_kwargs:
             f"adjoint() of {root!r}: nothing that needed a gradient led to it. Set needs_grad=True on the inputs "
             "before the forward"
         )
+    refuse_altered(root)
     seed = seed_for(root, grad)
     node = root.node
     ticket = Ticket()
@@ -62,7 +66,8 @@ async def run_adjoint(root: Variable, grad: Any, retain_graph: bool, run_kwargs:
         if first.payload is not None:
             await run.execute(first)
         await ticket.turn()
-        commit(leaves)
+        with _COMMIT:
+            commit(leaves)
     finally:
         ticket.release()
         with suppress(ValueError):  # the garbage collector ends an abandoned run in whatever context it is

@@ -47,13 +47,12 @@ async def run_blocking(function: Callable[..., T], *args: object) -> T:
     for, because a thread cannot be interrupted and its work must not go on behind the caller's back.
 
     A function that itself runs in such a thread and calls ``wait(...)`` has its own blocking functions run
-    right
-    there: waiting for a second thread of the same executor could wait for ever.
+    right there: waiting for a second thread of the same executor could wait for ever.
 
     Raises:
         Whatever the function raises.
     """
-    if _WORKER.get() == threading.get_ident():
+    if in_worker():
         return function(*args)
     context = copy_context()
     pool = _EXECUTOR.get() or _default_executor(os.getpid())
@@ -72,6 +71,11 @@ async def run_blocking(function: Callable[..., T], *args: object) -> T:
         if not outer.cancelled():
             outer.exception()  # seen, so that nobody reports it as lost
         raise
+
+
+def in_worker() -> bool:
+    """Tell whether this code runs in (or keeps waiting) a thread of an executor, and so must not wait for another."""
+    return _WORKER.get() == threading.get_ident()
 
 
 def as_worker(function: Callable[..., T], *args: object) -> T:

@@ -80,6 +80,13 @@ class Graph:
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
+    def __repr__(self) -> str:
+        nodes = self.nodes
+        if not nodes:
+            return "<Graph of 0 nodes>"
+        leaves = sum(not node.nxt for node in nodes)
+        return f"<Graph of {len(nodes)} nodes, {leaves} of them leaves, from {nodes[0].name_idx}>"
+
     def add(self, node: Node) -> None:
         """Add node to the graph (once: another output of a call that is already there changes nothing)."""
         self._nodes.setdefault(node.call, node)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections import deque
 from functools import partial
 from types import CoroutineType
 from typing import Any, ClassVar
@@ -14,11 +13,11 @@ from thalweg.errors import HiddenVariableError, OutputError
 from thalweg.graph.arrays import differentiable
 from thalweg.graph.call import Call
 from thalweg.graph.executor import run_blocking
+from thalweg.graph.hidden import hidden_variable
 from thalweg.graph.node import Node, Tracked
 from thalweg.graph.signature import Signature, analyze
 from thalweg.graph.variable import Variable
 
-_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 # What cannot hide a Variable, so that the common arguments are not searched.
 _FLAT = frozenset({float, int, bool, str, bytes, complex, type(None)})
 
@@ -52,7 +51,7 @@ class Operator(abc.ABC):
             the executor of :func:`use_executor`, and independent ones at the same time.
 
     Raises:
-        HiddenVariableError: (when called) a Variable inside a list, tuple, dict or set of arguments.
+        HiddenVariableError: (when called) a Variable inside a container argument (list, dict, dataclass, ...).
         OutputError: (when called) the forward returned something other than Variables.
 
     Example:
@@ -209,30 +208,15 @@ class Operator(abc.ABC):
 
     def _refuse_hidden(self, value: Any) -> None:
         """Raise if a Variable hides in a container argument: it would not be tracked, and its gradient be missing."""
-        if isinstance(value, np.ndarray):
-            if not value.dtype.hasobject:
-                return
-            value = list(value.flat)
-        if not isinstance(value, _CONTAINERS):
-            return
-        seen: set[int] = set()
-        stack = [value]
-        while stack:
-            container = stack.pop()
-            if id(container) in seen:
-                continue
-            seen.add(id(container))
-            for item in (*container.keys(), *container.values()) if isinstance(container, dict) else container:
-                if isinstance(item, Variable):
-                    raise HiddenVariableError(
-                        f"{self.name!r} was called with {item!r} inside a {type(container).__name__}, where it cannot "
-                        "be tracked and would get no gradient; pass it as an argument of its own (a forward can take "
-                        "*args)",
-                        operator=self.name,
-                        variable=item.name,
-                    )
-                if isinstance(item, _CONTAINERS):
-                    stack.append(item)
+        found = hidden_variable(value)
+        if found is not None:
+            variable, container = found
+            raise HiddenVariableError(
+                f"{self.name!r} was called with {variable!r} inside a {type(container).__name__}, where it cannot "
+                "be tracked and would get no gradient; pass it as an argument of its own (a forward can take *args)",
+                operator=self.name,
+                variable=variable.name,
+            )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}{'' if self._name is None else f' {self._name!r}'}>"
@@ -255,6 +239,7 @@ def _attach(output: Variable, node: Node) -> None:
     dtype = getattr(output._data, "dtype", None)
     if dtype is None or differentiable(dtype):
         output._node = node
+        output._made = output._counter[0]
         output._needs_grad = True
 
 

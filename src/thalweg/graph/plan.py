@@ -109,10 +109,10 @@ def make_plan(root: Node, variable: Variable) -> dict[Node, Step]:
 
 
 def unchanged(step: Step) -> None:
-    """Raise unless all inputs of a call are as they were at the time of its forward."""
+    """Raise unless all inputs of a call are as they were at the time of its forward, and as they were made."""
     payload = step.payload
     assert payload is not None
-    for variable, counter, count, _ in payload[3]:
+    for variable, counter, count, tracked in payload[3]:
         if variable._counter is not counter or counter[0] != count:
             op = step.node.op
             labels = signature_of(step.op).labels(payload[0], payload[1])
@@ -124,6 +124,21 @@ def unchanged(step: Step) -> None:
                 operator=op.name,
                 variable=variable.name,
             )
+        if tracked and variable._made != count and variable._node is not None:
+            refuse_altered(variable)
+
+
+def refuse_altered(result: Variable) -> None:
+    """Raise if a call's result was given other data since, whose history would be another one."""
+    node = result._node
+    if node is not None and result._made != result.version:
+        raise ModifiedSinceForwardError(
+            f"{result!r} was given other data after {node.op.name!r} had made it (version {result._made} then, "
+            f"{result.version} now), so the graph does not tell how it depends on anything; put other data into a new "
+            "one, Variable(new_data), and use that",
+            operator=node.op.name,
+            variable=result.name,
+        )
 
 
 def contribute(step: Step, slot: int, place: int, gradient: Any) -> None:

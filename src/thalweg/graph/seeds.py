@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from thalweg.errors import SeedError
-from thalweg.graph.arrays import NUMBERS, describe, differentiable, is_complex, is_single, like, shape_of
+from thalweg.graph.arrays import NUMBERS, describe, differentiable, is_complex, is_single, like, own, shape_of
 from thalweg.graph.variable import Variable
 
 
 def seed_for(variable: Variable, grad: Any) -> Any:
-    """Return the seed as an array like the variable's data.
+    """Return the seed as an array like the variable's data, never the caller's own array.
 
     Args:
         variable: the root of the run.
@@ -48,7 +48,7 @@ def seed_for(variable: Variable, grad: Any) -> Any:
     if shape_of(grad) != shape:
         raise SeedError(f"the seed has {describe(grad)}, but the output is {describe(data)}; the shapes must be equal")
     if grad.dtype == dtype:
-        return grad
+        return own(grad)  # an adjoint may be so careless as to write into it
     if isinstance(grad, np.ndarray) and grad.dtype.kind not in "buifc":
         raise SeedError(f"the seed has dtype {grad.dtype}; it must be numbers, for an output that is {describe(data)}")
     if is_complex(grad.dtype) and not is_complex(dtype):

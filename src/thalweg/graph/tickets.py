@@ -3,7 +3,8 @@
 A run takes a ticket for its leaves at its start; before it commits it waits until every earlier run on any of
 them is over. A run never waits for one that waits for it: its ancestors (an adjoint may run a nested
 adjoint), what waits for those, and whatever needs an event loop that is blocked until this run is done
-(``wait`` inside a running loop).
+(``wait`` inside a running loop). Nor does a run inside a worker (a thread
+for blocking functions) wait for one outside, which may need that very thread.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from thalweg.graph.executor import in_worker
 
 if TYPE_CHECKING:
     from thalweg.graph.variable import Variable
@@ -29,13 +32,14 @@ BLOCKED: ContextVar[tuple[asyncio.AbstractEventLoop, ...]] = ContextVar("thalweg
 class Ticket:
     """A run's place in the queue of each of its leaves."""
 
-    __slots__ = ("before", "children", "leaves", "loop", "over", "parent")
+    __slots__ = ("before", "children", "leaves", "loop", "over", "parent", "worker")
 
     def __init__(self) -> None:
         parent = CURRENT.get()
         self.parent = parent if parent is not None and not parent.over.done() else None
         self.leaves: Sequence[Variable] = ()
         self.loop = asyncio.get_running_loop()
+        self.worker = in_worker()
         self.over: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.children: set[Ticket] = set()
         self.before: list[Ticket] = []
@@ -45,6 +49,8 @@ class Ticket:
         self.leaves = leaves
         blocked = BLOCKED.get()
         earlier = {ticket: None for leaf in leaves for ticket in leaf._tickets if not ticket.over.done()}
+        if self.worker:
+            earlier = {ticket: None for ticket in earlier if ticket.worker}
         self.before = [ticket for ticket in earlier if not _needs(ticket, self.parent, blocked)]
         for leaf in leaves:
             leaf._tickets = (*leaf._tickets, self)

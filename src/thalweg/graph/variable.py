@@ -54,6 +54,7 @@ class Variable:
         "_counter",
         "_data",
         "_leaf",
+        "_made",
         "_needs_grad",
         "_node",
         "_tickets",
@@ -71,6 +72,7 @@ class Variable:
         self.grad: Any = None
         self._needs_grad = needs_grad
         self._node: Node | None = None  # of the call that made this
+        self._made = 0  # the version that the call made
         self._leaf: weakref.ref[Node] | None = None  # weak, so that variable and node are no cycle
         self._counter = [0]  # shared by Variables that share data
         self._tickets: tuple[Ticket, ...] = ()  # the runs on their way to this leaf, in the order of their start
@@ -79,7 +81,12 @@ class Variable:
 
     @property
     def data(self) -> Any:
-        """The data itself. Assigning other data counts as a new version."""
+        """The data itself. Assigning other data counts as a new version.
+
+        The result of an operator is for reading: once it was given other data, its history no longer tells how
+        it depends on the leaves, so adjoint runs that come to it raise ModifiedSinceForwardError. Put other
+        data into a new Variable.
+        """
         return self._data
 
     @data.setter
@@ -168,7 +175,7 @@ class Variable:
             SeedError: the seed does not fit, or there is none and the output has several elements.
             GraphError: nothing that needed a gradient led to this variable.
             GraphFreedError: what the forward saved was released by an earlier run.
-            ModifiedSinceForwardError: an input was changed in place after the forward.
+            ModifiedSinceForwardError: an input was changed after the forward, or a result was given other data.
             AdjointReturnError, GradientShapeError, GradientDtypeError: an adjoint returned what cannot be
                 right.
 

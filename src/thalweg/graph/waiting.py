@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 from thalweg.errors import GraphError
+from thalweg.graph.executor import as_worker, in_worker
 from thalweg.graph.tickets import BLOCKED
 
 T = TypeVar("T")
@@ -22,11 +24,11 @@ def wait(awaitable: Awaitable[T]) -> T:
     it is done; a KeyboardInterrupt meanwhile cancels it and waits for that.
 
     Args:
-        awaitable: a coroutine or anything else that can be awaited (inside a running loop: nothing that
-            belongs to that loop, such as one of its tasks, since that loop stands still).
+        awaitable: a coroutine or anything else that can be awaited, but nothing that belongs to another event
+            loop, such as a task or ``asyncio.gather(...)``: make those inside a coroutine, and wait for that.
 
     Raises:
-        GraphError: what was given cannot be awaited.
+        GraphError: what was given cannot be awaited, or belongs to another loop.
         Exception: whatever the awaitable raises.
 
     Example:
@@ -40,6 +42,12 @@ def wait(awaitable: Awaitable[T]) -> T:
         raise GraphError(
             f"wait() got a {type(awaitable).__name__}, which cannot be awaited; pass what calling a coroutine function "
             "returns, for instance wait(y.adjoint()), not wait(y.adjoint)"
+        )
+    if asyncio.isfuture(awaitable) and not awaitable.done():
+        raise GraphError(
+            f"wait() got a {type(awaitable).__name__} that belongs to another event loop than wait() makes; "
+            "asyncio.gather(...), tasks and futures do. Make it inside a coroutine, `async def both(): return await "
+            "asyncio.gather(a(), b())`, and pass that: wait(both())"
         )
     try:
         outside = asyncio.get_running_loop()
@@ -59,6 +67,7 @@ def _in_thread(awaitable: Awaitable[T], outside: asyncio.AbstractEventLoop) -> T
     failure: list[BaseException] = []
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
     stop, over = threading.Event(), threading.Event()
+    claim = threading.Lock()  # of the helper, once it has begun, or of an interrupt that came first
 
     async def main() -> T:
         task = asyncio.ensure_future(_finish(awaitable))
@@ -68,6 +77,8 @@ def _in_thread(awaitable: Awaitable[T], outside: asyncio.AbstractEventLoop) -> T
         return await task
 
     def helper() -> None:
+        if not claim.acquire(blocking=False):
+            return
         BLOCKED.set((*BLOCKED.get(), outside))
         try:
             with asyncio.Runner() as runner:
@@ -77,7 +88,9 @@ def _in_thread(awaitable: Awaitable[T], outside: asyncio.AbstractEventLoop) -> T
         finally:
             over.set()
 
-    thread = threading.Thread(target=copy_context().run, args=(helper,), name="thalweg-wait")
+    # A worker that waits here keeps its place occupied, so the helper must not ask for another worker.
+    work = partial(as_worker, helper) if in_worker() else helper
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="thalweg-wait")
     begun = False
     interrupt: KeyboardInterrupt | None = None
     while not over.is_set():
@@ -88,6 +101,10 @@ def _in_thread(awaitable: Awaitable[T], outside: asyncio.AbstractEventLoop) -> T
             over.wait()  # not thread.join(): before Python 3.13 an interrupted join believes the thread has ended
         except KeyboardInterrupt as error:
             interrupt = error
+            if claim.acquire(blocking=False):  # the helper has not begun, and now it never will
+                if isinstance(awaitable, Coroutine):
+                    awaitable.close()
+                raise
             stop.set()
             for loop, task in running:
                 if not loop.is_closed():

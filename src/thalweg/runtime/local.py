@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from thalweg.errors import RunError
-from thalweg.graph.executor import as_worker, use_executor
+from thalweg.graph.executor import as_worker, in_worker, use_executor
 from thalweg.runtime.base import Item, ItemProgress, Result
 from thalweg.runtime.tree import TreeReduction
 
@@ -92,8 +92,13 @@ class Local:
         progress: ItemProgress | None = None,
     ) -> Result:
         """The sum of ``task(item)`` over ``items``, in the fixed tree; see :meth:`Runtime.map_reduce`."""
-        work = _Work(task, items, self._threads, progress)
-        jobs = [self._submit(work.drain) for _ in range(min(self._threads, len(items)))]
+        work = _Work(task, items, progress)
+        nested = in_worker()
+        jobs = [self._submit(work.drain) for _ in range(min(self._threads, len(items)) - nested)]
+        if nested:
+            # All threads may be waiting like this one, so it works itself, and waits for those only that help.
+            work.drain()
+            jobs = [job for job in jobs if not job.cancel()]
         await _finish(jobs, on_cancel=work.stop)
         work.raise_first_error()
         result: Result = work.reduction.result()
@@ -101,6 +106,8 @@ class Local:
 
     async def run(self, function: Callable[..., Result], *args: Any) -> Result:
         """Call one blocking function in a thread; see :meth:`Runtime.run`."""
+        if in_worker():  # all threads may be waiting like this one
+            return function(*args)
         job = self._submit(function, *args)
         await _finish([job], on_cancel=lambda: None)
         return job.result()
@@ -118,29 +125,21 @@ class Local:
 class _Work:
     """One map_reduce: the items not yet started, the tree, the first errors."""
 
-    def __init__(
-        self, task: Callable[[Any], Any], items: Sequence[Any], threads: int, progress: ItemProgress | None
-    ) -> None:
+    def __init__(self, task: Callable[[Any], Any], items: Sequence[Any], progress: ItemProgress | None) -> None:
         self._task = task
         self._items = items
         self._progress = progress
         self.reduction = TreeReduction(len(items))
-        # Results that finish far ahead of a slow item have no partner yet. Waiting for it instead of starting
-        # more keeps the memory at O(log n + threads) results; with fewer the threads never wait in practice.
-        self._most_waiting = self.reduction.depth + 4 * threads
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._report = threading.Lock()
         self._next = 0
         self._done = 0
-        self._running = 0
         self._stopped = False
         self._errors: dict[int, BaseException] = {}
 
     def stop(self) -> None:
         """Start no further item."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        self._stopped = True
 
     def drain(self) -> None:
         """Work on items, one after the other, until there are none left (in a thread of the pool)."""
@@ -149,13 +148,8 @@ class _Work:
                 self.reduction.put(index, self._task(self._items[index]))
                 self._tell()
             except BaseException as error:  # carried to whoever awaits the call, which raises it
-                with self._changed:
-                    self._errors[index] = error
-                    self._stopped = True
-            finally:
-                with self._changed:
-                    self._running -= 1
-                    self._changed.notify_all()
+                self._errors[index] = error
+                self._stopped = True
 
     def raise_first_error(self) -> None:
         """Raise the error of the lowest item that failed, with a note that names it."""
@@ -167,14 +161,12 @@ class _Work:
             raise error
 
     def _take(self) -> int | None:
-        with self._changed:
-            while not self._stopped and self._running and self.reduction.alive >= self._most_waiting:
-                self._changed.wait()
+        # In order: the results on either side of a slow item add up meanwhile, to about log2(n) of them.
+        with self._lock:
             if self._stopped or self._next == len(self._items):
                 return None
             index = self._next
             self._next += 1
-            self._running += 1
             return index
 
     def _tell(self) -> None:
@@ -186,6 +178,8 @@ class _Work:
 
 async def _finish(jobs: list[Future[Any]], *, on_cancel: Callable[[], None]) -> None:
     """Wait for all jobs, also when cancelled; the cancellation is raised once they are done."""
+    if not jobs:
+        return
     waiting = [asyncio.wrap_future(job) for job in jobs]
     cancelled: asyncio.CancelledError | None = None
     while True:
