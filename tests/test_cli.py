@@ -329,3 +329,98 @@ def test_shipped_studies_are_found_copied_and_completed(place, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert _complete_study("he") == ["head", "head.toml"]
     assert "blur.toml" in _complete_study("b")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ('optimizer.process_grad=[{kind=["mask"]}]', "optimizer"),
+        ('output.folder="a\\u0000b"', "cannot be made: embedded null byte"),
+        ("problem.length=100000000000000", "MemoryError"),
+        ('problem.truth_file="study.toml"', "cannot be built by Deconvolution: FileNotFoundError"),
+    ],
+)
+def test_an_error_of_others_in_a_study_is_refused_readably(place, change, expected):
+    done = place("run", "blur.toml", "--set", change)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("Error: Nothing was computed.")
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(place.folder.glob("runs/*"))
+
+
+def test_the_first_signal_stops_a_run_whose_reader_has_left(place):
+    slow = ["--set", "problem.pause=0.02", "--set", "blocks.0.iterations=5000", "--out", "out"]
+    with place.start("run", "blur.toml", *slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        wait_until(lambda: iterations(place.folder / "out") >= 3)
+        process.send_signal(signal.SIGINT)
+        stderr = process.stderr.read()
+        assert process.wait(timeout=60) == 130
+    assert stderr == ""
+    assert summary_of(place.folder / "out")["status"] == "interrupted"
+
+
+def test_a_signal_while_pictures_are_drawn_does_not_unmake_a_finished_run(place):
+    slow = ["--set", "problem.slow_picture=1.0", "--out", "out"]
+    with place.start("run", "blur.toml", *slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: (place.folder / "out" / "figures" / "drawing").exists())
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "Already closing" in stdout
+    assert "Stopping" not in stdout
+    assert summary_of(place.folder / "out")["status"] == "finished"
+
+
+@pytest.mark.parametrize("module", ["typer", "thalweg.runs.shipped", "thalweg.runs.session"])
+def test_an_interrupt_during_the_imports_is_quiet(place, module):
+    code = f"""
+import sys
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Impatient())
+sys.argv = ["thalweg", "run", "blur.toml"]
+from thalweg.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=place.environment,
+        cwd=place.folder,
+        timeout=60,
+    )
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_an_output_that_is_full_gets_a_sentence(place):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            place.command("studies"), stdout=full, stderr=subprocess.PIPE, text=True, env=place.environment, timeout=60
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: The output cannot be written: No space left on device.")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_study_without_a_name_is_called_so(place):
+    assert "The name of the study is empty." in place("run", "").stderr
+
+
+def test_check_says_how_long_the_run_will_take_and_why_a_check_matters(place):
+    done = place("check", "blur.toml", "--threads", "2", "--set", "problem.noise=0.5")
+    # 4 iterations of 2 items and 3 of 6 are 13 rounds of 2 threads, 0.25 s each.
+    assert "expected time  about 3.2 s on 2 threads" in done.stdout
+    assert done.stdout.count("Too much noise.") == 1
+    place.environment["COLUMNS"] = "80"
+    done = place("check", "blur.toml", "--threads", "1", "--set", "problem.noise=0.5")
+    assert "expected time  about 6.5 s on 1 thread" in done.stdout
+    assert "noise: Too much noise." in done.stdout
+    assert "Too much noise." not in place("check", "blur.toml").stdout

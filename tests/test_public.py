@@ -40,7 +40,7 @@ PUBLIC: dict[str, set[str]] = {
     "thalweg.runtime": {"Runtime", "Local", "Watched", "TreeReduction", "add_trees"},
     "thalweg.runs": {
         *("Study", "Run", "run_study", "Outcome", "History", "Problem", "Feedback", "Check", "Progress"),
-        *("Selection", "Batch", "Display", "PlainDisplay", "QuietDisplay", "model_digest"),
+        *("Selection", "Batch", "Display", "PlainDisplay", "QuietDisplay", "find_study", "model_digest"),
     },
     "thalweg.problems.waves": {
         *("Grid", "Propagator", "Shot", "L2Misfit", "AddTimeDispersion", "RemoveTimeDispersion", "WaveProblem"),

@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import typer
+try:
+    import typer
+except KeyboardInterrupt:  # an impatient user deserves no traceback
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from thalweg.runs import Display, Run, Study
@@ -124,17 +127,18 @@ def run(
     display, close = _display(loaded, quiet)
     session = _session(loaded, out, display)
 
-    def on_first() -> None:
-        display.note("Stopping after the shots that are being worked on; press Ctrl-C again to stop at once.")
-
     def on_second() -> None:
-        close()
-        session.abandon()
+        try:
+            session.abandon()
+        finally:
+            close()
 
     try:
-        run_interruptible(session.execute(), on_first=on_first, on_second=on_second)
+        run_interruptible(session.execute(), on_first=session.announce_stop, on_second=on_second)
     except Interrupted as stopped:
-        raise typer.Exit(128 + stopped.signal) from None
+        # A signal that came when all was done and written down has not stopped anything.
+        if session.outcome is None or session.outcome.status != "finished":
+            raise typer.Exit(128 + stopped.signal) from None
     except Exception as error:
         close()
         if session.outcome is None:
@@ -217,26 +221,38 @@ def studies(
 
 def main() -> None:
     """Run the command; the entry point of the installed script."""
+    code: Any = 0
+    unwritten: OSError | None = None
     try:
         app()
-    finally:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # The reader of a pipe has left (`thalweg run head | head -3`); what is still buffered has nowhere
-            # to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as ended:
+        code = ended.code
+    except KeyboardInterrupt:
+        code = 130
+    except OSError as error:  # the commands catch their own: this is the output's
+        unwritten = error
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered has nowhere to go; without this the interpreter would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # that is a reader who has left: `thalweg run head | head -3`
+            unwritten = unwritten or error
+    if unwritten is not None:
+        typer.secho(f"Error: The output cannot be written: {unwritten.strerror}.", fg="red", bold=True, err=True)
+        typer.echo("Make room, or write it somewhere else.", err=True)
+        code = code or 1
+    sys.exit(code)
 
 
 def _load(name: str, changes: list[str] | None, threads: int | None, traceback: bool) -> Study:
-    from thalweg.errors import ThalwegError
     from thalweg.runs.shipped import find_study
     from thalweg.runs.study import Study
 
     overrides = [*(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
     try:
         return Study.load(find_study(name), overrides=overrides)
-    except ThalwegError as error:
+    except Exception as error:
         _refuse(error, traceback)
 
 
@@ -265,9 +281,8 @@ def _session(study: Study, out: Path | None, display: Display) -> Run:
 def _refuse(error: Exception, traceback: bool) -> NoReturn:
     from thalweg.errors import ThalwegError
 
-    if isinstance(error, ThalwegError):
-        _fail("Nothing was computed.", error, traceback, code=2)
-    _fail("Nothing was computed: an unexpected error.", error, traceback, code=1)
+    what = "Nothing was computed" + ("." if isinstance(error, ThalwegError) else ": an unexpected error.")
+    _fail(what, error, traceback, code=2)
 
 
 def _fail(what: str, error: Exception, traceback: bool, *, code: int, hint: str = "") -> NoReturn:
@@ -285,7 +300,8 @@ def _fail(what: str, error: Exception, traceback: bool, *, code: int, hint: str 
         typer.echo(f"({note})", err=True)
     if hint:
         typer.echo(hint, err=True)
-    if not ours and not traceback:
+    foreign = not ours or (error.__cause__ is not None and not isinstance(error.__cause__, (ThalwegError, OSError)))
+    if foreign and not traceback:
         typer.echo("With --traceback you see where in the program it came from.", err=True)
     raise typer.Exit(code)
 

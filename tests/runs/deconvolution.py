@@ -71,6 +71,7 @@ class Deconvolution(Problem):
         bad_loss_at: int = -1
         bad_metric_at: int = -1
         broken_ending: bool = False
+        slow_picture: float = 0.0  # s
         truth_file: str = ""
 
     class BlockSettings(BaseModel):
@@ -152,6 +153,9 @@ class Deconvolution(Problem):
 
             if self.settings.broken_ending:
                 raise OSError("no picture today")
+            (path.parent / "drawing").touch()
+            time.sleep(self.settings.slow_picture)
+            (path.parent / "drawing").unlink()
             figure = Figure()
             FigureCanvasAgg(figure)
             figure.add_subplot().plot(self.truth)
@@ -165,5 +169,5 @@ class Deconvolution(Problem):
         x, y = rng.standard_normal((2, self.settings.length))
         left = wait(blur(Variable(x))).data @ y
         error = abs(left - x @ blur.adjoint(y, None)) / abs(left)
-        yield Check("adjoint test", f"{error:.1e}", "<= 1e-12", bool(error <= 1e-12))
+        yield Check("adjoint test", f"{error:.1e}", "<= 1e-12", bool(error <= 1e-12), seconds=0.25)
         yield Check("noise", f"{self.settings.noise}", "<= 0.1", self.settings.noise <= 0.1, "Too much noise.")

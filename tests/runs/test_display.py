@@ -93,3 +93,27 @@ def test_quiet_is_quiet(capsys):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_digest_is_whole_on_a_narrow_terminal():
+    digest = "0123456789abcdef" * 4
+    stream = io.StringIO()
+    display = LiveDisplay(Console(file=stream, force_terminal=False, width=80))
+    display.end(Ending("finished", [("misfit, block 500 kHz", "1"), ("digest", digest)], Path("runs/a-1")))
+    lines = stream.getvalue().splitlines()
+    start = next(k for k, line in enumerate(lines) if "digest" in line)
+    assert "".join("".join(lines[start : start + 2]).split()) == "digest" + digest
+
+
+def test_each_stage_is_printed_when_it_begins_and_when_it_ends_and_rarely_between():
+    stream = io.StringIO()
+    display = PlainDisplay(stream, interval=1000.0)
+    display.begin("t", Path("r"), [], BLOCKS)
+    display.stage(0, 1, "compiling")
+    for done in range(1, 25):
+        display.stage(done, 24, "making data")
+    display.stage(1, 3, "sorting")
+    display.begin_block(0, BLOCKS[0], 4.0)
+    assert stream.getvalue().splitlines()[2:-1] == [
+        *("compiling: 0/1", "compiling: 1/1", "making data: 1/24", "making data: 24/24", "sorting: 1/3", "sorting: 3/3")
+    ]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -129,3 +131,50 @@ def test_digest_is_what_its_documentation_says():
     x = np.array([[1.5, 2.0]], "<f8")
     by_hand = hashlib.sha256(b"x\n<f8\n(1, 2)\n" + x.tobytes()).hexdigest()
     assert model_digest({"x": x}) == by_hand
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place_and_the_folder_after(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(("sync", os.fstat(fd).st_ino)), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(("rename", os.stat(a).st_ino)), replace(a, b)))
+    with replacing(tmp_path / "file") as file:
+        file.write(b"text")
+    inode = (tmp_path / "file").stat().st_ino
+    assert done == [("sync", inode), ("rename", inode), ("sync", tmp_path.stat().st_ino)]
+
+
+def test_a_folder_that_cannot_be_says_what_to_do(tmp_path):
+    for make in (RunFolder.create, lambda path: RunFolder.create_next(path, "a")):
+        for path in (tmp_path / "a\0b", tmp_path / ("x" * 300)):
+            with pytest.raises(RunError, match=r"cannot be made: .*Name another one \(--out"):
+                make(path)
+
+
+def test_the_kernel_knows_whether_the_writer_lives(tmp_path):
+    path = tmp_path / "run"
+    script = (
+        "import time; from pathlib import Path; from thalweg.runs.folder import RunFolder\n"
+        f"folder = RunFolder.create(Path({str(path)!r})); print('made', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"made\n"
+        assert RunFolder(path).writer_alive() is True
+        with pytest.raises(RunError, match="is in use: a run is going on"):
+            RunFolder.create(path)
+        process.kill()
+    assert RunFolder(path).writer_alive() is False
+    with pytest.raises(RunError, match="is not empty"):
+        RunFolder.create(path)
+    mine = RunFolder.create(tmp_path / "mine")
+    assert RunFolder(mine.path).writer_alive() is True
+    assert not os.get_inheritable(next(fd for fd in range(3, 256) if _is(fd, mine.lock)))
+    mine.release()
+    assert RunFolder(mine.path).writer_alive() is False
+
+
+def _is(descriptor, path):
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False

@@ -222,3 +222,36 @@ def test_json_of_batches_is_plain(tmp_path):
     database = sqlite3.connect(tmp_path / "run.sqlite")
     assert json.loads(database.execute("SELECT batch FROM iterations").fetchone()[0]) == [0, 1, 2, 3]
     database.close()
+
+
+def test_a_commit_waits_for_the_disk(tmp_path):
+    with HistoryWriter(tmp_path / "run.sqlite") as writer:
+        ask = writer._thread.submit(lambda: writer._database.execute("PRAGMA synchronous").fetchone())
+        assert ask.result() == (2,), "FULL: what was flushed is there after a power failure"
+
+
+def test_a_history_is_never_seen_without_its_tables(tmp_path):
+    """Another process reads each history as soon as there is one."""
+    script = f"""
+        import time
+        from pathlib import Path
+        from thalweg.runs.history import History
+        print("ready", flush=True)
+        for k in range(20):
+            path = Path({str(tmp_path)!r}) / f"{{k}}.sqlite"
+            while not path.exists():
+                time.sleep(0)
+            for _ in range(3):
+                assert len(History(path).iterations()["loss"]) == 0
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+        try:
+            assert reader.stdout.readline() == "ready\n"
+            for k in range(20):
+                HistoryWriter(tmp_path / f"{k}.sqlite").close()
+            _, said = reader.communicate(timeout=60)
+            assert said == ""
+        finally:
+            reader.kill()
+    assert not list(tmp_path.glob("*.new"))

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -82,3 +84,36 @@ def test_to_the_end_finishes_first():
             await task
 
     asyncio.run(main())
+
+
+def test_the_first_signal_cancels_though_nobody_can_be_told():
+    async def work():
+        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGINT)
+        await asyncio.sleep(30)
+
+    def say():
+        raise BrokenPipeError("the terminal is gone")
+
+    with pytest.raises(Interrupted):
+        run_interruptible(work(), on_first=say)
+
+
+@pytest.mark.parametrize("fault", ["raise RuntimeError('reentrant call')", "time.sleep(60)"])
+def test_the_second_signal_ends_the_process_whatever_happens(fault):
+    script = f"""
+import asyncio, os, signal, threading, time
+from thalweg.runs import interrupt
+interrupt._PATIENCE = 0.2
+def second():
+    {fault}
+async def work():
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            os.kill(os.getpid(), signal.SIGTERM)
+threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+interrupt.run_interruptible(work(), on_second=second)
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=30, capture_output=True)
+    assert done.returncode == 128 + signal.SIGTERM

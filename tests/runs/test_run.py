@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import sqlite3
+import time
 import tomllib
 
 import numpy as np
@@ -43,6 +44,7 @@ def test_a_run_leaves_everything_behind(tmp_path, document, kinds, deconvolution
         "checkpoints",
         "figures",
         "result.npz",
+        "run.lock",
         "run.sqlite",
         "study.toml",
         "summary.json",
@@ -494,3 +496,133 @@ def test_a_full_disk_fails_the_run_and_keeps_what_was_written(tmp_path, document
     assert summary_of(tmp_path / "run")["status"] == "failed"
     assert outcome.history.iterations()["iteration"].tolist()[:2] == [1, 2]
     assert (tmp_path / "run" / "result.npz").exists()
+
+
+def test_a_step_that_fails_counts_neither_iteration_nor_epoch(tmp_path, document, kinds, monkeypatch):
+    from thalweg.optimizers import LocalOptimizer, OptimizerSnapshot
+    from thalweg.runs.tuning import build_optimizer
+
+    apply, calls = LocalOptimizer.apply, []
+
+    async def failing_apply(self, feedback):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyError("the step")
+        return await apply(self, feedback)
+
+    monkeypatch.setattr(LocalOptimizer, "apply", failing_apply)
+    document["blocks"] = [{"iterations": 5}]
+    failing(document, kinds, tmp_path / "run", KeyError)
+    arrays, meta, _ = CheckpointStore(tmp_path / "run" / "checkpoints").load()
+    assert meta["iteration"] == 2
+    optimizer = build_optimizer(document["optimizer"], Study.from_document(document, kinds=kinds).build_problem())
+    slots = {name.partition("/")[2]: a for name, a in arrays.items() if name.startswith("optimizer/")}
+    optimizer.restore(OptimizerSnapshot(slots, meta["optimizer"]))
+    assert optimizer.optimization_state.curr_epoch == optimizer.optimization_state.curr_iter == 2
+
+
+def test_a_checkpoint_never_knows_of_an_iteration_that_the_history_has_lost(tmp_path, document, kinds, monkeypatch):
+    from thalweg.runs.history import HistoryWriter
+
+    commit, save, seen = HistoryWriter._commit, CheckpointStore.save, []
+
+    def slow(self):
+        time.sleep(0.03)
+        commit(self)
+
+    def watched(self, arrays, meta):
+        seen.append((meta["iteration"], len(History(self.folder.parent).iterations()["loss"])))
+        return save(self, arrays, meta)
+
+    monkeypatch.setattr(HistoryWriter, "_commit", slow)
+    monkeypatch.setattr(CheckpointStore, "save", watched)
+    run(document, kinds, tmp_path / "run", "output.checkpoint_every=2", "output.figures=false")
+    assert seen == [(2, 2), (4, 4), (6, 6), (7, 7)]
+
+
+def test_checkpoints_come_every_so_many_iterations_and_the_last_three_are_kept(tmp_path, document, kinds):
+    run(document, kinds, tmp_path / "run", "output.checkpoint_every=1", "output.figures=false")
+    store = CheckpointStore(tmp_path / "run" / "checkpoints")
+    assert store.generations() == [5, 6, 7]
+    assert [store.load(k)[1]["iteration"] for k in (5, 6, 7)] == [5, 6, 7]
+
+
+def test_the_summary_is_complete_before_the_pictures_and_stays_so(tmp_path, document, kinds, monkeypatch):
+    seen = []
+    session = Run(Study.from_document(document, kinds=kinds), out=tmp_path / "run")
+
+    def draw(path):
+        seen.append(summary_of(tmp_path / "run"))
+        session.abandon()  # the second signal
+        seen.append(summary_of(tmp_path / "run"))
+
+    monkeypatch.setattr(kinds["deconvolution"], "figures", lambda self, history: {"one": draw})
+    last = wait(session.execute()).summary
+    for summary in seen:
+        assert summary["status"] == "finished"
+        assert summary.keys() == last.keys()
+        assert summary["digest"] == last["digest"]
+    assert "while the pictures were drawn" in seen[1]["warnings"][-1]
+    assert not any("while the pictures" in text for text in summary_of(tmp_path / "run")["warnings"])
+
+
+def test_a_run_that_is_abandoned_keeps_what_is_known(tmp_path, document, kinds):
+    seen = []
+
+    class Second(QuietDisplay):
+        def iteration(self, record):
+            if record.iteration == 3:
+                session.abandon()
+                seen.append(summary_of(tmp_path / "run"))
+
+    session = Run(Study.from_document(document, kinds=kinds), out=tmp_path / "run", display=Second())
+    wait(session.execute())
+    assert seen[0]["status"] == "interrupted"
+    assert seen[0]["iterations"] == 3
+    assert seen[0]["seconds"] > 0
+
+
+def test_the_writer_of_a_run_is_known_to_live_until_it_ends(tmp_path, document, kinds):
+    alive = []
+
+    class Watching(QuietDisplay):
+        def iteration(self, record):
+            alive.append(History(tmp_path / "run").writer_alive())
+
+    outcome = run(document, kinds, tmp_path / "run", "output.figures=false", display=Watching())
+    assert alive == [True] * 7
+    assert outcome.history.writer_alive() is False
+
+
+def test_feedback_of_another_kind_is_named(tmp_path, document, kinds, monkeypatch):
+    async def nothing(self, batch, runtime):
+        return None
+
+    for k, (feedback, words) in enumerate(
+        [
+            (nothing, "Deconvolution.feedback returned None instead of a thalweg.runs.Feedback"),
+            (lambda self, batch, runtime: (1.0, {}), "returned an object of type tuple instead of a coroutine"),
+        ]
+    ):
+        monkeypatch.setattr(kinds["deconvolution"], "feedback", feedback)
+        _, error = failing(document, kinds, tmp_path / str(k), RunError)
+        assert words in str(error)
+
+
+def test_the_user_is_told_whether_a_run_stops_or_closes(tmp_path, document, kinds, monkeypatch):
+    notes = []
+
+    class Noting(QuietDisplay):
+        def iteration(self, record):
+            if record.iteration == 1:
+                session.announce_stop()
+
+        def note(self, text):
+            notes.append(text)
+
+    monkeypatch.setattr(
+        kinds["deconvolution"], "figures", lambda self, history: {"one": lambda path: session.announce_stop()}
+    )
+    session = Run(Study.from_document(document, kinds=kinds), out=tmp_path / "run", display=Noting())
+    wait(session.execute())
+    assert [text.split()[0] for text in notes] == ["Stopping", "Already"]

@@ -194,10 +194,10 @@ def test_a_batch_larger_than_the_problem_is_refused(document, kinds):
 
 
 def test_a_problem_may_not_take_the_runs_own_keys(document):
-    class Own(BaseModel):
+    class Own(BaseModel, extra="forbid"):
         iterations: int = 3
 
-    class Empty(BaseModel):
+    class Empty(BaseModel, extra="forbid"):
         pass
 
     class Bad(Problem):
@@ -218,3 +218,39 @@ def test_a_kind_that_cannot_be_imported_is_named(document, monkeypatch):
     monkeypatch.setattr(kinds, "entry_points", lambda group: [point, wrong])
     assert "cannot be imported" in refused({**document, "problem": {"kind": "broken"}}, None)["problem.kind"]
     assert "no thalweg.runs.Problem" in refused({**document, "problem": {"kind": "wrong"}}, None)["problem.kind"]
+
+
+def test_settings_that_would_ignore_misspelled_keys_are_refused(document, kinds):
+    class Lenient(BaseModel):
+        length: int = 8
+
+    class Outer(BaseModel, extra="forbid"):
+        inner: list[Lenient] | None = None
+
+    class Empty(BaseModel, extra="forbid"):
+        pass
+
+    for settings, blocks, words in [
+        (Lenient, Empty, "Bad.Settings would silently ignore misspelled keys"),
+        (Empty, Lenient, "Bad.BlockSettings would silently ignore"),
+        (Outer, Empty, "in its table"),
+        (dict, Empty, "must be a pydantic model"),
+    ]:
+        bad = type("Bad", (Problem,), {"kind": "bad", "Settings": settings, "BlockSettings": blocks})
+        document["problem"] = {"kind": "bad"}
+        document["blocks"] = [{"iterations": 1}]
+        assert words in refused(document, {"bad": bad})["problem.kind"]
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 TiB"), OverflowError("too large"), KeyError("x")])
+def test_an_error_of_building_becomes_our_own_with_the_original_in_it(document, kinds, monkeypatch, error):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(kinds["deconvolution"], "build", fail)
+    with pytest.raises(StudyError) as caught:
+        Study.from_document(document, kinds=kinds).build_problem()
+    assert caught.value.__cause__ is error
+    first, advice = str(caught.value).splitlines()
+    assert f"cannot be built by Deconvolution: {type(error).__name__}: {error}" in first
+    assert ("make them smaller" in advice) == isinstance(error, MemoryError)

@@ -7,6 +7,7 @@ from thalweg.runs.history import History
 from thalweg.runs.problem import Check, Feedback, Problem, Progress
 from thalweg.runs.selection import Batch, Selection
 from thalweg.runs.session import Outcome, Run, run_study
+from thalweg.runs.shipped import find_study
 from thalweg.runs.study import Study
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Run",
     "Selection",
     "Study",
+    "find_study",
     "model_digest",
     "run_study",
 ]

@@ -6,19 +6,22 @@ time.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from thalweg.runs.display import duration
 from thalweg.runs.problem import Check
 from thalweg.runs.study import Study
 from thalweg.runs.tuning import build_optimizer
 from thalweg.runtime import Local
 
 _ANNOUNCE_AFTER = 2.0  # s; from here on a user wonders whether anything happens
+_WIDE = 100  # columns; from here on there is room for the sentence that says why a check matters
 
 
 def print_checks(study: Study, console: Console) -> bool:
@@ -44,12 +47,37 @@ def print_checks(study: Study, console: Console) -> bool:
             checks.append(check)
             if not console.is_terminal:  # a log shows how far it got; a terminal gets the table at the end
                 console.print(Text(f"{'ok' if check.ok else 'NOT OK'}: {check.name}"), soft_wrap=True)
-    console.print(_table(checks))
+    wide = console.width >= _WIDE
+    console.print(_table(checks, texts=wide))
     failed = [check for check in checks if not check.ok]
-    for check in failed:
+    for check in failed if not wide else []:
         console.print(Text(f"{check.name}: {check.text}", style="red"), soft_wrap=True)
+    seconds = expected_seconds(study, problem.items, runtime.workers, checks)
+    if seconds is not None:
+        threads = f"{runtime.workers} thread{'s' if runtime.workers > 1 else ''}"
+        console.print(_grid([("expected time", f"about {duration(seconds)} on {threads}")]))
     console.print(f"{len(checks) - len(failed)} of {len(checks)} checks are kept.")
     return not failed
+
+
+def expected_seconds(study: Study, items: int, workers: int, checks: Sequence[Check]) -> float | None:
+    """The time that the iterations of a study will take, s; None if no check measured an item's time::
+
+        Σ over blocks of  iterations · ⌈items in a batch / workers⌉ · seconds an item
+
+    Args:
+        items: of the problem.
+        workers: how many items are worked on at once.
+        checks: the largest of their ``seconds`` counts, since blocks differ in cost.
+    """
+    measured = [check.seconds for check in checks if check.seconds is not None]
+    if not measured:
+        return None
+    rounds = 0
+    for block in study.blocks:
+        batches = 1 if block.batch_size is None else math.ceil(items / block.batch_size)
+        rounds += block.iterations * math.ceil(items / batches / workers)
+    return rounds * max(measured)
 
 
 def _announced(checks: Iterator[Check], console: Console) -> Iterator[Check]:
@@ -77,11 +105,12 @@ def _grid(lines: list[tuple[str, str]]) -> Table:
     return grid
 
 
-def _table(checks: list[Check]) -> Table:
+def _table(checks: list[Check], *, texts: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("check", "value", "limit", ""):
+    for name in ("check", "value", "limit", "", *([""] if texts else [])):
         table.add_column(name)
     for check in checks:
         verdict = Text("ok", style="green") if check.ok else Text("NOT OK", style="bold red")
-        table.add_row(Text(check.name), Text(check.value), Text(check.limit), verdict)
+        text = [Text(check.text, style="dim" if check.ok else "red")] if texts else []
+        table.add_row(Text(check.name), Text(check.value), Text(check.limit), verdict, *text)
     return table

@@ -111,11 +111,17 @@ class Closing:
             self.warnings.append(f"the problem's summary has {taken}, which are the run's own; they are left out")
         return summary | {name: value for name, value in own.items() if name not in taken}
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write ``summary.json``."""
-        with self.tolerating("summary.json", vital=True):
+    def write_summary(self, summary: dict[str, Any], *, last: bool = False) -> None:
+        """Write ``summary.json``; a run without its last one has failed."""
+        with self.tolerating("summary.json", vital=last):
             lost = self._folder.write_summary(summary)
-            self.warnings += [f"{path} in summary.json is not finite, so it is null" for path in lost]
+            texts = [f"{path} in summary.json is not finite, so it is null" for path in lost]
+            self.warnings += [text for text in texts if text not in self.warnings]
+
+    def finish_summary(self, summary: dict[str, Any], seconds: float) -> None:
+        """Bring time, memory and warnings up to date, and write ``summary.json`` for good."""
+        summary |= {"seconds": seconds, "peak_memory_bytes": peak_memory(), "warnings": self.warnings}
+        self.write_summary(summary, last=True)
 
 
 def model(problem: Problem) -> dict[str, NDArray[Any]]:

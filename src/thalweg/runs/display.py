@@ -148,6 +148,7 @@ class PlainDisplay:
         self._last = -interval
         self._pace = Pace()
         self._staged = ""
+        self._stage_rest = ""  # the line that ends the present stage, if it was not printed yet
 
     def begin(self, title: str, folder: Path, plan: Sequence[tuple[str, str]], blocks: Sequence[GenericBlock]) -> None:
         """Print title, folder and plan."""
@@ -156,12 +157,16 @@ class PlainDisplay:
 
     def stage(self, done: int, total: int, text: str) -> None:
         """Print when a stage begins, when it ends, and every few seconds between."""
+        if text != self._staged:
+            self._end_stage()
         if text != self._staged or done >= total or self._due():
-            self._staged = text
+            self._staged, self._last = text, time.monotonic()
             self._print(f"{text}: {done}/{total}")
+        self._stage_rest = f"{text}: {total}/{total}" if done < total else ""
 
     def begin_block(self, index: int, block: GenericBlock, batch_items: float) -> None:
         """Print the block."""
+        self._end_stage()
         self._pace.begin_block(index, batch_items)
         self._print(f"block {index + 1} of {len(self._pace.blocks)}{f' ({block.name})' if block.name else ''}")
 
@@ -192,6 +197,11 @@ class PlainDisplay:
         self._print(*(f"warning: {text}" for text in ending.warnings), f"run: {ending.folder}")
         if ending.picture is not None:
             self._print(f"picture: {ending.picture}")
+
+    def _end_stage(self) -> None:
+        rest, self._stage_rest = self._stage_rest, ""
+        if rest:
+            self._print(rest)
 
     def _due(self) -> bool:
         if time.monotonic() - self._last < self._interval:

@@ -9,18 +9,25 @@
       figures/             pictures
       result.npz           the model that came out, and what the problem puts beside it
       summary.json         the figures of the run; "status" is running, finished, interrupted or failed
+      run.lock             empty; the kernel holds a lock on it as long as the run's process lives
 
 Files that are written once are written beside their place, forced to the disk and renamed: they are there
 whole or not at all.
+
+A process that is killed cannot say so, and its summary says "running" for ever. The kernel ends its lock,
+whatever ended the process, so :meth:`RunFolder.writer_alive` knows.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -52,6 +59,8 @@ class RunFolder:
         self.figures = path / "figures"
         self.result = path / "result.npz"
         self.summary = path / "summary.json"
+        self.lock = path / "run.lock"
+        self.release: Callable[[], object] = lambda: None
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -63,8 +72,10 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             occupied = next(path.iterdir(), None)
-        except OSError as error:
-            raise RunError(f"The folder {path} of the run cannot be made: {error.strerror or error}.") from error
+        except (OSError, ValueError) as error:
+            raise _not_made(path, error) from error
+        if occupied is not None and cls(path).writer_alive():
+            raise RunError(f"The folder {path} is in use: a run is going on in it. Choose another folder.")
         if occupied is not None:
             raise RunError(
                 f"The folder {path} is not empty (there is {occupied.name}), and a run never writes over what "
@@ -88,17 +99,63 @@ class RunFolder:
                 return cls._fill(path)
             except FileExistsError:
                 if not parent.is_dir():
-                    raise RunError(f"{parent} is a file, so the run cannot be made in it.") from None
+                    raise RunError(
+                        f"{parent} is a file, so the run cannot be made in it. Name another folder (--out, or "
+                        "output.folder in the study)."
+                    ) from None
                 number += 1
-            except OSError as error:
-                raise RunError(f"The folder {path} of the run cannot be made: {error.strerror or error}.") from error
+            except (OSError, ValueError) as error:
+                raise _not_made(path, error) from error
 
     @classmethod
     def _fill(cls, path: Path) -> RunFolder:
         folder = cls(path)
-        folder.checkpoints.mkdir()
-        folder.figures.mkdir()
+        try:
+            folder._acquire()
+            folder.checkpoints.mkdir()
+            folder.figures.mkdir()
+        except FileExistsError:
+            raise RunError(f"The folder {path} is in use: another run has just begun in it.") from None
+        except OSError as error:
+            raise _not_made(path, error) from error
         return folder
+
+    def writer_alive(self) -> bool | None:
+        """Whether the process that writes this run lives; None where the file system cannot say.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from thalweg.runs.folder import RunFolder
+            >>> RunFolder(Path("no-such-run")).writer_alive()
+            False
+        """
+        try:
+            descriptor = os.open(self.lock, os.O_RDONLY)
+        except (OSError, ValueError):
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _acquire(self) -> None:
+        """Hold the lock until :meth:`release`, or until this object or the process ends."""
+        descriptor = os.open(self.lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # Python closes it at an exec
+        self.release = weakref.finalize(self, os.close, descriptor)
+        for _ in range(100):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.01)  # somebody is asking whether we live
+            except OSError:
+                return  # no locks on this file system: a run is worth more
+            else:
+                return
 
     def write_study(self, text: str) -> None:
         """Freeze the study."""
@@ -126,6 +183,14 @@ class RunFolder:
         with replacing(self.result) as file:
             members: dict[str, Any] = {_member(name): array for name, array in arrays.items()}
             np.savez(file, **members)
+
+
+def _not_made(path: Path, error: Exception) -> RunError:
+    why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return RunError(
+        f"The folder {str(path)!r} of the run cannot be made: {why}. Name another one (--out, or output.folder in "
+        "the study): one that is new or empty, where you may write."
+    )
 
 
 @contextmanager

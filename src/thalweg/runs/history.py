@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -24,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.errors import RunError
+from thalweg.runs.folder import RunFolder
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -121,7 +123,7 @@ class HistoryWriter:
         self._database: sqlite3.Connection | None = None
         try:
             self._thread.submit(self._open).result()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._thread.shutdown()
             raise RunError(f"The history {path} cannot be opened: {error}.") from error
 
@@ -173,6 +175,13 @@ class HistoryWriter:
         self.close()
 
     def _open(self) -> None:
+        if not self._path.exists():
+            # Made beside its place: readers find no history, or one with its tables.
+            new = self._path.with_name(f".{self._path.name}.new")
+            new.unlink(missing_ok=True)
+            with closing(sqlite3.connect(new, isolation_level=None)) as database:
+                database.executescript(_SCHEMA)
+            os.replace(new, self._path)
         self._database = database = sqlite3.connect(self._path, isolation_level=None, timeout=10.0)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
@@ -273,6 +282,11 @@ class History:
         """What is known about the run, by name, such as the folder of its study and the versions it ran
         with."""
         return {name: json.loads(value) for name, value in self._read("SELECT name, value FROM facts ORDER BY name")}
+
+    def writer_alive(self) -> bool | None:
+        """Whether the process that writes it lives, from the lock on the run's folder; None where the file
+        system cannot say. A run whose summary says "running" and whose writer is not alive was killed."""
+        return RunFolder(self.path.parent).writer_alive()
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
         def ask(path: Path) -> list[tuple[Any, ...]]:

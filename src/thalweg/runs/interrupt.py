@@ -7,8 +7,10 @@ puts the old ones back. A program that runs a study itself cancels the task inst
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 3.0  # s that on_second may take: a display may wait for a lock or for a terminal that has stalled
 
 
 class Interrupted(Exception):
@@ -39,8 +42,9 @@ def run_interruptible(
 
     Args:
         work: cancelled by the first signal; it has all the time that it needs to clean up.
-        on_first: called at the first signal.
-        on_second: called at the second one, just before the process ends with the exit code 128 + signal.
+        on_first: called at the first signal, after the work was cancelled; an error of it is ignored.
+        on_second: called at the second one, just before the process ends with the exit code 128 + signal, also
+            if it raises or takes more than a few seconds.
 
     Raises:
         Interrupted: a signal came, and the work has ended.
@@ -60,16 +64,22 @@ def run_interruptible(
         assert task is not None
 
         def stop() -> None:
-            on_first()
-            task.cancel()
+            task.cancel()  # first: whoever is told may not be able to say it
+            with contextlib.suppress(Exception):
+                on_first()
 
         def handle(number: int, frame: FrameType | None) -> None:
             received.append(number)
             if len(received) == 1:
                 loop.call_soon_threadsafe(stop)  # also wakes the loop, if it sleeps
             else:
-                on_second()
-                os._exit(128 + number)  # at once: a normal exit would wait for the threads that compute
+                end = threading.Timer(_PATIENCE, os._exit, [128 + number])
+                end.daemon = True
+                try:
+                    end.start()
+                    on_second()
+                finally:
+                    os._exit(128 + number)  # at once: a normal exit would wait for the threads that compute
 
         before = {number: signal.signal(number, handle) for number in _SIGNALS}
         try:

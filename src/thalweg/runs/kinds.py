@@ -5,12 +5,14 @@ Nothing is imported before a study names it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from pydantic import BaseModel
+
 from thalweg.runs.problem import Problem
-from thalweg.runs.validation import Fault, nearest, show
+from thalweg.runs.validation import Fault, models_in, nearest, show
 
 GROUP = "thalweg.problems"
 
@@ -49,4 +51,26 @@ def find_kind(name: Any, kinds: Mapping[str, type[Problem]] | None = None) -> tu
             return None, [Fault("problem.kind", text)]
     if not (isinstance(found, type) and issubclass(found, Problem)):
         return None, [Fault("problem.kind", f"{name!r} is {found!r}, which is no thalweg.runs.Problem")]
-    return found, []
+    faults = [Fault("problem.kind", text) for part in ("Settings", "BlockSettings") for text in _lenient(found, part)]
+    return (None, faults) if faults else (found, [])
+
+
+def _lenient(problem: type[Problem], part: str) -> Iterator[str]:
+    """What is wrong with one of a problem's settings classes: misspelled keys must not be ignored."""
+    model = getattr(problem, part, None)
+    where = f"{problem.__qualname__}.{part}"
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        yield f"{where} is {model!r}; it must be a pydantic model"
+        return
+    todo, seen = [model], {model}
+    while todo:
+        model = todo.pop()
+        if model.model_config.get("extra") != "forbid":
+            at = where if model is getattr(problem, part) else f"{where} (in its table {model.__qualname__})"
+            yield (
+                f"{at} would silently ignore misspelled keys of a study; declare it as "
+                f'`class {model.__name__}(BaseModel, extra="forbid")`'
+            )
+        inside = {m for field in model.model_fields.values() for m in models_in(field.annotation)} - seen
+        seen |= inside
+        todo += sorted(inside, key=lambda m: m.__qualname__)

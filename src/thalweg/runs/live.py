@@ -117,6 +117,8 @@ class LiveDisplay:
 
 def _table(lines: Sequence[tuple[str, str]]) -> Table:
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a digest that is cut off is worth nothing
     for name, value in lines:
         table.add_row(Text(f"  {name}", style="dim"), Text(value))
     return table

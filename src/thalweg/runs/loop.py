@@ -10,6 +10,7 @@
             ┌ optimizer.apply(feedback)            one commit: not left half done by a cancellation
             │ history    ← loss, metrics
             └ position   ← iteration, selection
+            every so many iterations: checkpoint
         checkpoint
 
 It knows two faces only, the :class:`~thalweg.runs.problem.Problem` and the optimizer. When it stops, for
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -46,6 +48,9 @@ SHORT_STEP = 1 << 20
 """Up to so many numbers in all variables a step is made on the event loop itself: it takes a few ms, with
 smoothing and the like. A longer one, which would block the loop, is made in a thread with an event loop of
 its own."""
+
+KEPT = 3
+"""So many checkpoints stay; older ones are removed."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Loop:
         runtime: where numeric work runs.
         history: where committed steps are recorded.
         store: where checkpoints go.
+        checkpoint_every: at most so many iterations are between two checkpoints.
         display: who is told.
         began: :func:`time.monotonic` at the run's beginning.
     """
@@ -90,6 +96,7 @@ class Loop:
         runtime: Runtime,
         history: HistoryWriter,
         store: CheckpointStore,
+        checkpoint_every: int,
         display: Display,
         began: float,
     ) -> None:
@@ -100,6 +107,7 @@ class Loop:
         self._runtime = Watched(runtime, display.items)
         self._history = history
         self._store = store
+        self._checkpoint_every = checkpoint_every
         self._display = display
         self._began = began
         self._saved: Position | None = None
@@ -117,6 +125,9 @@ class Loop:
             selection = await self._begin_block(index, block)
             while self.position.block_iteration < block.iterations:
                 await self._iterate(selection)
+                saved = self._saved.iteration if self._saved is not None else 0
+                if self.position.iteration - saved >= self._checkpoint_every:
+                    await to_the_end(self.checkpoint())
             await to_the_end(self.checkpoint())
 
     async def checkpoint(self) -> None:
@@ -142,6 +153,7 @@ class Loop:
         # The history comes first: a checkpoint never knows of an iteration that the history has lost.
         self._history.flush()
         self._store.save(arrays, meta)
+        self._store.prune(KEPT)
 
     async def _begin_block(self, index: int, block: GenericBlock) -> Selection:
         selection = Selection(
@@ -162,10 +174,26 @@ class Loop:
     async def _iterate(self, selection: Selection) -> None:
         batch = selection.next()
         await self._optimizer.propose()
-        feedback = await self._problem.feedback(batch.items, self._runtime)
+        feedback = await self._feedback(batch)
         self._check(feedback, batch)
         await to_the_end(self._commit(feedback, batch, selection))
         await asyncio.sleep(0)  # a problem that never waits must not keep everybody else from running
+
+    async def _feedback(self, batch: Batch) -> Feedback:
+        answer: Any = self._problem.feedback(batch.items, self._runtime)
+        name = f"{type(self._problem).__qualname__}.feedback"
+        if not inspect.isawaitable(answer):
+            raise RunError(
+                f"{name} returned {_kind(answer)} instead of a coroutine. Write it as `async def feedback(...)`, and "
+                "have it return a thalweg.runs.Feedback."
+            )
+        feedback = await answer
+        if not isinstance(feedback, Feedback):
+            raise RunError(
+                f"{name} returned {_kind(feedback)} instead of a thalweg.runs.Feedback. End it with "
+                "`return Feedback(loss, {name of the variable: gradient, ...})`."
+            )
+        return feedback
 
     async def _commit(self, feedback: Feedback, batch: Batch, selection: Selection) -> None:
         state = self._optimizer.optimization_state
@@ -250,6 +278,10 @@ class Loop:
         block = self._blocks[self.position.block]
         name = f" ({block.name})" if block.name else ""
         return f"Iteration {self.position.iteration + ahead}, block {self.position.block}{name}"
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"an object of type {type(value).__qualname__}"
 
 
 def _is_finite(value: Any) -> bool:

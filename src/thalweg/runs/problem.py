@@ -63,6 +63,8 @@ class Check:
             information.
         ok: whether the limit is kept.
         text: a sentence that says why it matters, and what to do if it fails.
+        seconds: time of one item's gradient on one thread, s, if that was measured; ``thalweg check`` computes
+            the expected time of the run from the largest.
 
     Example:
         >>> from thalweg.runs import Check
@@ -75,6 +77,7 @@ class Check:
     limit: str
     ok: bool
     text: str = ""
+    seconds: float | None = None
 
 
 class Problem(abc.ABC):

@@ -77,7 +77,9 @@ class Run:
         self._runtime = runtime
         self._display = GuardedDisplay(display or QuietDisplay())
         self._disk: _Disk | None = None
-        self._warnings: list[str] = []
+        self._current: Loop | None = None
+        self._closing = False
+        self._summary: dict[str, Any] | None = None
         self._seconds: dict[str, float] = {}
         self._began = 0.0
 
@@ -100,7 +102,7 @@ class Run:
             error: BaseException | None = None
             try:
                 await runtime.run(self._open)
-                loop = self._loop(work)
+                loop = self._current = self._loop(work)
                 await self._execute(work, loop)
             except (asyncio.CancelledError, Exception) as caught:  # what was computed must not be lost
                 error = caught
@@ -112,9 +114,31 @@ class Run:
         return self.outcome
 
     def abandon(self) -> None:
-        """Mark the run as interrupted without waiting for anything, for a process that ends now."""
-        if self._disk is not None and self.outcome is None:
-            self._disk.folder.write_summary({"status": "interrupted", **identity(self.study)})
+        """Write down what is known without waiting for anything, for a process that ends now.
+
+        The run is interrupted, unless all but the pictures was done already.
+        """
+        if self._disk is None or self.outcome is not None:
+            return
+        if self._summary is not None:
+            warnings = [*self._summary["warnings"], "stopped by the user while the pictures were drawn"]
+            self._disk.folder.write_summary({**self._summary, "warnings": warnings})
+            return
+        known = {
+            "iterations": self._current.position.iteration if self._current is not None else 0,
+            "seconds": time.monotonic() - self._began,
+            "seconds_by_part": dict(self._seconds),
+        }
+        self._disk.folder.write_summary({"status": "interrupted", **identity(self.study), **known})
+
+    def announce_stop(self) -> None:
+        """Tell the display that somebody asked the run to stop; never raises."""
+        if self._closing:
+            self._display.note(
+                "Already closing: the last files are being written; press Ctrl-C again to leave at once."
+            )
+        else:
+            self._display.note("Stopping after the shots that are being worked on; press Ctrl-C again to stop at once.")
 
     def _open(self) -> None:
         if self._out is not None:
@@ -135,6 +159,7 @@ class Run:
             runtime=work.runtime,
             history=self._disk.history,
             store=CheckpointStore(self._disk.folder.checkpoints),
+            checkpoint_every=self.study.settings.output.checkpoint_every,
             display=self._display,
             began=self._began,
         )
@@ -156,6 +181,7 @@ class Run:
         self, work: _Work, disk: _Disk, loop: Loop | None, error: BaseException | None
     ) -> BaseException | None:
         """Leave everything behind; returns what ended the run, if it did not end well."""
+        self._closing = True
         closing = Closing(self.study, work.problem, disk.folder)
         iteration = loop.position.iteration if loop is not None else 0
         run = work.runtime.run
@@ -165,23 +191,27 @@ class Run:
         await run(closing.write_result)
         if closing.losses and error is None:
             error = closing.losses[0]
-        pictures: list[Path] = []
-        if self.study.settings.output.figures and iteration:
-            pictures = await run(closing.draw)
-        if self._display.fault is not None:
-            closing.warnings.append(f"the display broke, so it was left alone: {self._display.fault}")
         with closing.tolerating("the history"):
             text = f"{type(error).__name__}: {error}" if status_of(error) == "failed" else ""
             disk.history.event(status_of(error), text, iteration=iteration, details={"notes": notes_of(error)})
             await run(disk.history.flush)
         seconds = time.monotonic() - self._began
         summary = await run(closing.summary, error, iteration, seconds, self._seconds)
+        # Pictures take seconds; a process that is killed meanwhile leaves a whole summary all the same.
+        await run(closing.write_summary, summary)
+        self._summary = summary
+        pictures: list[Path] = []
+        if self.study.settings.output.figures and iteration:
+            pictures = await run(closing.draw)
+        if self._display.fault is not None:
+            closing.warnings.append(f"the display broke, so it was left alone: {self._display.fault}")
         with closing.tolerating("the history"):
             for text in closing.warnings:
                 disk.history.event("warning", text, iteration=iteration)
         with closing.tolerating("the history", vital=True):
             await run(disk.history.close)
-        await run(closing.write_summary, summary)
+        await run(closing.finish_summary, summary, time.monotonic() - self._began)
+        disk.folder.release()
         self.outcome = Outcome(summary["status"], disk.folder.path, summary)
         picture = pictures[0] if pictures else None
         ending = Ending(summary["status"], closing_table(summary), disk.folder.path, picture, closing.warnings)

@@ -28,6 +28,7 @@ A study is a TOML file::
     [output]
     folder = "runs"                                   # where runs go that are not told where
     figures = true
+    checkpoint_every = 10                             # iterations
 """
 
 from __future__ import annotations
@@ -95,10 +96,13 @@ class OutputSettings(_Strict):
         folder: the folder of the run folders ``<study>-<n>`` that are made when ``--out`` does not say
             otherwise.
         figures: whether pictures are drawn at the end.
+        checkpoint_every: a checkpoint at least every so many iterations, and one at the end of each block. The
+            last three are kept.
     """
 
     folder: str = Field(default="runs", min_length=1)
     figures: bool = True
+    checkpoint_every: int = Field(default=10, ge=1)
 
 
 class StudySettings(_Strict):

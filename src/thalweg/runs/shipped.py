@@ -61,15 +61,27 @@ def find_study(name: str) -> Path:
 
     Raises:
         StudyError: there is none; it names what is near.
+
+    Example:
+        >>> from thalweg.runs import find_study
+        >>> find_study("head").name
+        'head.toml'
     """
     path = Path(name)
-    if path.is_file():
-        return path
     folder, shipped = studies_folder(), shipped_names()
-    if folder is not None and name in shipped:
-        return folder / f"{name}.toml"
-    beside = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-    lines = [f"There is no study {name!r}" + (": it is a folder." if path.is_dir() else ".")]
+    try:
+        if path.is_file():
+            return path
+        if folder is not None and name in shipped:
+            return folder / f"{name}.toml"
+        beside = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        is_folder = path.is_dir()
+    except (OSError, ValueError) as error:  # a path that cannot be one: too long, not allowed
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise StudyError(f"There is no study {name!r}: {why}. Give the path of a TOML file.", name=name) from error
+    lines = [f"There is no study {name!r}" + (": it is a folder." if is_folder else ".")]
+    if not name.strip():
+        lines = ["The name of the study is empty."]
     if beside:
         lines.append(f"In {path.parent}/ the nearest name is {nearest(path.name, beside)!r} ({', '.join(beside)}).")
     if shipped:

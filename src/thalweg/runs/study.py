@@ -18,7 +18,7 @@ from thalweg.runs.problem import Problem
 from thalweg.runs.settings import GenericBlock, StudySettings
 from thalweg.runs.toml import dumps
 from thalweg.runs.tuning import optimizer_faults, override_faults
-from thalweg.runs.validation import Fault, study_error, unknown_key, validate
+from thalweg.runs.validation import Fault, refusing, study_error, unknown_key, validate
 
 _LARGEST_FILE = 4 << 20  # bytes; a study is written by hand, and a parser should not be fed with anything
 _GENERIC_BLOCK = frozenset(GenericBlock.model_fields)
@@ -122,6 +122,19 @@ class Study:
         Raises:
             StudyError: see :meth:`load`.
         """
+        with refusing(source, "read"):
+            return cls._validated(document, name, Path(folder), overrides, kinds, source)
+
+    @classmethod
+    def _validated(
+        cls,
+        document: dict[str, Any],
+        name: str,
+        folder: Path,
+        overrides: Iterable[str],
+        kinds: Mapping[str, type[Problem]] | None,
+        source: str,
+    ) -> Study:
         document, faults = apply_overrides(document, overrides)
         if faults:
             raise study_error(source, faults)
@@ -146,7 +159,7 @@ class Study:
             raise study_error(source, faults)
         return cls(
             name=name,
-            folder=Path(folder),
+            folder=folder,
             text=dumps(document),
             document=document,
             settings=settings,
@@ -163,9 +176,10 @@ class Study:
         Raises:
             ThalwegError: the problem's own refusal, or a StudyError.
         """
-        problem = self.problem_class.build(
-            self.problem_settings, list(self.problem_blocks), seed=self.settings.seed, folder=self.folder
-        )
+        with refusing(f"The study {self.name}", f"built by {self.problem_class.__qualname__}"):
+            problem = self.problem_class.build(
+                self.problem_settings, list(self.problem_blocks), seed=self.settings.seed, folder=self.folder
+            )
         faults = [
             Fault(f"blocks.{i}.batch_size", f"got {block.batch_size}, and there are only {problem.items} items")
             for i, block in enumerate(self.blocks)
@@ -188,10 +202,11 @@ def _read(path: Path) -> str:
                 f"{path} has more than {_LARGEST_FILE >> 20} MiB, so it is hardly a study.", path=str(path)
             )
         return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StudyError(f"The study {path} cannot be read: {error.strerror or error}.", path=str(path)) from error
     except UnicodeDecodeError as error:
         raise StudyError(f"The study {path} is no TOML: it is not UTF-8 text ({error}).", path=str(path)) from error
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise StudyError(f"The study {str(path)!r} cannot be read: {why}.", path=str(path)) from error
 
 
 def _check_face(problem_class: type[Problem]) -> None:

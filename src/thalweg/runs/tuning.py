@@ -15,7 +15,7 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.pipeline import build_hook
 from thalweg.optimizers.settings import checked, from_config
 from thalweg.rules.base import Rule
-from thalweg.runs.validation import Fault, nearest, show, study_error, unknown_key
+from thalweg.runs.validation import Fault, nearest, refusing, show, study_error, unknown_key
 from thalweg.schedules import OptimizationState
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def build_optimizer(table: dict[str, Any], problem: Problem) -> LocalOptimizer:
         ParameterError: a variable cannot be updated in place.
     """
     try:
-        return optimizers.build(table, problem.variables, arrays=problem.arrays())
+        with refusing("The optimizer of the study", "made"):
+            return optimizers.build(table, problem.variables, arrays=problem.arrays())
     except HyperparameterError as error:
         raise study_error("The study", [Fault("optimizer", str(error))]) from error
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
-from thalweg.errors import StudyError
+from thalweg.errors import StudyError, ThalwegError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -67,6 +68,39 @@ def study_error(name: str, faults: list[Fault]) -> StudyError:
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     lines = "\n".join(f"  {fault}" for fault in faults)
     return StudyError(f"{name} cannot be run, {count}:\n{lines}", faults=[(f.path, f.text) for f in faults])
+
+
+@contextmanager
+def refusing(name: str, what: str) -> Iterator[None]:
+    """Turn errors of the block that are not ours into a :class:`StudyError`: whoever writes a study gets a
+    sentence. The original is its ``__cause__``.
+
+    Args:
+        name: what could not be done something with, such as ``"The study head"``.
+        what: the participle of what was tried, such as ``"read"``.
+
+    Example:
+        >>> from thalweg.errors import StudyError
+        >>> from thalweg.runs.validation import refusing
+        >>> try:
+        ...     with refusing("The study head", "built"):
+        ...         float("wide")
+        ... except StudyError as error:
+        ...     print(str(error).splitlines()[0])
+        The study head cannot be built: ValueError: could not convert string to float: 'wide'.
+    """
+    try:
+        yield
+    except ThalwegError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        advice = (
+            "Usually a value of the study is not what this key takes, or far out of range; docs/studies.md has both."
+        )
+        if isinstance(error, MemoryError):
+            advice = "The memory does not suffice for the sizes that the study gives; make them smaller."
+        raise StudyError(f"{name} cannot be {what}: {said.rstrip('.')}.\n{advice}", error=said) from error
 
 
 def validate(
@@ -201,6 +235,23 @@ def _has_tag(kind: Any, tag: str) -> bool:
         typing.get_origin(f.annotation) is typing.Literal and tag in typing.get_args(f.annotation)
         for f in kind.model_fields.values()
     )
+
+
+def models_in(annotation: Any) -> set[type[BaseModel]]:
+    """The tables that an annotation allows, however deep they stand in it.
+
+    Example:
+        >>> from pydantic import BaseModel
+        >>> from thalweg.runs.validation import models_in
+        >>> class Point(BaseModel):
+        ...     x: float
+        >>> models_in(dict[str, list[Point]] | None) == {Point}
+        True
+    """
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return set() if issubclass(annotation, RootModel) else {annotation}
+    inside = [*typing.get_args(annotation), getattr(annotation, "__value__", None)]
+    return {model for part in inside if part is not None for model in models_in(part)}
 
 
 def _members(annotation: Any) -> list[Any]:
