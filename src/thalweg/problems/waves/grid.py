@@ -159,35 +159,26 @@ class Grid:
         Reference: Hicks (2002), Geophysics 67, 156-165, eq. 7 and table 1.
         """
         p = self.check_positions(positions, name) / self.spacing
-        offsets, rows, columns, weights = [0], [], [], []
-        for z, x in p:
-            entries: dict[tuple[int, int], float] = {}
-            for i, wi in self._along(z, axis=0):
-                for j, wj in self._along(x, axis=1):
-                    entries[i, j] = entries.get((i, j), 0.0) + wi * wj
-            for (i, j), w in sorted(entries.items()):
-                rows.append(i)
-                columns.append(j)
-                weights.append(w)
-            offsets.append(len(rows))
-        return Points(
-            np.array(offsets, np.int64),
-            np.array(rows, np.int64),
-            np.array(columns, np.int64),
-            np.array(weights),
-        )
+        rows, along = self._along(p[:, 0], axis=0)
+        columns, across = self._along(p[:, 1], axis=1)
+        weights = along[:, :, None] * across[:, None, :]
+        used = weights != 0.0
+        which, i, j = np.nonzero(used)  # in the order of positions, rows and columns
+        offsets = np.concatenate([[0], np.cumsum(used.sum(axis=(1, 2)))])
+        return Points(offsets.astype(np.int64), rows[which, i], columns[which, j], weights[used])
 
-    def _along(self, cell: float, *, axis: int) -> list[tuple[int, float]]:
-        nearest = round(cell)
-        before = self.margins[axis][0]
-        if abs(cell - nearest) < 1e-9:
-            found = [(nearest, 1.0)]
-        else:
-            around = np.arange(int(np.floor(cell)) - SINC_HALF_WIDTH + 1, int(np.floor(cell)) + SINC_HALF_WIDTH + 1)
-            x = around - cell
-            window = np.i0(SINC_BETA * np.sqrt(np.maximum(0.0, 1.0 - (x / SINC_HALF_WIDTH) ** 2))) / np.i0(SINC_BETA)
-            found = list(zip(around.tolist(), (np.sinc(x) * window).tolist(), strict=True))
-        size = self.padded_shape[axis]
-        mirrored = axis == 0 and self.free_surface
-        odd = [(-i, -w) if mirrored and i < 0 else (i, w) for i, w in found]
-        return [(i + before, w) for i, w in odd if 0 <= i + before < size]
+    def _along(self, cells: NDArray[np.float64], *, axis: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return indices into the padded grid and weights along one axis, (n, 8); unused ones have weight 0."""
+        first = np.floor(cells).astype(np.int64) - SINC_HALF_WIDTH + 1
+        around = first[:, None] + np.arange(2 * SINC_HALF_WIDTH)
+        x = around - cells[:, None]
+        window = np.i0(SINC_BETA * np.sqrt(np.maximum(0.0, 1.0 - (x / SINC_HALF_WIDTH) ** 2))) / np.i0(SINC_BETA)
+        nearest = np.rint(cells)
+        on_grid = np.abs(cells - nearest) < 1e-9
+        weights = np.where(on_grid[:, None], around == nearest[:, None], np.sinc(x) * window)
+        if axis == 0 and self.free_surface:
+            weights = np.where(around < 0, -weights, weights)
+            around = np.abs(around)
+        index = around + self.margins[axis][0]
+        inside = (index >= 0) & (index < self.padded_shape[axis])
+        return np.where(inside, index, 0), np.where(inside, weights, 0.0)
