@@ -67,7 +67,7 @@ class Taps(NamedTuple):
 
 
 @_jit
-def _bare_rows(scheme, i0, i1, u, u_next, q, save):  # type: ignore[no-untyped-def]
+def _bare_rows(scheme, i0, i1, u, u_next, q, save):
     """u_next = 2u − u_next + v Lu away from the layers above and below; keep Lu in q if asked to."""
     v, w, row, center = scheme.v, scheme.d2, scheme.row, scheme.center
     for i in range(i0, i1):
@@ -84,7 +84,7 @@ def _bare_rows(scheme, i0, i1, u, u_next, q, save):  # type: ignore[no-untyped-d
 
 
 @_jit
-def _memory_rows(scheme, i0, i1, u, psi):  # type: ignore[no-untyped-def]
+def _memory_rows(scheme, i0, i1, u, psi):
     """ψ = bψ + a ∂u along the first axis, in a layer above or below."""
     d1, row = scheme.d1, scheme.row
     for i in range(i0, i1):
@@ -99,7 +99,7 @@ def _memory_rows(scheme, i0, i1, u, psi):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _layer_rows(scheme, i0, i1, u, u_next, psi, zeta, q, save):  # type: ignore[no-untyped-def]
+def _layer_rows(scheme, i0, i1, u, u_next, psi, zeta, q, save):
     """`_bare_rows` where a layer above or below adds its terms ∂ψ + ζ to L."""
     v, d1, w, row = scheme.v, scheme.d1, scheme.d2, scheme.row
     for i in range(i0, i1):
@@ -124,7 +124,7 @@ def _layer_rows(scheme, i0, i1, u, u_next, psi, zeta, q, save):  # type: ignore[
 
 
 @_jit
-def _columns(scheme, j0, j1, u, u_next, psi, zeta, tmp, q, save):  # type: ignore[no-untyped-def]
+def _columns(scheme, j0, j1, u, u_next, psi, zeta, tmp, q, save):
     """Add the terms of the layer at the left or right: u_next += v (∂ψ + ζ)."""
     a, b, v, d1, w, row = scheme.a_columns, scheme.b_columns, scheme.v, scheme.d1, scheme.d2, scheme.row
     for i in range(scheme.first_row, scheme.end_row):
@@ -161,7 +161,7 @@ def _columns(scheme, j0, j1, u, u_next, psi, zeta, tmp, q, save):  # type: ignor
 
 
 @_jit
-def _layer_rows_adjoint(scheme, i0, i1, mu, mu_next, t1, t2):  # type: ignore[no-untyped-def]
+def _layer_rows_adjoint(scheme, i0, i1, mu, mu_next, t1, t2):
     """Transpose of `_layer_rows`, once `_memory_rows_adjoint` has made t1 and t2."""
     v, d1, w, row, center = scheme.v, scheme.d1, scheme.d2, scheme.row, scheme.center
     for i in range(i0, i1):
@@ -180,7 +180,7 @@ def _layer_rows_adjoint(scheme, i0, i1, mu, mu_next, t1, t2):  # type: ignore[no
 
 
 @_jit
-def _memory_rows_adjoint(scheme, i0, i1, mu, psi, zeta, t1, t2):  # type: ignore[no-untyped-def]
+def _memory_rows_adjoint(scheme, i0, i1, mu, psi, zeta, t1, t2):
     """The memories of a layer above or below, backwards: ζ = bζ + μ, t1 = aζ; ψ = bψ − ∂(μ + t1), t2 = aψ."""
     d1, row = scheme.d1, scheme.row
     for i in range(i0, i1):
@@ -204,7 +204,7 @@ def _memory_rows_adjoint(scheme, i0, i1, mu, psi, zeta, t1, t2):  # type: ignore
 
 
 @_jit
-def _columns_adjoint(scheme, j0, j1, mu, mu_next, psi, zeta, t1, t2):  # type: ignore[no-untyped-def]
+def _columns_adjoint(scheme, j0, j1, mu, mu_next, psi, zeta, t1, t2):
     """Transpose of `_columns`."""
     a, b, v, d1, w, row = scheme.a_columns, scheme.b_columns, scheme.v, scheme.d1, scheme.d2, scheme.row
     for i in range(scheme.first_row, scheme.end_row):
@@ -240,7 +240,7 @@ def _columns_adjoint(scheme, j0, j1, mu, mu_next, psi, zeta, t1, t2):  # type: i
 
 
 @_jit
-def _mirror(scheme, u):  # type: ignore[no-untyped-def]
+def _mirror(scheme, u):
     """Make the field odd about a free surface: the halo above it holds the negative of what is below."""
     if scheme.free_surface:
         for k in range(1, len(scheme.d2)):
@@ -251,7 +251,7 @@ def _mirror(scheme, u):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _inject(taps, values, v, u):  # type: ignore[no-untyped-def]
+def _inject(taps, values, v, u):
     for s in range(len(values)):
         for e in range(taps.offsets[s], taps.offsets[s + 1]):
             c = taps.cells[e]
@@ -259,14 +259,14 @@ def _inject(taps, values, v, u):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _inject_bare(taps, values, q):  # type: ignore[no-untyped-def]
+def _inject_bare(taps, values, q):
     for s in range(len(values)):
         for e in range(taps.offsets[s], taps.offsets[s + 1]):
             q[taps.cells[e]] += taps.weights[e] * values[s]
 
 
 @_jit
-def _sample(taps, u, values):  # type: ignore[no-untyped-def]
+def _sample(taps, u, values):
     for s in range(len(values)):
         total = u.dtype.type(0)
         for e in range(taps.offsets[s], taps.offsets[s + 1]):
@@ -275,7 +275,7 @@ def _sample(taps, u, values):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _step(scheme, fields, u, u_next, q, save):  # type: ignore[no-untyped-def]
+def _step(scheme, fields, u, u_next, q, save):
     """u_next = 2u − u_next + v Lu with all absorbing terms; keep Lu in q if asked to."""
     _mirror(scheme, u)
     for s in range(scheme.memory_rows.shape[0]):
@@ -293,7 +293,7 @@ def _step(scheme, fields, u, u_next, q, save):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def forward(scheme, fields, sources, signal, receivers, traces, stored, every):  # type: ignore[no-untyped-def]
+def forward(scheme, fields, sources, signal, receivers, traces, stored, every):
     """Run all steps: read ``signal`` (steps, sources), write ``traces`` (steps, receivers).
 
     ``stored`` (⌈(steps − 1)/every⌉, cells) takes every ``every``-th q; ``every`` = 0 keeps none.
@@ -313,7 +313,7 @@ def forward(scheme, fields, sources, signal, receivers, traces, stored, every): 
 
 
 @_jit
-def tangent(scheme, fields, moved, sources, signal, d_v, d_signal, receivers, traces):  # type: ignore[no-untyped-def]
+def tangent(scheme, fields, moved, sources, signal, d_v, d_signal, receivers, traces):
     """Run `forward` and its derivative in the direction (d_v, d_signal) side by side; ``traces`` takes the latter."""
     steps = traces.shape[0]
     q = fields.scratch[1]
@@ -333,7 +333,7 @@ def tangent(scheme, fields, moved, sources, signal, d_v, d_signal, receivers, tr
 
 
 @_jit
-def adjoint(scheme, fields, sources, d_signal, receivers, residual, stored, every, gradient):  # type: ignore[no-untyped-def]
+def adjoint(scheme, fields, sources, d_signal, receivers, residual, stored, every, gradient):
     """Transpose of `forward`: read ``residual`` (steps, receivers), write ``d_signal`` (steps, sources).
 
     ``gradient`` (cells) gains Σ μⁿ⁺¹ qⁿ over the steps that were stored, none if ``every`` is 0.
