@@ -55,6 +55,7 @@ def draw_models(problem: WaveProblem, history: History, path: Path) -> None:
         ax.semilogy(columns["iteration"][here], relative, ".-", label=_band(problem, block))
     ax.set_title("misfit a shot ÷ the band's first")
     ax.set_xlabel("iteration")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     if blocks.size:
         ax.legend(frameon=False)
     figure.savefig(path, dpi=110)

@@ -40,9 +40,10 @@ def _slice() -> NDArray[np.float64]:
 def inclusion(
     grid: Grid, *, background: float, speed: float, center: tuple[float, float], radius: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return a disk of another sound speed in a uniform background, m/s, and where the disk is.
+    """Return a disk of another sound speed in a uniform background, m/s, and where errors are measured.
 
-    The speed changes over one cell at the rim, linearly with the distance from the center.
+    The speed changes over one cell at the rim, linearly with the distance from the center. Errors are measured up to
+    twice the radius: inside the disk alone a constant would be the truth.
 
     Args:
         grid: where to sample it.
@@ -54,12 +55,12 @@ def inclusion(
     >>> from thalweg.problems.waves import Grid
     >>> c, inside = inclusion(Grid((9, 9), 1.0), background=1500.0, speed=1550.0, center=(4.0, 4.0), radius=2.0)
     >>> float(c[4, 4]), float(c[0, 0]), int(inside.sum())
-    (1550.0, 1500.0, 13)
+    (1550.0, 1500.0, 49)
     """
     z, x = (np.arange(n) * grid.spacing for n in grid.shape)
     depth = radius - np.hypot(z[:, None] - center[0], x[None, :] - center[1])  # below the rim
     part = np.clip(0.5 + depth / grid.spacing, 0.0, 1.0)
-    return background + (speed - background) * part, depth >= 0.0
+    return background + (speed - background) * part, depth >= -radius
 
 
 def head(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
