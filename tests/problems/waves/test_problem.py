@@ -301,3 +301,30 @@ def test_memory_is_told_up_front(document):
         memory = dict(problem.plan(runtime, 6))["memory"]
     one_shot = problem.setup.propagator(0).memory("float32")
     assert f"2 × {one_shot / 2**20:.0f} MiB" in memory
+
+
+def test_bits_do_not_depend_on_whether_kernels_are_compiled_or_read_from_the_cache(tmp_path):
+    script = (
+        "import hashlib, numpy as np, thalweg as tw\n"
+        "from thalweg.problems.waves import Grid, Propagator\n"
+        "rng = np.random.default_rng(0)\n"
+        "p = Propagator(Grid((40, 50), 10.0), time_step=1e-3, steps=200, speed=2000.0, frequency=12.0,\n"
+        "               min_points_per_wavelength=0.1)\n"
+        "vp = tw.Variable((2000 + 50 * rng.standard_normal((40, 50))).astype('f4'), name='vp', needs_grad=True)\n"
+        "wavelet = tw.Variable(rng.standard_normal(200).astype('f4'), name='wavelet')\n"
+        "traces = tw.wait(p(vp, wavelet, p.shot([(55.5, 60.0)], [(300.0, 333.3), (12.0, 400.0)])))\n"
+        "tw.wait(traces.adjoint(traces.data))\n"
+        "print(hashlib.sha256(traces.data.tobytes() + vp.grad.tobytes()).hexdigest())\n"
+    )
+    digests = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=240,
+        ).stdout
+        for _ in ("compiled", "cached")
+    ]
+    assert digests[0] == digests[1]

@@ -23,7 +23,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "reassoc"})
+_FLAGS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "nsz"}}
+_jit = njit(**_FLAGS)
+# Parts are inlined by force: a part called as a function may be that of another loop, optimized differently, depending
+# on which was compiled or read from the cache first, and then the last bits would differ from process to process.
+_part = njit(**_FLAGS, forceinline=True)
 
 
 class Scheme(NamedTuple):
@@ -66,7 +70,7 @@ class Taps(NamedTuple):
     weights: NDArray[Any]
 
 
-@_jit
+@_part
 def _bare_rows(scheme, i0, i1, u, u_next, q, save):
     """u_next = 2u − u_next + v Lu away from the layers above and below; keep Lu in q if asked to."""
     v, w, row, center = scheme.v, scheme.d2, scheme.row, scheme.center
@@ -83,7 +87,7 @@ def _bare_rows(scheme, i0, i1, u, u_next, q, save):
             u_next[p] = (u[p] + u[p]) - u_next[p] + v[p] * lap
 
 
-@_jit
+@_part
 def _memory_rows(scheme, i0, i1, u, psi):
     """ψ = bψ + a ∂u along the first axis, in a layer above or below."""
     d1, row = scheme.d1, scheme.row
@@ -98,7 +102,7 @@ def _memory_rows(scheme, i0, i1, u, psi):
             psi[p] = b * psi[p] + a * d
 
 
-@_jit
+@_part
 def _layer_rows(scheme, i0, i1, u, u_next, psi, zeta, q, save):
     """`_bare_rows` where a layer above or below adds its terms ∂ψ + ζ to L."""
     v, d1, w, row = scheme.v, scheme.d1, scheme.d2, scheme.row
@@ -123,7 +127,7 @@ def _layer_rows(scheme, i0, i1, u, u_next, psi, zeta, q, save):
             u_next[p] = (u[p] + u[p]) - u_next[p] + v[p] * lap
 
 
-@_jit
+@_part
 def _columns(scheme, j0, j1, u, u_next, psi, zeta, tmp, q, save):
     """Add the terms of the layer at the left or right: u_next += v (∂ψ + ζ)."""
     a, b, v, d1, w, row = scheme.a_columns, scheme.b_columns, scheme.v, scheme.d1, scheme.d2, scheme.row
@@ -160,7 +164,7 @@ def _columns(scheme, j0, j1, u, u_next, psi, zeta, tmp, q, save):
                 q[p] += tmp[j]
 
 
-@_jit
+@_part
 def _layer_rows_adjoint(scheme, i0, i1, mu, mu_next, t1, t2):
     """Transpose of `_layer_rows`, once `_memory_rows_adjoint` has made t1 and t2."""
     v, d1, w, row, center = scheme.v, scheme.d1, scheme.d2, scheme.row, scheme.center
@@ -179,7 +183,7 @@ def _layer_rows_adjoint(scheme, i0, i1, mu, mu_next, t1, t2):
             mu_next[p] = (mu[p] + mu[p]) - mu_next[p] + v[p] * lap
 
 
-@_jit
+@_part
 def _memory_rows_adjoint(scheme, i0, i1, mu, psi, zeta, t1, t2):
     """The memories of a layer above or below, backwards: ζ = bζ + μ, t1 = aζ; ψ = bψ − ∂(μ + t1), t2 = aψ."""
     d1, row = scheme.d1, scheme.row
@@ -203,7 +207,7 @@ def _memory_rows_adjoint(scheme, i0, i1, mu, psi, zeta, t1, t2):
             t2[p] = a * z
 
 
-@_jit
+@_part
 def _columns_adjoint(scheme, j0, j1, mu, mu_next, psi, zeta, t1, t2):
     """Transpose of `_columns`."""
     a, b, v, d1, w, row = scheme.a_columns, scheme.b_columns, scheme.v, scheme.d1, scheme.d2, scheme.row
@@ -239,7 +243,7 @@ def _columns_adjoint(scheme, j0, j1, mu, mu_next, psi, zeta, t1, t2):
             mu_next[p] += v[p] * e
 
 
-@_jit
+@_part
 def _mirror(scheme, u):
     """Make the field odd about a free surface: the halo above it holds the negative of what is below."""
     if scheme.free_surface:
@@ -250,7 +254,7 @@ def _mirror(scheme, u):
                 u[above + j] = -u[below + j]
 
 
-@_jit
+@_part
 def _inject(taps, values, v, u):
     for s in range(len(values)):
         for e in range(taps.offsets[s], taps.offsets[s + 1]):
@@ -258,14 +262,14 @@ def _inject(taps, values, v, u):
             u[c] += v[c] * taps.weights[e] * values[s]
 
 
-@_jit
+@_part
 def _inject_bare(taps, values, q):
     for s in range(len(values)):
         for e in range(taps.offsets[s], taps.offsets[s + 1]):
             q[taps.cells[e]] += taps.weights[e] * values[s]
 
 
-@_jit
+@_part
 def _sample(taps, u, values):
     for s in range(len(values)):
         total = u.dtype.type(0)
@@ -274,7 +278,7 @@ def _sample(taps, u, values):
         values[s] = total
 
 
-@_jit
+@_part
 def _step(scheme, fields, u, u_next, q, save):
     """u_next = 2u − u_next + v Lu with all absorbing terms; keep Lu in q if asked to."""
     _mirror(scheme, u)
