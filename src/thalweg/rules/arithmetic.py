@@ -1,17 +1,17 @@
 """The handful of functions that a rule's text may call besides ``+ - * /``.
 
-They mean the same on every backend. Here they are NumPy's, so that a rule runs as it is written on arrays and
-scalars; a lowering replaces them by what its backend calls them (see ``thalweg.lowering``). All are
-elementwise.
+They mean the same on every backend. Which library's function is meant is told by the arguments (NumPy, JAX,
+PyTorch, PyTensor; see :mod:`thalweg.rules.namespaces`), and the compiled pass puts its own in place of them. All
+are elementwise.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from thalweg.rules.namespaces import namespace
 
-__all__ = ["absolute", "maximum", "minimum", "sign", "sqrt", "where"]
+__all__ = ["absolute", "cos", "floor", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"]
 
 
 def sqrt(x: Any) -> Any:
@@ -29,7 +29,7 @@ def sqrt(x: Any) -> Any:
         >>> float(sqrt(np.float32(4.0)))
         2.0
     """
-    return np.sqrt(x)
+    return namespace(x).sqrt(x)
 
 
 def absolute(x: Any) -> Any:
@@ -47,7 +47,7 @@ def absolute(x: Any) -> Any:
         >>> float(absolute(np.float32(-4.0)))
         4.0
     """
-    return np.abs(x)
+    return namespace(x).absolute(x)
 
 
 def maximum(x: Any, y: Any) -> Any:
@@ -66,7 +66,7 @@ def maximum(x: Any, y: Any) -> Any:
         >>> float(maximum(np.float32(1.0), np.float32(2.0)))
         2.0
     """
-    return np.maximum(x, y)
+    return namespace(x, y).maximum(x, y)
 
 
 def minimum(x: Any, y: Any) -> Any:
@@ -85,7 +85,7 @@ def minimum(x: Any, y: Any) -> Any:
         >>> float(minimum(np.float32(1.0), np.float32(2.0)))
         1.0
     """
-    return np.minimum(x, y)
+    return namespace(x, y).minimum(x, y)
 
 
 def sign(x: Any) -> Any:
@@ -103,7 +103,7 @@ def sign(x: Any) -> Any:
         >>> float(sign(np.float32(-3.0)))
         -1.0
     """
-    return np.sign(x)
+    return namespace(x).sign(x)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
@@ -123,4 +123,58 @@ def where(condition: Any, x: Any, y: Any) -> Any:
         >>> float(where(True, np.float32(1.0), np.float32(np.nan)))
         1.0
     """
-    return np.where(condition, x, y)
+    return namespace(condition, x, y).where(condition, x, y)
+
+
+def floor(x: Any) -> Any:
+    """The largest integer that is not above x, as a number of the dtype of ``x``.
+
+    Args:
+        x: real numbers, any shape.
+
+    Returns:
+        The integer part, rounded down.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import floor
+        >>> float(floor(np.float32(-1.5)))
+        -2.0
+    """
+    return namespace(x).floor(x)
+
+
+def cos(x: Any) -> Any:
+    """cos x.
+
+    Args:
+        x: angles in radians, any shape.
+
+    Returns:
+        The cosine, of the dtype of ``x``.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import cos
+        >>> float(cos(np.float32(0.0)))
+        1.0
+    """
+    return namespace(x).cos(x)
+
+
+def isfinite(x: Any) -> Any:
+    """Whether x is neither NaN nor infinite.
+
+    Args:
+        x: real numbers, any shape.
+
+    Returns:
+        Booleans.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import isfinite
+        >>> bool(isfinite(np.float32(np.inf)))
+        False
+    """
+    return namespace(x).isfinite(x)
