@@ -60,5 +60,11 @@ adadelta = Rule(
     hyper=Hyper,
     prepare=prepare,
     update=update,
+    conventions={
+        "torch": {"rho": 0.9},
+        "keras": {"learning_rate": 0.001, "epsilon": 1e-7, "decay": "decoupled"},
+        "optax": {"rho": 0.9},
+        "pycmtensor": {"epsilon": 1e-8},
+    },
     source="M. Zeiler, ADADELTA: an adaptive learning rate method, arXiv:1212.5701, 2012, algorithm 1",
 )

@@ -4,7 +4,8 @@
     θ' = θ − η·g / (√a' + ε)
 
 ε is outside the root (the paper's δ, and PyTorch), where it disturbs a gradient of size |g| by ε/|g| only;
-inside the root (Optax, Keras) the floor is √ε, which stops small gradients altogether.
+inside the root, √(a' + ε) (``epsilon_form="inside"``: Optax, Keras, PyCMTensor, MXNet), the floor is √ε, which
+stops small gradients altogether.
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ class Hyper(NamedTuple):
     """The hyperparameters."""
 
     learning_rate: Annotated[Number, nonnegative, "η, the first step's size in the variable's unit"] = 0.01
-    epsilon: Annotated[Number, positive, "ε, in the gradient's unit; keeps the division finite"] = 1e-8
+    epsilon: Annotated[Number, positive, "ε, in the gradient's unit (inside the root: its square); bounds the rate"] = (
+        1e-8
+    )
+    initial_accumulator: Annotated[Number, nonnegative, "a at the start, in the gradient's unit squared"] = 0.0
+
+
+def start(param: Array, h: Hyper) -> Slots:
+    """Put ``initial_accumulator`` everywhere."""
+    return Slots(h.initial_accumulator)
 
 
 def update(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Slots]:
@@ -35,10 +44,32 @@ def update(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Sl
     return param - h.learning_rate * grad / (sqrt(total) + h.epsilon), Slots(total)
 
 
+def update_inside(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Slots]:
+    """θ − η·g / √(a' + ε), a' = a + g²."""
+    total = slots.sum_of_squares + grad * grad
+    return param - h.learning_rate * grad / sqrt(total + h.epsilon), Slots(total)
+
+
 adagrad = Rule(
     name="adagrad",
     slots=Slots,
     hyper=Hyper,
+    start=start,
     update=update,
+    options={"epsilon_form": ("outside", "inside")},
+    variant=lambda epsilon_form: {"update": update if epsilon_form == "outside" else update_inside},
+    conventions={
+        "torch": {"epsilon": 1e-10},
+        "keras": {
+            "epsilon_form": "inside",
+            "learning_rate": 0.001,
+            "epsilon": 1e-7,
+            "initial_accumulator": 0.1,
+            "decay": "decoupled",
+        },
+        "optax": {"epsilon_form": "inside", "epsilon": 1e-7, "initial_accumulator": 0.1},
+        "mxnet": {"epsilon_form": "inside"},
+        "pycmtensor": {"epsilon_form": "inside", "learning_rate": 1.0},
+    },
     source="Duchi, Hazan, Singer, Adaptive subgradient methods, JMLR 12, 2011, figure 1 (H = δI + diag s)",
 )

@@ -4,8 +4,10 @@
     v' = β₂·v + (1 − β₂)·g²             v̂ = v' / (1 − β₂ᵗ)
     θ' = θ − η·m̂ / (√v̂ + ε)
 
-ε acts after the bias correction, as in algorithm 1 of the paper (and PyTorch, Optax); the reordering of its
-section 2, which Keras uses, is another formula.
+ε acts after the bias correction, as in algorithm 1 of the paper (and PyTorch, Optax, MXNet). The reordering of
+its section 2 is another formula: with ``epsilon_form="hat"`` (Keras, PyCMTensor) ε is beside the uncorrected root,
+θ' = θ − η·√(1 − β₂ᵗ) / (1 − β₁ᵗ)·m' / (√v' + ε), which at the first step is as if ε were 1/√(1 − β₂) = 32 times
+as large.
 """
 
 from __future__ import annotations
@@ -65,11 +67,34 @@ def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, 
     return param - h.rate * mean / (sqrt(mean_square) * h.root_correction + h.epsilon), Slots(mean, mean_square)
 
 
+
+def prepare_hat(t: Number, h: Hyper) -> Scalars:
+    """Put both bias corrections into the rate: η·√(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
+    return Scalars(
+        rate=h.learning_rate * (1 - h.beta2**t) ** 0.5 / (1 - h.beta1**t),
+        beta1=h.beta1,
+        one_minus_beta1=1 - h.beta1,
+        beta2=h.beta2,
+        one_minus_beta2=1 - h.beta2,
+        root_correction=1.0,
+        epsilon=h.epsilon,
+    )
+
+
 adam = Rule(
     name="adam",
     slots=Slots,
     hyper=Hyper,
     prepare=prepare,
     update=update,
+    options={"epsilon_form": ("outside", "hat")},
+    variant=lambda epsilon_form: {"prepare": prepare if epsilon_form == "outside" else prepare_hat},
+    conventions={
+        "torch": {},
+        "keras": {"epsilon_form": "hat", "epsilon": 1e-7, "decay": "decoupled"},
+        "optax": {},
+        "mxnet": {"weight_decay": 1e-5},
+        "pycmtensor": {"epsilon_form": "hat"},
+    },
     source="D. Kingma, J. Ba, Adam: a method for stochastic optimization, arXiv:1412.6980, 2014, algorithm 1",
 )

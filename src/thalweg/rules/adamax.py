@@ -5,7 +5,8 @@
     θ' = θ − η / (1 − β₁ᵗ) · m' / u'
 
 The paper has no ε and divides by zero where the first gradients are zero; with ε beside |g| (as in PyTorch
-and Optax) such an element stays where it is.
+and Optax) such an element stays where it is. ``epsilon_form="denominator"`` (Keras, MXNet, PyCMTensor) is
+u' = max(β₂·u, |g|) and θ' = θ − η / (1 − β₁ᵗ) · m' / (u' + ε).
 """
 
 from __future__ import annotations
@@ -55,11 +56,28 @@ def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, 
     return param - h.rate * mean / largest, Slots(mean, largest)
 
 
+
+def update_denominator(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, Slots]:
+    """θ − η / (1 − β₁ᵗ) · m' / (u' + ε)."""
+    mean = h.beta1 * slots.mean + h.one_minus_beta1 * grad
+    largest = maximum(h.beta2 * slots.largest, absolute(grad))
+    return param - h.rate * mean / (largest + h.epsilon), Slots(mean, largest)
+
+
 adamax = Rule(
     name="adamax",
     slots=Slots,
     hyper=Hyper,
     prepare=prepare,
     update=update,
+    options={"epsilon_form": ("gradient", "denominator")},
+    variant=lambda epsilon_form: {"update": update if epsilon_form == "gradient" else update_denominator},
+    conventions={
+        "torch": {},
+        "keras": {"epsilon_form": "denominator", "learning_rate": 0.001, "epsilon": 1e-7, "decay": "decoupled"},
+        "optax": {},
+        "mxnet": {"epsilon_form": "denominator"},
+        "pycmtensor": {"epsilon_form": "denominator", "learning_rate": 0.001},
+    },
     source="D. Kingma, J. Ba, Adam: a method for stochastic optimization, arXiv:1412.6980, 2014, algorithm 2",
 )

@@ -7,24 +7,31 @@ A rule is one short file: two named tuples and two or three plain functions, put
 
 ``Slots`` names the state that is shaped like the parameter. ``Hyper`` names what a user may set; each field's
 annotation carries its valid range and what it means, and its default is the rule's. ``prepare(t, h)`` turns
-the step count t = 1, 2, ... and the hyperparameters into the scalars that the text uses; it runs in Python's
-double precision, so that 1 − β₂ᵗ does not lose its digits when the parameter is float32.
+the step count t = 1, 2, ... and the hyperparameters into the scalars that the text uses; it runs in double
+precision, so that 1 − β₂ᵗ does not lose its digits when the parameter is float32.
 
 The text uses ``+ - * /`` and names from :mod:`thalweg.rules.arithmetic`, and **no number literals**: a
 literal beside a float32 value would lift the whole loop to float64 on some backends, so constants are
-prepared scalars. A rule that needs a reduction over the whole tensor (a trust ratio) says so with
-``measure``, elementwise terms whose sums are taken before anything changes, and ``conclude``, which turns the
-sums into scalars.
+prepared scalars. Four things are for the rules that need them:
+
+- ``start(param, h)``: a state that does not start at zero;
+- ``Carried`` and ``carry(t, h, carried)``: numbers that go from step to step, one each, not one an element
+  (a product of momenta); ``prepare`` then takes them as its third argument;
+- ``measure`` and ``conclude``: sums over the tensor (a trust ratio) between preparing and updating;
+- ``evaluate(param, slots, h)``: where the model is to be evaluated, if not where it is stored.
+
+Where libraries compute the same rule in different forms, the forms are ``options``, ``variant`` makes the texts
+for them, and a *convention* is the set of options and defaults that gives what one library computes.
 """
 
 from __future__ import annotations
 
+import functools
 import operator
-import typing
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +42,9 @@ from thalweg.errors import (
     ParameterError,
     StateMismatchError,
 )
-from thalweg.rules.ranges import Interval, number
+from thalweg.rules.declaring import Hyperparameter, declarations, named_tuple
+from thalweg.rules.ranges import number
+from thalweg.rules.spelling import unknown
 
 Array = Any
 """Whatever the backend computes with: a NumPy array, a number inside a compiled loop, a traced value."""
@@ -48,24 +57,7 @@ class NoSlots(NamedTuple):
     """The state of a rule that has none."""
 
 
-@dataclass(frozen=True)
-class Hyperparameter:
-    """One declared hyperparameter.
-
-    Args:
-        name: how it is spelled.
-        default: the rule's default.
-        interval: where it is valid.
-        doc: what it means, with its unit where it has one.
-    """
-
-    name: str
-    default: float
-    interval: Interval
-    doc: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """An update rule.
 
@@ -77,9 +69,20 @@ class Rule:
         update: the text: ``update(param, grad, slots, h) -> (param, slots)``, elementwise.
         prepare: ``prepare(t, h) -> scalars``, a named tuple of what the text uses; without it the text uses
             ``hyper``.
+        start: ``start(param, h) -> slots``, the state before the first step: arrays like ``param``, or numbers.
+        carried: the named tuple of the numbers that go from step to step; its defaults are where they start.
+        carry: ``carry(t, h, carried) -> carried``, those numbers during step t.
         measure: ``measure(param, grad, slots, h) -> terms``, a tuple of elementwise terms to be summed over
             the tensor (at the values before the update), for a rule that needs a reduction.
         conclude: ``conclude(h, sums) -> scalars``: what ``prepare`` returned, completed with the sums.
+        evaluate: ``evaluate(param, slots, h) -> param``, where the model is to be evaluated.
+        options: the forms of the rule: for each option its values, the rule's own first.
+        variant: ``variant(**options) -> fields``: the fields of this class that differ for these options.
+        switches: hyperparameters that exist under one option only: name → that (boolean) option.
+        conventions: for each library the options and defaults that make this rule compute what it computes.
+        chosen: the options that this rule has.
+        decay: how weight decay acts where it is asked for, ``"coupled"`` or ``"decoupled"``
+            (see :mod:`thalweg.rules.decaying`).
         source: the paper and equation.
 
     Example:
@@ -90,15 +93,27 @@ class Rule:
         >>> param, slots = adam.step(param, np.array([0.5, -0.5]), slots, adam.hyper(learning_rate=0.1), t=1)
         >>> param
         array([0.9, 2.1])
+        >>> adam.convention("keras").hyper().epsilon
+        1e-07
     """
 
     name: str
     slots: type[Any]
     hyper: type[Any]
     update: Callable[..., Any]
-    prepare: Callable[[Any, Any], Any] | None = None
+    prepare: Callable[..., Any] | None = None
+    start: Callable[[Any, Any], Any] | None = None
+    carried: type[Any] | None = None
+    carry: Callable[[Any, Any, Any], Any] | None = None
     measure: Callable[..., Any] | None = None
     conclude: Callable[[Any, Any], Any] | None = None
+    evaluate: Callable[[Any, Any, Any], Any] | None = None
+    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    variant: Callable[..., Mapping[str, Any]] | None = None
+    switches: Mapping[str, str] = field(default_factory=dict)
+    conventions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    decay: str = "coupled"
     source: str = ""
 
     @property
@@ -106,18 +121,88 @@ class Rule:
         """The names of the state slots, in order."""
         return tuple(self.slots._fields)
 
+    @property
+    def carried_names(self) -> tuple[str, ...]:
+        """The names of the numbers that go from step to step, in order."""
+        return tuple(self.carried._fields) if self.carried else ()
+
+    @cached_property
+    def state(self) -> type[Any]:
+        """The named tuple that :meth:`init` and :meth:`step` return: the slots, then what is carried."""
+        if not self.carried:
+            return self.slots
+        return NamedTuple("State", [(n, Any) for n in (*self.slot_names, *self.carried_names)])  # type: ignore[misc]
+
     @cached_property
     def hyperparameters(self) -> dict[str, Hyperparameter]:
         """The declared hyperparameters by name, read off the annotations of ``hyper``."""
-        hints = typing.get_type_hints(self.hyper, include_extras=True)
-        declared = {}
-        for name in self.hyper._fields:
-            hint = hints[name]
-            if typing.get_origin(hint) is not Annotated or len(hint.__metadata__) != 2:
-                raise TypeError(f"rule {self.name!r}: annotate {name} as Annotated[Number, Interval, 'meaning']")
-            interval, doc = hint.__metadata__
-            declared[name] = Hyperparameter(name, self.hyper._field_defaults[name], interval, doc)
-        return declared
+        return declarations(self.hyper)
+
+    # Forms
+
+    def form(self, **options: Any) -> Rule:
+        """This rule in another of its forms.
+
+        Args:
+            options: the options that are to differ, by name.
+
+        Returns:
+            The rule in that form; the same object each time.
+
+        Raises:
+            HyperparameterError: an unknown option (naming the nearest) or value.
+
+        Example:
+            >>> from thalweg.rules import adam
+            >>> adam.form(epsilon_form="hat").chosen
+            {'epsilon_form': 'hat'}
+        """
+        for name, value in options.items():
+            if name not in self.options:
+                raise unknown(f"option of {self.name}:", name, self.options)
+            if not any(type(value) is type(known) and value == known for known in self.options[name]):
+                values = " or ".join(map(repr, self.options[name]))
+                message = f"{self.name}: {name} is {value!r}; it may be {values}"
+                raise HyperparameterError(message, name=name, value=value)
+        complete = {name: options.get(name, self.chosen.get(name, values[0])) for name, values in self.options.items()}
+        return _form(self, tuple(complete.items()))
+
+    def convention(self, library: str) -> Rule:
+        """This rule as a library computes it, with that library's defaults.
+
+        Args:
+            library: a key of ``conventions``, such as ``"torch"`` or ``"keras"``.
+
+        Returns:
+            The rule in that form; the same object each time.
+
+        Raises:
+            HyperparameterError: the rule has no such convention (naming those that it has).
+        """
+        if library not in self.conventions:
+            raise unknown(f"convention of {self.name}:", str(library), self.conventions)
+        return _by_convention(self, library)
+
+    def with_defaults(self, **defaults: float) -> Rule:
+        """This rule with other defaults of its hyperparameters.
+
+        Args:
+            defaults: the defaults that differ, by name.
+
+        Returns:
+            A new rule.
+
+        Raises:
+            HyperparameterError: an unknown name, or a value out of its range.
+        """
+        for name, value in defaults.items():
+            if name not in self.hyperparameters:
+                raise unknown(f"hyperparameter of {self.name}:", name, self.hyperparameters)
+            number(value, self.hyperparameters[name].interval, name=name, owner=self.name)
+        several = [replace(h, default=defaults.get(n, h.default)) for n, h in self.hyperparameters.items()]
+        return replace(self, hyper=named_tuple("Hyper", several))
+
+    # Numbers
 
     def check(self, hyper: Any) -> Any:
         """``hyper`` with every value a float, inside its range.
@@ -145,42 +230,78 @@ class Rule:
             )
         )
 
-    def scalars(self, hyper: Any, t: int) -> Any:
+    def scalars(self, hyper: Any, t: Any, carried: Any = None) -> Any:
         """What the text uses at step t: prepared in double precision.
 
         Args:
-            hyper: checked hyperparameters.
+            hyper: checked hyperparameters, or traced values.
             t: the step's number, from 1.
+            carried: the numbers that :meth:`advance` gave for this step, for a rule that has such.
 
         Returns:
             A named tuple of floats.
         """
-        return hyper if self.prepare is None else self.prepare(t, hyper)
+        if self.prepare is None:
+            return hyper
+        return self.prepare(t, hyper, carried) if self.carried else self.prepare(t, hyper)
 
-    def init(self, param: np.ndarray) -> Any:
-        """The state at the start: zeros shaped like ``param``.
+    def advance(self, hyper: Any, t: Any, carried: Any) -> Any:
+        """The carried numbers of step t, from those of the step before; ``None`` for a rule without.
+
+        Args:
+            hyper: checked hyperparameters, or traced values.
+            t: the step's number, from 1.
+            carried: an instance of ``carried``; ``None`` stands for where they start.
+
+        Returns:
+            An instance of ``carried``.
+        """
+        if self.carried is None or self.carry is None:
+            return None
+        return self.carry(t, hyper, self.carried() if carried is None else carried)
+
+    def beginning(self, param: Any, hyper: Any) -> tuple[Any, ...]:
+        """Where each slot starts: numbers, or arrays like ``param``, of any library.
+
+        Args:
+            param: the parameter.
+            hyper: checked hyperparameters, or traced values.
+
+        Returns:
+            One for each slot.
+        """
+        return (0.0,) * len(self.slot_names) if self.start is None else tuple(self.start(param, hyper))
+
+    # The pure face
+
+    def init(self, param: np.ndarray, hyper: Any = None) -> Any:
+        """The state before the first step.
 
         Args:
             param: the parameter, float32 or float64.
+            hyper: the hyperparameters, by default their defaults; a few rules' state depends on them.
 
         Returns:
-            A named tuple of arrays.
+            A named tuple of arrays like ``param``, and of floats for what is carried.
 
         Raises:
             ParameterError: the parameter is not a NumPy array of float32 or float64.
+            HyperparameterError: a hyperparameter is out of its range.
         """
         native = _native(param, self.name)
-        return self.slots(*(np.zeros(native.shape, native.dtype) for _ in self.slot_names))
+        values = self.beginning(native, self.check(self.hyper() if hyper is None else hyper))
+        slots = (np.array(np.broadcast_to(np.asarray(value, native.dtype), native.shape)) for value in values)
+        return self.state(*slots, *(self.carried() if self.carried else ()))
 
     def step(
-        self, param: np.ndarray, grad: np.ndarray, slots: Any, hyper: Any = None, *, t: int = 1
+        self, param: np.ndarray, grad: np.ndarray, state: Any, hyper: Any = None, *, t: int = 1
     ) -> tuple[np.ndarray, Any]:
         """One update, as a pure function: nothing given is changed.
 
         Args:
             param: the parameter, float32 or float64, in the variable's own unit.
             grad: its gradient, of the same shape and dtype.
-            slots: the state, from :meth:`init` or the step before.
+            state: from :meth:`init` or the step before.
             hyper: the hyperparameters, an instance of this rule's ``hyper``; by default its defaults.
             t: the step's number, from 1.
 
@@ -200,8 +321,10 @@ class Rule:
         gradient = np.asarray(grad)
         if gradient.dtype.newbyteorder("=") != given.dtype:
             raise GradientDtypeError(f"{self.name}: gradient of dtype {gradient.dtype}, parameter {given.dtype}")
-        self._check_slots(slots, given)
-        scalars = self.scalars(self.check(self.hyper() if hyper is None else hyper), self._step_number(t))
+        slots, carried = self._checked_state(state, given)
+        count, checked = self._step_number(t), self.check(self.hyper() if hyper is None else hyper)
+        carried = self.advance(checked, count, carried)
+        scalars = self.scalars(checked, count, carried)
         cast = given.dtype.type
         h = type(scalars)(*map(cast, scalars))
         if self.measure is not None and self.conclude is not None:
@@ -209,16 +332,19 @@ class Rule:
             scalars = self.conclude(scalars, tuple(float(np.sum(term, dtype=np.float64)) for term in terms))
             h = type(scalars)(*map(cast, scalars))
         new, moved = self.update(given, gradient, slots, h)
-        return np.asarray(new, given.dtype), type(moved)(*(np.asarray(slot, given.dtype) for slot in moved))
+        arrays = (np.asarray(slot, given.dtype) for slot in moved)
+        return np.asarray(new, given.dtype), self.state(*arrays, *(() if carried is None else map(float, carried)))
 
-    def _check_slots(self, slots: Any, param: np.ndarray) -> None:
-        if not isinstance(slots, self.slots):
-            raise StateMismatchError(f"{self.name}: the state is a {type(slots)}; give what init or step returned")
-        for name, slot in zip(self.slot_names, slots, strict=True):
+    def _checked_state(self, state: Any, param: np.ndarray) -> tuple[Any, Any]:
+        if not isinstance(state, self.state):
+            raise StateMismatchError(f"{self.name}: the state is a {type(state)}; give what init or step returned")
+        count = len(self.slot_names)
+        for name, slot in zip(self.slot_names, state, strict=False):
             if not isinstance(slot, np.ndarray | np.generic) or slot.shape != param.shape:
                 raise StateMismatchError(f"{self.name}: slot {name} is {np.shape(slot)}, parameter {param.shape}")
             if slot.dtype.newbyteorder("=") != param.dtype:
                 raise StateMismatchError(f"{self.name}: slot {name} is {slot.dtype}, parameter {param.dtype}")
+        return self.slots(*state[:count]), self.carried(*state[count:]) if self.carried else None
 
     def _step_number(self, t: Any) -> int:
         try:
@@ -228,6 +354,27 @@ class Rule:
         if count < 1:
             raise StateMismatchError(f"{self.name}: t is {t!r}; steps are counted in integers from 1")
         return count
+
+
+@functools.cache
+def _form(rule: Rule, options: tuple[tuple[str, Any], ...]) -> Rule:
+    chosen = dict(options)
+    if rule.variant is None or chosen == dict(rule.chosen):
+        return rule
+    defaults = {n: h.default for n, h in rule.hyperparameters.items()}
+    made = replace(rule, **rule.variant(**chosen), chosen=chosen)
+    kept = {n: d for n, d in defaults.items() if n in made.hyperparameters and d != made.hyperparameters[n].default}
+    return made.with_defaults(**kept) if kept else made
+
+
+@functools.cache
+def _by_convention(rule: Rule, library: str) -> Rule:
+    given = dict(rule.conventions[library])
+    if "weight_decay" not in rule.hyperparameters:  # what it says of weight decay is for the rule with decay
+        given = {name: value for name, value in given.items() if name not in ("decay", "weight_decay")}
+    options = {name: given.pop(name) for name in list(given) if name in rule.options}
+    made = rule.form(**options) if options else rule
+    return made.with_defaults(**given) if given else made
 
 
 def _native(param: Any, owner: str) -> np.ndarray:

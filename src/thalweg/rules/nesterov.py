@@ -4,7 +4,8 @@
     θ' = θ + μ·v' − η·g
 
 θ is the point ahead, where gradients are taken; this is the paper's method after a change of variables
-(Bengio et al.), and what the other libraries compute.
+(Bengio et al.), and what the other libraries compute. With ``rate_in_buffer=False`` (PyTorch, Optax) the buffer
+holds gradients, v' = μ·v + g and θ' = θ − η·(g + μ·v'), which is the same as long as η stays the same.
 """
 
 from __future__ import annotations
@@ -35,10 +36,26 @@ def update(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Sl
     return param + h.momentum * velocity - step, Slots(velocity)
 
 
+
+def update_outside(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Slots]:
+    """θ − η·(g + μ·v'), v' = μ·v + g."""
+    velocity = h.momentum * slots.velocity + grad
+    return param - h.learning_rate * (grad + h.momentum * velocity), Slots(velocity)
+
+
 nesterov = Rule(
     name="nesterov",
     slots=Slots,
     hyper=Hyper,
     update=update,
+    options={"rate_in_buffer": (True, False)},
+    variant=lambda rate_in_buffer: {"update": update if rate_in_buffer else update_outside},
+    conventions={
+        "torch": {"rate_in_buffer": False, "learning_rate": 0.001},
+        "keras": {"decay": "decoupled"},
+        "optax": {"rate_in_buffer": False},
+        "mxnet": {"weight_decay": 1e-4},
+        "pycmtensor": {"learning_rate": 0.001},
+    },
     source="Sutskever et al., 2013, eq. 3-4; Bengio et al., Advances in optimizing recurrent networks, 2012, eq. 7",
 )

@@ -21,6 +21,7 @@ class Interval:
         high: the upper end.
         closed_low: whether ``low`` itself belongs to it.
         closed_high: whether ``high`` itself belongs to it.
+        whole: whether only integers belong to it.
 
     Example:
         >>> from thalweg.rules.ranges import fraction
@@ -34,9 +35,10 @@ class Interval:
     high: float
     closed_low: bool = True
     closed_high: bool = True
+    whole: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value):
+        if not math.isfinite(value) or (self.whole and value != int(value)):
             return False
         above = value >= self.low if self.closed_low else value > self.low
         below = value <= self.high if self.closed_high else value < self.high
@@ -44,13 +46,14 @@ class Interval:
 
     def __str__(self) -> str:
         left, right = "[" if self.closed_low else "(", "]" if self.closed_high else ")"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+        return f"{left}{self.low:g}, {self.high:g}{right}{', integers' if self.whole else ''}"
 
 
 finite = Interval(-math.inf, math.inf, closed_low=False, closed_high=False)
 nonnegative = Interval(0.0, math.inf, closed_high=False)
 positive = Interval(0.0, math.inf, closed_low=False, closed_high=False)
 fraction = Interval(0.0, 1.0, closed_high=False)
+counts = Interval(1.0, math.inf, closed_high=False, whole=True)
 open_fraction = Interval(0.0, 1.0, closed_low=False, closed_high=False)
 
 

@@ -4,11 +4,17 @@
     θ' = θ − η·g / (√a' + ε)
 
 The lecture divides by √a' alone; ε outside the root (PyTorch) stays closest to that for small gradients.
+``epsilon_form="inside"`` is √(a' + ε) (Keras, Optax, PyCMTensor, MXNet). Two additions of A. Graves:
+
+- ``centered=True``: a' − m'² in place of a', m' = ρ·m + (1 − ρ)·g, an estimate of the variance;
+- ``momentum`` above zero: v' = μ·v + η·g/√…, θ' = θ − v', with the rate inside the buffer, or, with
+  ``rate_in_buffer=False`` (PyTorch), v' = μ·v + g/√…, θ' = θ − η·v'.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 from thalweg.rules.arithmetic import sqrt
 from thalweg.rules.base import Array, Number, Rule
@@ -21,12 +27,47 @@ class Slots(NamedTuple):
     mean_square: Array
 
 
+class CenteredSlots(NamedTuple):
+    """The state with the mean."""
+
+    mean_square: Array
+    mean: Array
+
+
+class MomentumSlots(NamedTuple):
+    """The state with momentum."""
+
+    mean_square: Array
+    velocity: Array
+
+
+class CenteredMomentumSlots(NamedTuple):
+    """The state with both."""
+
+    mean_square: Array
+    mean: Array
+    velocity: Array
+
+
 class Hyper(NamedTuple):
     """The hyperparameters."""
 
     learning_rate: Annotated[Number, nonnegative, "η, roughly the step's size in the variable's unit"] = 0.001
     rho: Annotated[Number, fraction, "ρ, the part of the mean square that is kept"] = 0.9
-    epsilon: Annotated[Number, positive, "ε, in the gradient's unit; keeps the division finite"] = 1e-8
+    epsilon: Annotated[Number, positive, "ε, in the gradient's unit (inside the root: its square); bounds the rate"] = (
+        1e-8
+    )
+
+
+class MomentumHyper(NamedTuple):
+    """The hyperparameters with momentum."""
+
+    learning_rate: Annotated[Number, nonnegative, "η, roughly the step's size in the variable's unit"] = 0.001
+    rho: Annotated[Number, fraction, "ρ, the part of the mean square that is kept"] = 0.9
+    epsilon: Annotated[Number, positive, "ε, in the gradient's unit (inside the root: its square); bounds the rate"] = (
+        1e-8
+    )
+    momentum: Annotated[Number, fraction, "μ, the part of the last step that is kept"] = 0.0
 
 
 class Scalars(NamedTuple):
@@ -38,15 +79,91 @@ class Scalars(NamedTuple):
     epsilon: Number
 
 
+class MomentumScalars(NamedTuple):
+    """What the text uses with momentum."""
+
+    learning_rate: Number
+    rho: Number
+    one_minus_rho: Number
+    epsilon: Number
+    momentum: Number
+
+
 def prepare(t: Number, h: Hyper) -> Scalars:
     """Add 1 − ρ."""
     return Scalars(h.learning_rate, h.rho, 1 - h.rho, h.epsilon)
 
 
+def prepare_momentum(t: Number, h: MomentumHyper) -> MomentumScalars:
+    """Add 1 − ρ."""
+    return MomentumScalars(h.learning_rate, h.rho, 1 - h.rho, h.epsilon, h.momentum)
+
+
+def outside(square: Array, epsilon: Number) -> Array:
+    """√a + ε."""
+    return sqrt(square) + epsilon
+
+
+def inside(square: Array, epsilon: Number) -> Array:
+    """√(a + ε)."""
+    return sqrt(square + epsilon)
+
+
+def rate_inside(velocity: Array, direction: Array, h: MomentumScalars) -> tuple[Array, Array]:
+    """The step and the buffer: v' and v' = μ·v + η·d."""
+    moved = h.momentum * velocity + h.learning_rate * direction
+    return moved, moved
+
+
+def rate_outside(velocity: Array, direction: Array, h: MomentumScalars) -> tuple[Array, Array]:
+    """The step and the buffer: η·v' and v' = μ·v + d."""
+    moved = h.momentum * velocity + direction
+    return h.learning_rate * moved, moved
+
+
 def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, Slots]:
     """θ − η·g / (√a' + ε), a' = ρ·a + (1 − ρ)·g²."""
     mean_square = h.rho * slots.mean_square + h.one_minus_rho * grad * grad
-    return param - h.learning_rate * grad / (sqrt(mean_square) + h.epsilon), Slots(mean_square)
+    return param - h.learning_rate * grad / outside(mean_square, h.epsilon), Slots(mean_square)
+
+
+def variant(centered: bool, with_momentum: bool, epsilon_form: str, rate_in_buffer: bool) -> dict[str, Any]:
+    """The texts for one set of options."""
+    root = outside if epsilon_form == "outside" else inside
+    step = rate_inside if rate_in_buffer else rate_outside
+
+    def plain(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, Slots]:
+        mean_square = h.rho * slots.mean_square + h.one_minus_rho * grad * grad
+        return param - h.learning_rate * grad / root(mean_square, h.epsilon), Slots(mean_square)
+
+    def about_mean(param: Array, grad: Array, slots: CenteredSlots, h: Scalars) -> tuple[Array, CenteredSlots]:
+        mean_square = h.rho * slots.mean_square + h.one_minus_rho * grad * grad
+        mean = h.rho * slots.mean + h.one_minus_rho * grad
+        change = h.learning_rate * grad / root(mean_square - mean * mean, h.epsilon)
+        return param - change, CenteredSlots(mean_square, mean)
+
+    def moving(param: Array, grad: Array, slots: MomentumSlots, h: MomentumScalars) -> tuple[Array, MomentumSlots]:
+        mean_square = h.rho * slots.mean_square + h.one_minus_rho * grad * grad
+        change, velocity = step(slots.velocity, grad / root(mean_square, h.epsilon), h)
+        return param - change, MomentumSlots(mean_square, velocity)
+
+    def both(
+        param: Array, grad: Array, slots: CenteredMomentumSlots, h: MomentumScalars
+    ) -> tuple[Array, CenteredMomentumSlots]:
+        mean_square = h.rho * slots.mean_square + h.one_minus_rho * grad * grad
+        mean = h.rho * slots.mean + h.one_minus_rho * grad
+        change, velocity = step(slots.velocity, grad / root(mean_square - mean * mean, h.epsilon), h)
+        return param - change, CenteredMomentumSlots(mean_square, mean, velocity)
+
+    texts: dict[tuple[bool, bool], tuple[type[Any], Callable[..., Any]]] = {
+        (False, False): (Slots, plain),
+        (True, False): (CenteredSlots, about_mean),
+        (False, True): (MomentumSlots, moving),
+        (True, True): (CenteredMomentumSlots, both),
+    }
+    slots, text = texts[centered, with_momentum]
+    hyper, scalars = (MomentumHyper, prepare_momentum) if with_momentum else (Hyper, prepare)
+    return {"slots": slots, "update": text, "hyper": hyper, "prepare": scalars}
 
 
 rmsprop = Rule(
@@ -55,5 +172,21 @@ rmsprop = Rule(
     hyper=Hyper,
     prepare=prepare,
     update=update,
-    source="T. Tieleman, G. Hinton, Lecture 6.5, Neural networks for machine learning, 2012, slide 29",
+    options={
+        "centered": (False, True),
+        "with_momentum": (False, True),
+        "epsilon_form": ("outside", "inside"),
+        "rate_in_buffer": (True, False),
+    },
+    variant=variant,
+    switches={"momentum": "with_momentum"},
+    conventions={
+        "torch": {"rate_in_buffer": False, "learning_rate": 0.01, "rho": 0.99},
+        "keras": {"epsilon_form": "inside", "epsilon": 1e-7, "decay": "decoupled"},
+        "optax": {"epsilon_form": "inside"},
+        "mxnet": {"epsilon_form": "inside"},
+        "pycmtensor": {"epsilon_form": "inside"},
+    },
+    source="T. Tieleman, G. Hinton, Lecture 6.5, Neural networks for machine learning, 2012, slide 29; centered and "
+    "with momentum: A. Graves, Generating sequences with recurrent neural networks, arXiv:1308.0850, 2013, eq. 38-41",
 )

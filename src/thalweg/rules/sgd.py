@@ -23,5 +23,12 @@ sgd = Rule(
     slots=NoSlots,
     hyper=Hyper,
     update=update,
+    conventions={
+        "torch": {"learning_rate": 0.001},
+        "keras": {"decay": "decoupled"},
+        "optax": {},
+        "mxnet": {"weight_decay": 1e-4},
+        "pycmtensor": {"learning_rate": 0.001},
+    },
     source="H. Robbins, S. Monro, A stochastic approximation method, 1951, eq. 8",
 )

@@ -1,0 +1,93 @@
+"""Hyperparameters as data, and named tuples that are made of them."""
+
+from __future__ import annotations
+
+import itertools
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+from thalweg.rules.ranges import Interval
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One declared hyperparameter.
+
+    Args:
+        name: how it is spelled.
+        default: the rule's default.
+        interval: where it is valid.
+        doc: what it means, with its unit where it has one.
+    """
+
+    name: str
+    default: float
+    interval: Interval
+    doc: str
+
+
+def named_tuple(name: str, declared: typing.Iterable[Hyperparameter]) -> type[Any]:
+    """A ``Hyper`` made of declarations: what a rule's file writes as a class.
+
+    Args:
+        name: the class's name.
+        declared: the hyperparameters, in order.
+
+    Returns:
+        A named tuple class with annotations and defaults.
+    """
+    several = list(declared)
+    made = NamedTuple(name, [(h.name, Annotated[Any, h.interval, h.doc]) for h in several])  # type: ignore[misc]
+    made.__new__.__defaults__ = tuple(h.default for h in several)
+    made._field_defaults = {h.name: h.default for h in several}
+    return typing.cast("type[Any]", made)
+
+
+def extended(base: type[Any], *fields: str, name: str) -> type[Any]:
+    """The named tuple ``base`` with more fields at its end.
+
+    Args:
+        base: a named tuple class, possibly empty.
+        fields: the names of the fields to add.
+        name: the class's name.
+
+    Returns:
+        A named tuple class.
+    """
+    return typing.cast("type[Any]", NamedTuple(name, [(n, Any) for n in itertools.chain(base._fields, fields)]))  # type: ignore[misc]
+
+
+def plain(values: Any) -> tuple[Any, ...]:
+    """A named tuple as a tuple, so that another can be made of its values and some more.
+
+    Args:
+        values: a named tuple.
+
+    Returns:
+        Its values. Compiled loops have a form of their own for this.
+    """
+    return tuple(values)
+
+
+def declarations(hyper: type[Any]) -> dict[str, Hyperparameter]:
+    """The declared hyperparameters by name, read off the annotations of a named tuple.
+
+    Args:
+        hyper: each field is ``Annotated[Number, Interval, "what it means"]`` and has a default.
+
+    Returns:
+        The declarations, in order.
+
+    Raises:
+        TypeError: a field is annotated in another way.
+    """
+    hints = typing.get_type_hints(hyper, include_extras=True)
+    declared = {}
+    for name in hyper._fields:  # type: ignore[attr-defined]
+        hint = hints[name]
+        if typing.get_origin(hint) is not Annotated or len(hint.__metadata__) != 2:
+            raise TypeError(f"{hyper.__module__}: annotate {name} as Annotated[Number, Interval, 'meaning']")
+        interval, doc = hint.__metadata__
+        declared[name] = Hyperparameter(name, hyper._field_defaults[name], interval, doc)  # type: ignore[attr-defined]
+    return declared
