@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +31,8 @@ def namespace(*values: Any) -> Any:
         2.0
     """
     for value in values:
-        library = _library(type(value))
+        kind: Any = type(value)
+        library = _library(kind)
         if library is not None:
             return _names(library)
     return _names("numpy")
@@ -50,7 +52,8 @@ def library_of(value: Any) -> str:
         >>> library_of(1.0)
         'numpy'
     """
-    return _library(type(value)) or "numpy"
+    kind: Any = type(value)
+    return _library(kind) or "numpy"
 
 
 @functools.cache
@@ -62,10 +65,17 @@ def _library(kind: type) -> str | None:
     return None
 
 
+_Axis = int | tuple[int, ...] | None
+"""The axes of ``total`` and ``largest``, which then stay with length one; ``None`` for all of them at once."""
+
 _ROOTS: Mapping[str, str] = {"jax": "jax", "jaxlib": "jax", "torch": "torch", "pytensor": "pytensor"}
 
 
 def _numpy() -> dict[str, Callable[..., Any]]:
+    def largest(x: Any, axis: _Axis = None) -> Any:
+        start: Any = {"initial": 0.0} if np.size(x) == 0 else {}
+        return np.max(x, axis, keepdims=axis is not None, **start)
+
     return {
         "sqrt": np.sqrt,
         "absolute": np.abs,
@@ -76,16 +86,21 @@ def _numpy() -> dict[str, Callable[..., Any]]:
         "floor": np.floor,
         "cos": np.cos,
         "isfinite": np.isfinite,
-        "total": lambda x: np.sum(x, dtype=np.float64),
-        "largest": lambda x: np.max(x, initial=0.0) if np.size(x) == 0 else np.max(x),
+        "clip": np.clip,
+        "total": lambda x, axis=None: np.sum(x, axis, np.float64, keepdims=axis is not None),
+        "largest": largest,
         "sort": lambda x: np.sort(x, axis=None),
-        "cumsum": lambda x: np.cumsum(x, axis=None),
+        "cumsum": lambda x: np.cumsum(x, axis=None, dtype=np.float64),
+        "arange": np.arange,
         "cast": lambda x, like: np.asarray(x, like.dtype),
     }
 
 
 def _jax() -> dict[str, Callable[..., Any]]:
     import jax.numpy as jnp
+
+    def largest(x: Any, axis: _Axis = None) -> Any:
+        return jnp.max(x, axis, keepdims=axis is not None, initial=0.0 if x.size == 0 else None)
 
     return {
         "sqrt": jnp.sqrt,
@@ -97,10 +112,12 @@ def _jax() -> dict[str, Callable[..., Any]]:
         "floor": jnp.floor,
         "cos": jnp.cos,
         "isfinite": jnp.isfinite,
-        "total": jnp.sum,
-        "largest": lambda x: jnp.max(x, initial=0.0) if x.size == 0 else jnp.max(x),
+        "clip": jnp.clip,
+        "total": lambda x, axis=None: jnp.sum(x, axis, keepdims=axis is not None),
+        "largest": largest,
         "sort": lambda x: jnp.sort(x, axis=None),
         "cumsum": lambda x: jnp.cumsum(x, axis=None),
+        "arange": jnp.arange,
         "cast": lambda x, like: jnp.asarray(x, like.dtype),
     }
 
@@ -115,10 +132,20 @@ def _torch() -> dict[str, Callable[..., Any]]:
             like = next((v for v in values if isinstance(v, torch.Tensor) and v.dtype != torch.bool), None)
             if like is None:
                 like = next(v for v in values if isinstance(v, torch.Tensor))
-            kind = {"device": like.device, **({} if like.dtype == torch.bool else {"dtype": like.dtype})}
+            kind: Any = {"device": like.device, **({} if like.dtype == torch.bool else {"dtype": like.dtype})}
             return function(*(v if isinstance(v, torch.Tensor) else torch.as_tensor(v, **kind) for v in values))
 
         return call
+
+    def largest(x: Any, axis: _Axis = None) -> Any:
+        if x.numel() == 0:
+            return torch.sum(x, axis, keepdim=axis is not None)
+        return torch.max(x) if axis is None else torch.amax(x, axis, keepdim=True)
+
+    def cast(x: Any, like: Any) -> Any:
+        # An array is copied: a tensor that shares the memory of a read-only one comes with a warning
+        made = torch.tensor if isinstance(x, np.ndarray) else torch.as_tensor
+        return made(x, dtype=like.dtype, device=like.device)
 
     return {
         "sqrt": torch.sqrt,
@@ -130,16 +157,29 @@ def _torch() -> dict[str, Callable[..., Any]]:
         "floor": torch.floor,
         "cos": torch.cos,
         "isfinite": torch.isfinite,
-        "total": torch.sum,
-        "largest": lambda x: x.new_zeros(()) if x.numel() == 0 else torch.max(x),
+        "clip": torch.clamp,
+        "total": lambda x, axis=None: torch.sum(x, axis, keepdim=axis is not None),
+        "largest": largest,
         "sort": lambda x: torch.sort(x.reshape(-1)).values,
         "cumsum": lambda x: torch.cumsum(x.reshape(-1), 0),
-        "cast": lambda x, like: torch.as_tensor(x, dtype=like.dtype, device=like.device),
+        "arange": torch.arange,
+        "cast": cast,
     }
 
 
 def _pytensor() -> dict[str, Callable[..., Any]]:
-    import pytensor.tensor as pt
+    pt: Any = import_module("pytensor.tensor")
+
+    def largest(x: Any, axis: _Axis = None) -> Any:
+        # Its own maximum fails on an empty array, or forgets NaN, as the linker has it
+        nothing = pt.zeros([pt.cast(pt.eq(x.size, 0), "int64")], dtype=x.dtype)
+        padded = pt.concatenate([x.ravel(), nothing]) if axis is None else x
+        for along in () if axis is None else axis if isinstance(axis, tuple) else (axis,):
+            shape = [1 if i == along % x.ndim else padded.shape[i] for i in range(x.ndim)]
+            padded = pt.concatenate([padded, pt.zeros(shape, dtype=x.dtype)], axis=along)
+        over: Any = {"axis": axis, "keepdims": axis is not None}
+        nan = pt.any(pt.isnan(padded), **over)
+        return pt.switch(nan, np.asarray(np.nan, x.dtype), pt.max(padded, **over))
 
     return {
         "sqrt": pt.sqrt,
@@ -150,11 +190,14 @@ def _pytensor() -> dict[str, Callable[..., Any]]:
         "where": pt.switch,
         "floor": pt.floor,
         "cos": pt.cos,
-        "isfinite": lambda x: pt.eq(x - x, 0),
-        "total": pt.sum,
-        "largest": pt.max,
+        # Not x − x = 0, which PyTensor simplifies to true
+        "isfinite": lambda x: ~(pt.isnan(x) | pt.isinf(x)),
+        "clip": pt.clip,
+        "total": lambda x, axis=None: pt.sum(x, axis=axis, keepdims=axis is not None),
+        "largest": largest,
         "sort": lambda x: pt.sort(x.ravel()),
         "cumsum": lambda x: pt.cumsum(x.ravel()),
+        "arange": pt.arange,
         "cast": lambda x, like: pt.cast(x, like.dtype),
     }
 
