@@ -28,7 +28,10 @@ PUBLIC: dict[str, set[str]] = {
     },
     "thalweg.rules.arithmetic": {"absolute", "maximum", "minimum", "sign", "sqrt", "where"},
     "thalweg.lowering": {"Kernel", "compile_rule", "compile_scan"},
-    "thalweg.schedules": {"Schedule", "Fixed", "Exp", "Inv", "OptimizationState", "build", "registry"},
+    "thalweg.schedules": {
+        *("Schedule", "Fixed", "Exp", "Inv", "Step", "Piecewise", "Polynomial", "Cosine", "OneCycle", "Cyclic"),
+        *("WarmUp", "Join", "Chain", "Plateau", "OptimizationState", "Counts", "State", "build", "registry"),
+    },
     "thalweg.transforms": {
         *("Transform", "ArrayFunction", "bounds", "mask", "smooth", "normalize", "clip_value", "clip_norm"),
         *("chain", "describe", "build", "registry"),

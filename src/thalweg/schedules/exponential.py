@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from thalweg.rules.ranges import Interval, finite, open_fraction
 from thalweg.schedules.base import Schedule
-from thalweg.schedules.state import OptimizationState
+from thalweg.schedules.counting import count, plain
+from thalweg.schedules.state import State
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Exp(Schedule):
     gamma: float = 0.9
     decay_on_iteration: bool = False
 
-    def __call__(self, state: OptimizationState) -> float:
+    def __call__(self, state: State) -> float:
         """η₀·γᵗ."""
-        t = state.completed_iterations if self.decay_on_iteration else state.completed_epochs
-        return self.initial * self.gamma**t
+        t = count(state, iterations=self.decay_on_iteration)
+        return plain(self.initial * self.gamma**t)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from thalweg.rules.ranges import Interval, finite
 from thalweg.schedules.base import Schedule
-from thalweg.schedules.state import OptimizationState
+from thalweg.schedules.state import State
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,6 @@ class Fixed(Schedule):
     ranges: ClassVar[dict[str, Interval]] = {"initial": finite}
     initial: float
 
-    def __call__(self, state: OptimizationState) -> float:
-        """η₀."""
+    def __call__(self, state: State) -> float:
+        """η₀, a number whatever the counts are."""
         return self.initial

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from thalweg.rules.ranges import Interval, finite, nonnegative, positive
 from thalweg.schedules.base import Schedule
-from thalweg.schedules.state import OptimizationState
+from thalweg.schedules.counting import count, plain
+from thalweg.schedules.state import State
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Inv(Schedule):
     power: float = 0.5
     decay_on_iteration: bool = False
 
-    def __call__(self, state: OptimizationState) -> float:
+    def __call__(self, state: State) -> float:
         """η₀·(1 + γt)^(−power)."""
-        t = state.completed_iterations if self.decay_on_iteration else state.completed_epochs
-        return float(self.initial * (1.0 + self.gamma * t) ** -self.power)
+        t = count(state, iterations=self.decay_on_iteration)
+        return plain(self.initial * (1.0 + self.gamma * t) ** -self.power)

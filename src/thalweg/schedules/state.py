@@ -6,15 +6,19 @@
 
 0 means that nothing has been seen yet: during the first pass through the data the epoch is 1, during its
 first mini-batch the batch is 1, and during the first step the iteration is 1.
+
+:class:`OptimizationState` is what an optimizer owns and checks. :class:`Counts` are the same names around whatever
+values there are, for schedules inside a compiled loop, where a count is not yet a number.
 """
 
 from __future__ import annotations
 
 import operator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from thalweg.errors import HyperparameterError
+from thalweg.rules.arithmetic import maximum
 
 
 @dataclass
@@ -87,3 +91,43 @@ class OptimizationState:
     def get_config(self) -> dict[str, int]:
         """The counts as JSON."""
         return asdict(self)
+
+
+class Counts(NamedTuple):
+    """The counts of :class:`OptimizationState`, unchecked: of JAX, PyTorch, PyTensor or NumPy, traced or not. ::
+
+        completed = max(current, 1) − 1
+
+    A named tuple, so JAX takes it apart and puts it together by itself: it may be carried through ``lax.scan``.
+
+    Args:
+        batch_size: how many items a mini-batch holds.
+        curr_epoch: passes through the data begun.
+        curr_batch: mini-batches begun in this epoch.
+        curr_iter: steps begun in all.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.schedules import Counts, Exp
+        >>> Exp(8.0, gamma=0.5)(Counts(curr_epoch=np.arange(4)))
+        array([8., 8., 4., 2.])
+    """
+
+    batch_size: Any = 1
+    curr_epoch: Any = 0
+    curr_batch: Any = 0
+    curr_iter: Any = 0
+
+    @property
+    def completed_epochs(self) -> Any:
+        """Passes through the data that are over."""
+        return maximum(self.curr_epoch, 1) - 1  # in this order an unsigned 0 does not wrap around
+
+    @property
+    def completed_iterations(self) -> Any:
+        """Steps that are over, seen from inside a step."""
+        return maximum(self.curr_iter, 1) - 1
+
+
+State = OptimizationState | Counts
+"""What a schedule is called with."""
