@@ -22,7 +22,8 @@ def test_the_registry_holds_every_rule() -> None:
         assert cls.rule.name == kind
         assert getattr(optimizers, cls.__name__) is cls
         optimizer = cls()
-        assert optimizer.hyperparameters == {n: h.default for n, h in cls.rule.hyperparameters.items()}
+        defaults = {"weight_decay": 0.0} | {n: h.default for n, h in cls.rule.hyperparameters.items()}
+        assert optimizer.hyperparameters == defaults
         for name in cls.rule.hyperparameters:
             assert getattr(optimizer, name) == cls.rule.hyperparameters[name].default
 

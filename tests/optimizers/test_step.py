@@ -611,5 +611,5 @@ def test_a_rule_of_ones_own_is_a_class_of_three_lines() -> None:
         rule = rules.momentum
 
     x = variable(1.0)
-    wait(Mine(x, hyperparameters={"learning_rate": 0.5}).step(grad=np.ones(1)))
+    wait(Mine(x, learning_rate=0.5).step(grad=np.ones(1)))
     np.testing.assert_array_equal(x.data, [0.5])

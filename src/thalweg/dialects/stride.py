@@ -18,7 +18,7 @@ from typing import Any
 from thalweg import graph
 from thalweg.errors import HyperparameterError
 from thalweg.graph import Graph, Node, Operator
-from thalweg.optimizers import gradient_descent
+from thalweg.optimizers import named
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.pipeline import Hook
 from thalweg.rules.spelling import unknown
@@ -53,7 +53,7 @@ class Variable(graph.Variable):
         super().__init__(data, name=name, needs_grad=needs_grad)
 
 
-class _Engine(gradient_descent.GradientDescent):
+class _Engine(named.GradientDescent):
     """Thalweg's optimizer, with the hook that users of the page override."""
 
     _owner: LocalOptimiser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from thalweg.lowering.numpy import Kernel, compile_rule, compile_scan
+from thalweg.lowering.batch import Batch, Part, address_of
+from thalweg.lowering.numpy import Kernel, compile_rule
 
-__all__ = ["Kernel", "compile_rule", "compile_scan"]
+__all__ = ["Batch", "Kernel", "Part", "address_of", "compile_rule"]

@@ -1,7 +1,4 @@
-"""A digest of what a function does, so that a kernel compiled from an older text is never reused.
-
-numba's own cache looks at the file of the loop, not at the file of the rule that the loop calls.
-"""
+"""A digest of what a function does, so that a kernel compiled from an older text is never reused."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 
 
 def reachable(function: Any) -> Iterator[FunctionType]:
-    """``function`` and the plain Python functions that its text calls by a global name, each once.
+    """``function`` and the plain Python functions that its text calls by a global name or a cell, each once.
 
     Args:
         function: a plain Python function.
@@ -29,7 +26,7 @@ def reachable(function: Any) -> Iterator[FunctionType]:
             continue
         seen.add(id(current))
         yield current
-        waiting += [value for _, value in sorted(_globals(current).items())]
+        waiting += [value for _, value in sorted(_named(current).items(), key=lambda item: item[0])]
 
 
 def text_digest(*functions: Any) -> str:
@@ -50,30 +47,38 @@ def text_digest(*functions: Any) -> str:
     state = hashlib.blake2b(digest_size=16)
     for function in functions:
         if not isinstance(function, FunctionType):
-            state.update(repr(function).encode())
+            state.update(_constant(function).encode())
             continue
         for part in reachable(function):
             state.update(repr((_content(part.__code__), part.__defaults__, part.__kwdefaults__)).encode())
-            for name, value in sorted(_globals(part).items()):
-                if isinstance(value, bool | int | float | str | tuple):
-                    state.update(f"{name}={value!r}".encode())
-                elif isinstance(value, type) and hasattr(value, "_fields"):
-                    state.update(f"{name}:{value._fields!r}".encode())
-            for cell in part.__closure__ or ():
-                value = cell.cell_contents
-                state.update(text_digest(value).encode() if isinstance(value, FunctionType) else repr(value).encode())
+            for name, value in sorted(_named(part).items(), key=lambda item: item[0]):
+                state.update(f"{name}={_constant(value)}".encode())
     return state.hexdigest()
 
 
-def _globals(function: FunctionType) -> dict[str, Any]:
-    """The globals that the text names, also inside nested functions."""
+def _constant(value: Any) -> str:
+    """What a global or a cell counts by: a constant by its value, a named tuple by its fields, else its type."""
+    if isinstance(value, FunctionType):
+        return "function"  # by its text, which is reached
+    if isinstance(value, type) and hasattr(value, "_fields"):
+        return f"{value.__name__}:{value._fields!r}"
+    if isinstance(value, bool | int | float | str | tuple | None):
+        return repr(value)
+    return repr(value) if type(value).__repr__ is not object.__repr__ and not callable(value) else repr(type(value))
+
+
+def _named(function: FunctionType) -> dict[str, Any]:
+    """The globals that the text names, also inside nested functions, and what its cells hold."""
     names: set[str] = set()
     waiting = [function.__code__]
     while waiting:
         code = waiting.pop()
         names.update(code.co_names)
         waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return {name: function.__globals__[name] for name in names if name in function.__globals__}
+    found = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        found[f"cell {name}"] = cell.cell_contents
+    return found
 
 
 def _content(code: CodeType) -> tuple[Any, ...]:

@@ -1,37 +1,57 @@
-"""Optimizers: a rule with schedules and hooks, bound to Variables."""
+"""Optimizers: a rule, schedules and hooks, bound to Variables."""
 
 from __future__ import annotations
 
-from thalweg.optimizers.adadelta import Adadelta
-from thalweg.optimizers.adagrad import AdaGrad
-from thalweg.optimizers.adam import Adam
-from thalweg.optimizers.adamax import Adamax
 from thalweg.optimizers.base import Optimizer
-from thalweg.optimizers.building import build, registry
-from thalweg.optimizers.gradient_descent import GradientDescent
+from thalweg.optimizers.building import build
+from thalweg.optimizers.groups import Group
 from thalweg.optimizers.local import LocalOptimizer
-from thalweg.optimizers.momentum import Momentum
-from thalweg.optimizers.nesterov import Nesterov
-from thalweg.optimizers.rmsprop import RMSProp
-from thalweg.optimizers.settings import Scheduled, Setting
-from thalweg.optimizers.sgd import SGD
+from thalweg.optimizers.named import (
+    LAMB,
+    SGD,
+    Adadelta,
+    AdaGrad,
+    Adam,
+    Adamax,
+    AdamW,
+    AMSGrad,
+    GradientDescent,
+    Lion,
+    Momentum,
+    Nadam,
+    Nesterov,
+    RAdam,
+    RMSProp,
+    Rprop,
+    ScheduleFreeAdamW,
+    registry,
+)
+from thalweg.optimizers.settings import Scheduled
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 
 __all__ = [
+    "LAMB",
     "SGD",
+    "AMSGrad",
     "AdaGrad",
     "Adadelta",
     "Adam",
+    "AdamW",
     "Adamax",
     "GradientDescent",
+    "Group",
+    "Lion",
     "LocalOptimizer",
     "Momentum",
+    "Nadam",
     "Nesterov",
     "Optimizer",
     "OptimizerSnapshot",
+    "RAdam",
     "RMSProp",
+    "Rprop",
+    "ScheduleFreeAdamW",
     "Scheduled",
-    "Setting",
     "build",
     "registry",
 ]

@@ -1,4 +1,4 @@
-"""Optimizers by name, and how a table of a study file becomes one."""
+"""How a table of a study file becomes one."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ from typing import Any
 import numpy as np
 
 from thalweg.graph import Variable
-from thalweg.optimizers.adadelta import Adadelta
-from thalweg.optimizers.adagrad import AdaGrad
-from thalweg.optimizers.adam import Adam
-from thalweg.optimizers.adamax import Adamax
-from thalweg.optimizers.gradient_descent import GradientDescent
 from thalweg.optimizers.local import LocalOptimizer
-from thalweg.optimizers.momentum import Momentum
-from thalweg.optimizers.nesterov import Nesterov
-from thalweg.optimizers.rmsprop import RMSProp
-from thalweg.optimizers.sgd import SGD
+from thalweg.optimizers.named import registry
 from thalweg.rules.spelling import unknown
-
-registry: dict[str, type[LocalOptimizer]] = {
-    cls.rule.name: cls for cls in (GradientDescent, SGD, Momentum, Nesterov, AdaGrad, RMSProp, Adadelta, Adam, Adamax)
-}
-"""The kinds of optimizer by the name that study files and configs use. Add your own before building."""
 
 
 def build(
@@ -58,7 +45,7 @@ def build(
         ...     "process_grad": [{"kind": "smooth", "sigma": 2}, {"kind": "normalize"}],
         ...     "process_model": {"kind": "bounds", "lower": 1400, "upper": 1700},
         ... })
-        GradientDescent(unbound; learning_rate=Exp(initial=10.0, gamma=0.9, decay_on_iteration=False))
+        GradientDescent(unbound; learning_rate=Exp(initial=10.0, gamma=0.9, decay_on_iteration=False), weight_decay=0.0)
     """
     kind = spec.get("kind")
     if not isinstance(kind, str) or kind not in registry:

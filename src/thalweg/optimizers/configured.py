@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -10,59 +11,113 @@ import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.graph import Variable
-from thalweg.optimizers import persistence
+from thalweg.optimizers import persistence, recipe
 from thalweg.optimizers.base import Optimizer
+from thalweg.optimizers.groups import Group, assign, group_config, groups_from_config
+from thalweg.optimizers.groups import read as read_groups
 from thalweg.optimizers.parameters import Footprint, Parameter
 from thalweg.optimizers.pipeline import Hook, Pipeline, build_hook
+from thalweg.optimizers.seating import Seating
 from thalweg.optimizers.settings import Scheduled, check_callable_names, checked, from_config, resolve, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.rules.base import Rule
+from thalweg.rules.ranges import number
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState
 
-_COMMON_KEYS = ("name", "description", "process_grad", "process_model")
+_HOOKS = ("process_grad", "process_model")
+_PLAIN = ("name", "description", "convention", "wrap", "accumulate", "nonfinite", "groups")
+NONFINITE = ("raise", "skip", "zero", "ignore")
+"""What can be done with a gradient that holds NaN or infinity."""
 
 
 class ConfiguredOptimizer(Optimizer):
     """All of :class:`~thalweg.optimizers.local.LocalOptimizer` but the step; see there for the arguments."""
 
     rule: ClassVar[Rule]
+    """The class's rule; an optimizer's own is that rule in the form that was asked for."""
 
     def __init__(
         self,
         variables: Variable | Sequence[Variable] | None = None,
         *,
-        hyperparameters: Mapping[str, Scheduled] | None = None,
+        convention: str | None = None,
+        groups: Sequence[Mapping[str, Any]] = (),
+        wrap: Sequence[str] = (),
+        accumulate: int = 1,
+        nonfinite: str = "raise",
         process_grad: Hook = None,
         process_model: Hook = None,
         name: str | None = None,
         description: str = "",
+        **hyperparameters: Any,
     ) -> None:
-        super().__init__(name=self.rule.name if name is None else name, description=description)
+        super().__init__(name=type(self).rule.name if name is None else name, description=description)
+        rule, given = recipe.effective(type(self).rule, hyperparameters, convention=convention, wrap=wrap)
+        # The rule in the form that was asked for hides the class's own.
+        object.__setattr__(self, "rule", rule)
+        self._convention, self._wrap = convention, tuple(wrap)
         self._optimization_state = OptimizationState()
-        self._updates = 0  # of the rule since its state was empty: what bias corrections count
-        self._settings: dict[str, Scheduled] = {n: h.default for n, h in self.rule.hyperparameters.items()}
-        for key, value in (hyperparameters or {}).items():
-            self._settings[key] = checked(self.rule, key, value, self._optimization_state)
+        self._settings: dict[str, Scheduled] = {n: h.default for n, h in rule.hyperparameters.items()}
+        for key, value in given.items():
+            self._settings[key] = checked(rule, key, value, self._optimization_state)
+        self._groups = read_groups(rule, groups, self._optimization_state, self._changed)
+        self._accumulate = _whole("accumulate", accumulate)
+        if nonfinite not in NONFINITE:
+            raise HyperparameterError(f"nonfinite is {nonfinite!r}; it may be {', '.join(map(repr, NONFINITE))}")
+        self._nonfinite = nonfinite
         self._process_grad = Pipeline("process_grad", process_grad)
         self._process_model = Pipeline("process_model", process_model)
         self._parameters: tuple[Parameter, ...] = ()
+        self._variables: tuple[Variable, ...] = ()
         self._footprint = Footprint(())
         self._single = False
         self._stepping = False
+        self._begin()
         if variables is not None:
             self.bind(variables)
 
+    def _begin(self) -> None:
+        """As before the first step, but for the counts that schedules follow."""
+        self._updates = 0  # of the rule since its state was empty: what bias corrections count
+        self._micro = 0  # gradients gathered since the last step
+        self._skipped = 0
+        self._zeroed = 0
+        self._carried: np.ndarray | None = None
+        self._seating: Seating | None = None
+        self._changed()
+        for parameter in self._parameters:
+            hyper = self._hyper(self._optimization_state, None, parameter.group)
+            parameter.begin(hyper)
+
+    def _changed(self) -> None:
+        """Something was set: the next step may not take anything for granted."""
+        self._quick = False
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and name in self._settings:
+            return self._settings[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
     def __setattr__(self, name: str, value: Any) -> None:
-        # A misspelt hyperparameter would otherwise be a new attribute that nobody reads.
-        if not name.startswith("_") and not hasattr(type(self), name):
-            raise unknown(f"hyperparameter or attribute of {type(self).__name__}:", name, self.rule.hyperparameters)
-        super().__setattr__(name, value)
+        if name.startswith("_") or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        elif name in self._settings:
+            self._settings[name] = checked(self.rule, name, value, self._optimization_state)
+            self._changed()
+        else:  # a misspelt hyperparameter would otherwise be a new attribute that nobody reads
+            raise unknown(f"hyperparameter or attribute of {type(self).__name__}:", name, self._settings)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._settings]
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in self._settings.items())
-        names = ", ".join(parameter.name for parameter in self._parameters) or "unbound"
-        return f"{type(self).__name__}({names}; {settings})"
+        settings = [f"{name}={value!r}" for name, value in self._settings.items()]
+        first = {name: values[0] for name, values in type(self).rule.options.items()}
+        forms = [f"{name}={value!r}" for name, value in self.rule.chosen.items() if value != first.get(name, value)]
+        names = ", ".join(parameter.name for parameter in self._parameters[:8]) or "unbound"
+        more = f", … {len(self._parameters)} in all" if len(self._parameters) > 8 else ""
+        return f"{type(self).__name__}({names}{more}; {', '.join(settings + forms)})"
 
     # What it is bound to and how it is set
 
@@ -86,15 +141,17 @@ class ConfiguredOptimizer(Optimizer):
         names = _names(several)
         self._process_grad.check_names(names)
         self._process_model.check_names(names)
-        parameters = tuple(Parameter(v, n, self.rule) for v, n in zip(several, names, strict=True))
+        places = assign(self._groups, names)
+        parameters = tuple(Parameter(v, n, self.rule, k) for v, n, k in zip(several, names, places, strict=True))
         self._footprint = Footprint(parameters)
-        self._parameters, self._single, self._updates = parameters, single, 0
+        self._parameters, self._variables, self._single = parameters, several, single
+        self._begin()
         return self
 
     @property
     def variables(self) -> tuple[Variable, ...]:
         """The variables that it updates."""
-        return tuple(parameter.variable for parameter in self._parameters)
+        return self._variables
 
     @property
     def variable(self) -> Variable:
@@ -130,6 +187,7 @@ class ConfiguredOptimizer(Optimizer):
     @process_grad.setter
     def process_grad(self, hook: Hook) -> None:
         self._process_grad = self._pipeline("process_grad", hook)
+        self._changed()
 
     @property
     def process_model(self) -> Hook:
@@ -139,6 +197,7 @@ class ConfiguredOptimizer(Optimizer):
     @process_model.setter
     def process_model(self, hook: Hook) -> None:
         self._process_model = self._pipeline("process_model", hook)
+        self._changed()
 
     def _pipeline(self, what: str, hook: Hook) -> Pipeline:
         pipeline = Pipeline(what, hook)
@@ -162,6 +221,32 @@ class ConfiguredOptimizer(Optimizer):
             raise unknown(f"hyperparameter of {self.rule.name}:", name, self._settings)
         return resolve(self.rule, name, self._settings[name], self._optimization_state)
 
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of variables that have hyperparameters of their own; these can be set on them."""
+        return self._groups
+
+    @property
+    def skipped(self) -> int:
+        """How many steps (or micro-batches) were skipped because a gradient was not finite."""
+        return self._skipped
+
+    @property
+    def zeroed(self) -> int:
+        """How many elements of gradients were taken as zero because they were not finite."""
+        return self._zeroed
+
+    def _hyper(self, now: OptimizationState, step_size: float | None, group: int = 0) -> Any:
+        """The hyperparameters of a group during the step that has the counts ``now``."""
+        rule = self.rule
+        values = {**self._settings, **(self._groups[group - 1].settings if group else {})}
+        if step_size is not None:
+            if "learning_rate" not in rule.hyperparameters:
+                raise HyperparameterError(f"{rule.name} has no learning rate, so step_size means nothing")
+            interval = rule.hyperparameters["learning_rate"].interval
+            values["learning_rate"] = number(step_size, interval, name="step_size", owner=self.name)
+        return rule.hyper(**{name: resolve(rule, name, value, now) for name, value in values.items()})
+
     def _bound(self) -> tuple[Parameter, ...]:
         if not self._parameters:
             raise OptimizerError(f"{self.name} is not bound to any variable; call bind(variable) first")
@@ -184,15 +269,31 @@ class ConfiguredOptimizer(Optimizer):
             OptimizerError: a step is running.
         """
         self._at_rest("taking its state")
+        carried = self._carried_numbers()
         meta = {
             "rule": self.rule.name,
+            "form": dict(self.rule.chosen),
+            "wrap": list(self._wrap),
             "updates": self._updates,
+            "carried": [] if carried is None else carried.tolist(),
+            "micro": self._micro,
+            "accumulate": self._accumulate,
+            "nonfinite": self._nonfinite,
+            "skipped": self._skipped,
+            "zeroed": self._zeroed,
+            "groups": [group_config(group) for group in self._groups],
             "optimization_state": self._optimization_state.get_config(),
             "hyperparameters": {name: to_config(value) for name, value in self._settings.items()},
             "process_grad": self._process_grad.get_config(),
             "process_model": self._process_model.get_config(),
         }
         return persistence.take(self._parameters, meta)
+
+    def _carried_numbers(self) -> np.ndarray | None:
+        """The numbers that go from step to step, a row a group, if there are any yet."""
+        if not self.rule.carried_names or self._updates == 0:
+            return None
+        return self._carried if self._seating is None else self._seating.batches[0].carried.copy()
 
     def restore(self, snapshot: OptimizerSnapshot) -> None:
         """Continue from a snapshot: counters, rule's state, hyperparameters. The variables' data stay.
@@ -246,14 +347,21 @@ class ConfiguredOptimizer(Optimizer):
 
     def _restore(self, snapshot: OptimizerSnapshot, data: dict[str, np.ndarray] | None) -> None:
         here = self.state().meta
-        settled = persistence.settle(self.rule, self._parameters, self._settings, here, snapshot, data)
+        settled = persistence.settle(self.rule, self._parameters, self._settings, self._groups, here, snapshot, data)
         targets = [parameter.data() for parameter in self._parameters] if data else []
         # Nothing below can fail.
         self._settings = settled.settings
-        self._updates = settled.updates
+        for group, settings in zip(self._groups, settled.groups, strict=True):
+            group.settings.clear()
+            group.settings.update(settings)
+        self._begin()
+        self._updates, self._micro = settled.updates, settled.micro
+        self._skipped, self._zeroed, self._carried = settled.skipped, settled.zeroed, settled.carried
         persistence.set_counts(self._optimization_state, settled.counts)
         for parameter in self._parameters:
             parameter.set_slots(settled.slots[parameter.name])
+            if settled.micro:
+                parameter.accumulate(settled.accumulated[parameter.name], first=True)
         for parameter, target in zip(self._parameters, targets, strict=False):
             target[...] = (data or {})[parameter.name]
             parameter.variable.mark_modified()
@@ -268,6 +376,12 @@ class ConfiguredOptimizer(Optimizer):
             "kind": self.rule.name,
             "name": self.name,
             "description": self.description,
+            "convention": self._convention,
+            "wrap": list(self._wrap),
+            "accumulate": self._accumulate,
+            "nonfinite": self._nonfinite,
+            "groups": [group_config(group) for group in self._groups],
+            **self.rule.chosen,
             **{name: to_config(value) for name, value in self._settings.items()},
             "process_grad": self._process_grad.get_config(),
             "process_model": self._process_model.get_config(),
@@ -302,20 +416,28 @@ class ConfiguredOptimizer(Optimizer):
         kind = table.pop("kind", cls.rule.name)
         if kind != cls.rule.name:
             raise HyperparameterError(f"this config is of kind {kind!r}, and {cls.__name__} is {cls.rule.name!r}")
-        common = {key: table.pop(key, None) for key in _COMMON_KEYS}
-        for key in table:
-            if key not in cls.rule.hyperparameters:
-                raise unknown(f"key for optimizer {kind!r}:", key, [*cls.rule.hyperparameters, *common])
-        optimizer = cls()
-        for key, value in table.items():
-            optimizer._settings[key] = checked(
-                cls.rule, key, from_config(key, value, callables or {}), optimizer._optimization_state
-            )
-        for hook in ("process_grad", "process_model"):
-            setattr(optimizer, hook, build_hook(hook, common[hook], arrays or {}, callables or {}))
-        optimizer.name = cls.rule.name if common["name"] is None else str(common["name"])
-        optimizer.description = str(common["description"] or "")
-        return optimizer if variables is None else optimizer.bind(variables)
+        tables = {hook: table.pop(hook, None) for hook in _HOOKS}
+        found = callables or {}
+        given = {key: value if key in _PLAIN else from_config(key, value, found) for key, value in table.items()}
+        hooks = {hook: build_hook(hook, part, arrays or {}, found) for hook, part in tables.items()}
+        if "groups" in given:
+            given["groups"] = groups_from_config(given["groups"], found)
+        for key in ("name", "description"):
+            if given.get(key) is not None:
+                given[key] = str(given[key])
+        if given.get("description") is None:
+            given.pop("description", None)
+        return cls(variables, **hooks, **given)
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1 or isinstance(value, bool):
+        raise HyperparameterError(f"{name} is {value!r}; give an integer, at least 1", name=name, value=value)
+    return count
 
 
 def _names(variables: Sequence[Variable]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a gradient must be before a rule sees it: there, of the variable's shape and dtype, and finite."""
+"""What a gradient must be before a rule sees it: there, of the variable's shape and dtype, and (see refusal) finite."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from thalweg.errors import (
     NonFiniteGradientError,
     OptimizerError,
 )
-from thalweg.lowering.buffers import plain
-from thalweg.lowering.numpy import compile_scan
 from thalweg.optimizers.parameters import Parameter
 from thalweg.rules.spelling import nearest
 
@@ -66,25 +64,19 @@ def fitting(grad: Any, parameter: Parameter, iteration: int) -> np.ndarray:
     return np.asarray(grad)
 
 
-def finite(grad: np.ndarray, raw: np.ndarray | None, parameter: Parameter, iteration: int) -> np.ndarray:
-    """The gradient as the compiled pass takes it, finite throughout.
+def refusal(grad: np.ndarray, raw: np.ndarray | None, name: str, iteration: int) -> NonFiniteGradientError:
+    """The error for a gradient that holds NaN or infinity.
 
     Args:
-        grad: the gradient as it will be used.
+        grad: the gradient as it would have been used.
         raw: what it was before ``process_grad``, if known, to tell who made a bad value.
-        parameter: whose gradient it is.
-        iteration: the step's number, for messages.
+        name: the variable's name.
+        iteration: the step's number.
 
     Returns:
-        A C-contiguous native array; a copy only where the layout needs one.
-
-    Raises:
-        NonFiniteGradientError: naming variable, iteration, how many, and the first index.
+        The error, naming variable, iteration, how many, and the first index.
     """
-    usable = plain(grad)
-    if compile_scan(parameter.dtype)(usable.reshape(-1)):
-        return usable
-    culprit, source = usable, "the gradient"
+    culprit, source = grad, "the gradient"
     if raw is not None and raw is not grad:
         if np.all(np.isfinite(raw)):
             source = "what process_grad made of a finite gradient"
@@ -93,10 +85,10 @@ def finite(grad: np.ndarray, raw: np.ndarray | None, parameter: Parameter, itera
     bad = ~np.isfinite(culprit)
     first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)) if bad.ndim else ()
     count = int(np.count_nonzero(bad))
-    raise NonFiniteGradientError(
-        f"variable {parameter.name!r}, iteration {iteration}: {source} holds {count} non-finite "
+    return NonFiniteGradientError(
+        f"variable {name!r}, iteration {iteration}: {source} holds {count} non-finite "
         f"of {bad.size} values, the first at {first}: {culprit[first]}; nothing was changed",
-        variable=parameter.name,
+        variable=name,
         iteration=iteration,
         count=count,
         first=first,

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from thalweg.errors import HyperparameterError, OptimizerError
+from thalweg.errors import OptimizerError
 from thalweg.graph import Variable
 from thalweg.graph.executor import run_blocking
-from thalweg.lowering.numpy import compile_rule
-from thalweg.optimizers import persistence
+from thalweg.lowering.batch import UNBOUNDED
+from thalweg.lowering.buffers import plain
+from thalweg.optimizers import describing, persistence
 from thalweg.optimizers.configured import ConfiguredOptimizer
-from thalweg.optimizers.gradients import by_name, finite, fitting
+from thalweg.optimizers.gradients import by_name, fitting, refusal
 from thalweg.optimizers.parameters import Footprint
-from thalweg.optimizers.settings import resolve
-from thalweg.rules.ranges import number
+from thalweg.optimizers.seating import Seating
 from thalweg.schedules import OptimizationState
 
 
 class LocalOptimizer(ConfiguredOptimizer):
     """A rule bound to one Variable, to several, or (yet) to none.
 
-    A subclass sets ``rule`` and declares its hyperparameters, each a :class:`Setting`. A step is
-    :meth:`pre_process` → rule → ``process_model`` → whatever a subclass adds to :meth:`post_process`. If any of
-    it raises an error, nothing is changed. Nothing is clamped or rescaled unless asked for.
+    A subclass sets ``rule``. A step is :meth:`pre_process` → rule → ``process_model`` → whatever a subclass adds to
+    :meth:`post_process`. If any of it raises an error, nothing is changed. Nothing is clamped or rescaled unless
+    asked for.
 
     One thing raises no error: a finite gradient whose square, or whose product with the learning rate, is beyond
     the dtype (in float32 from about 1.8e19 for g², 3.4e38 for η·g). The step is made, and that element becomes
@@ -35,17 +37,23 @@ class LocalOptimizer(ConfiguredOptimizer):
     Args:
         variables: a Variable, a sequence of them with distinct names, or ``None``. Their data are writable
             NumPy arrays of float32 or float64, which are updated where they lie.
-        hyperparameters: the rule's hyperparameters, each a number or a schedule; by default the rule's
-            defaults.
+        convention: a library whose form of the rule and defaults are meant, such as ``"torch"`` or ``"keras"``.
+        groups: hyperparameters of their own for some variables: a list of tables, each with ``variables`` (names
+            or patterns such as ``"*.bias"``) and the hyperparameters that differ.
+        wrap: what goes around the rule, the innermost first: ``"lookahead"``, ``"ema"``.
+        accumulate: make a step of the mean of so many gradients, every so many calls of :meth:`step`.
+        nonfinite: what to do with a gradient that holds NaN or infinity: ``"raise"`` an error, ``"skip"`` the
+            step, take the elements as ``"zero"`` (both counted), or ``"ignore"`` (not look for any).
         process_grad: callable(s) on a gradient before the rule, array to array; or a mapping from variable
             name.
         process_model: callable(s) on the data after the rule, array to array; or a mapping from variable
             name.
         name: a name of your choice, by default the rule's.
         description: what it is for.
+        hyperparameters: the rule's hyperparameters, each a number or a schedule, and its options.
 
     Raises:
-        HyperparameterError: a hyperparameter is unknown or out of its range, or a hook is not callable.
+        HyperparameterError: a hyperparameter or option is unknown or out of its range, or a hook is not callable.
         ParameterError: a variable's data cannot be updated in place, or two variables share memory.
         OptimizerError: several variables and one has no name, or two have the same.
 
@@ -53,13 +61,11 @@ class LocalOptimizer(ConfiguredOptimizer):
         >>> import numpy as np
         >>> from thalweg import rules
         >>> from thalweg.graph import Variable, wait
-        >>> from thalweg.optimizers import LocalOptimizer, Setting
+        >>> from thalweg.optimizers import LocalOptimizer
         >>> class Heavy(LocalOptimizer):
         ...     rule = rules.momentum
-        ...     learning_rate = Setting()
-        ...     momentum = Setting()
         >>> x = Variable(np.array([1.0, 2.0]), name="x", needs_grad=True)
-        >>> heavy = Heavy(x, hyperparameters={"momentum": 0.99})
+        >>> heavy = Heavy(x, momentum=0.99)
         >>> heavy.learning_rate = 0.5
         >>> wait(heavy.step(grad=np.array([1.0, -1.0])))
         Variable('x', shape (2,), float64, needs_grad)
@@ -68,6 +74,13 @@ class LocalOptimizer(ConfiguredOptimizer):
 
     Source: the API page of Stride's optimisers, class LocalOptimiser.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "rule" in vars(cls):
+            cls.__signature__ = describing.signature(cls.rule)  # type: ignore[attr-defined]
+            if not cls.__doc__:
+                cls.__doc__ = describing.docstring(cls.rule, cls.__name__)
 
     def clear_grad(self) -> None:
         """Clear the gradients of the variables."""
@@ -90,7 +103,7 @@ class LocalOptimizer(ConfiguredOptimizer):
             GradientDtypeError: its dtype is not the variable's.
             OptimizerError: both ``grad`` and ``processed_grad`` are given, or one for no variable of this optimizer.
         """
-        processed = {name: pair[0] for name, pair in (await self._processed(grad, processed_grad)).items()}
+        _, processed = await self._processed(grad, processed_grad)
         return processed[self._parameters[0].name] if self._single else processed
 
     async def step(
@@ -117,7 +130,22 @@ class LocalOptimizer(ConfiguredOptimizer):
             OptimizerError: a step is running; or both ``grad`` and ``processed_grad`` are given, or one for no
                 variable of this optimizer.
         """
-        self._at_rest("the next one")
+        if self._stepping:
+            self._at_rest("the next one")
+        if (
+            self._quick
+            and step_size is None
+            and grad is None
+            and processed_grad is None
+            and self._seating is not None
+            and self._seating.unchanged()
+        ):
+            batch = self._seating.batches[0]
+            batch.set_time(self._updates + 1)
+            if batch.step(check=self._nonfinite != "ignore") is None:
+                self._commit()
+                return self._result()
+            # Something is not finite, and nothing was changed: the long way says what.
         self._stepping = True
         try:
             return await self._step(step_size, grad, processed_grad)
@@ -125,30 +153,45 @@ class LocalOptimizer(ConfiguredOptimizer):
             self._stepping = False
 
     async def _step(self, step_size: float | None, grad: Any, processed_grad: Any) -> Variable | tuple[Variable, ...]:
-        processed = await self._processed(grad, processed_grad)
-        await self._compile()
-
+        self._bound()
+        own = grad is None and processed_grad is None
+        if self._accumulate > 1:
+            if not await self._gathered(grad, processed_grad):
+                return self._result()
+            own, grad, processed_grad = False, {p.name: p.accumulated for p in self._parameters}, None
+        raws, processed = await self._processed(grad, processed_grad)
         now = self._optimization_state.copy()
         now.begin_step()
-        hyper = self._hyper(now, step_size)
-        work = []
-        checked = [parameter.data() for parameter in self._parameters]
+        hypers = [self._hyper(now, step_size, group) for group in range(len(self._groups) + 1)]
+        datas = [parameter.data() for parameter in self._parameters]
         if not self._footprint.describes(self._parameters):
             self._footprint = Footprint(self._parameters)
-        for parameter, data in zip(self._parameters, checked, strict=True):
-            used, raw = processed[parameter.name]
-            usable = finite(used, raw, parameter, now.curr_iter)
-            if self._footprint.may_touch(usable):
-                usable = usable.copy()  # the update must not be seen through the gradient
-            assert parameter.kernel is not None
-            scalars = parameter.kernel.prepare(hyper, self._updates + 1)
-            work.append((parameter, parameter.ready(data, usable, scalars)))
+        seating = await self._seated(datas)
 
+        used = [self._apart(plain(processed[parameter.name])) for parameter in self._parameters]
+        seating.set_grads(used)
+        if self._nonfinite != "ignore":
+            bad = seating.bad()
+            if bad and not self._repair(bad, used, raws, now.curr_iter):
+                return self._result()
+            if bad:
+                seating.set_grads(used)
+        self._set(seating, hypers)
         folded = self._folded_limits()
-        limits = {} if folded is None else folded
+        for seat in seating.seats:
+            limits = (folded or {}).get(seat.parameter.name) or UNBOUNDED
+            seat.batch.set_limits(seat.index, limits)
+            seat.fetch()
+        if self._updates == 0:
+            for parameter in self._parameters:
+                parameter.begin(hypers[parameter.group])
+        for batch in seating.batches:
+            batch.ready()  # the last that can fail before anything is changed
         backups = None if folded is not None else [parameter.backup() for parameter in self._parameters]
-        for parameter, update in work:
-            parameter.advance(update, limits.get(parameter.name))
+        for batch in seating.batches:
+            batch.update()
+        for seat in seating.seats:
+            seat.bring()
         if backups is not None:
             try:
                 await self.post_process()
@@ -156,11 +199,101 @@ class LocalOptimizer(ConfiguredOptimizer):
                 for parameter, backup in zip(self._parameters, backups, strict=True):
                     parameter.undo(backup)
                 raise
+        for batch in seating.batches:
+            batch.commit()
+        self._micro = 0
+        self._commit()
+        if own and step_size is None:
+            self._remember(seating, folded is not None, used)
+        return self._result()
+
+    def _commit(self) -> None:
+        """Count the step that was made."""
         self._optimization_state.begin_step()
         self._updates += 1
-        for variable in self.variables:
-            variable.mark_modified()
-        return self._result()
+        for parameter in self._parameters:
+            parameter.variable.mark_modified()
+
+    def _remember(self, seating: Seating, folded: bool, used: list[np.ndarray]) -> None:
+        """Let the next step be the short one, if it will find everything as this one did."""
+        grads = [parameter.variable.grad for parameter in self._parameters]
+        self._quick = (
+            folded
+            and self._plain_hooks()
+            and len(seating.batches) == 1
+            and all(mine is given for mine, given in zip(used, grads, strict=True))
+            and not any(callable(value) for value in self._settings.values())
+            and not any(callable(value) for group in self._groups for value in group.settings.values())
+        )
+        if self._quick:
+            seating.watch(grads)
+
+    def _plain_hooks(self) -> bool:
+        return self._accumulate == 1 and self._process_grad.hook is None and self._nonfinite in ("raise", "ignore")
+
+    async def _seated(self, datas: list[np.ndarray]) -> Seating:
+        """The batches, made anew where there are none yet. Compiling takes a moment, away from the event loop."""
+        if self._seating is None:
+            groups = len(self._groups) + 1
+            self._seating = await run_blocking(Seating, self.rule, self._parameters, datas, groups)
+            if self._carried is not None:
+                for batch in self._seating.batches:
+                    batch.carried[:] = self._carried
+        for seat, data in zip(self._seating.seats, datas, strict=True):
+            if seat.data is not data:
+                seat.place(data)
+        return self._seating
+
+    def _set(self, seating: Seating, hypers: list[Any]) -> None:
+        for batch in seating.batches:
+            for group, hyper in enumerate(hypers):
+                batch.kernel.check(hyper)
+                batch.set_hyper(group, hyper)
+            batch.set_time(self._updates + 1)
+
+    def _apart(self, grad: np.ndarray) -> np.ndarray:
+        """The gradient, or a copy where the update would be seen through it."""
+        return grad.copy() if self._footprint.may_touch(grad) else grad
+
+    def _repair(
+        self, bad: list[int], used: list[np.ndarray], raws: dict[str, np.ndarray | None], iteration: int
+    ) -> bool:
+        """Do what was asked for with gradients that are not finite; whether the step can go on with those in ``used``."""
+        if self._nonfinite == "skip":
+            self._skipped += 1
+            return False
+        if self._nonfinite == "raise":
+            name = self._parameters[bad[0]].name
+            raise refusal(used[bad[0]], raws[name], name, iteration)
+        for index in bad:
+            wrong = ~np.isfinite(used[index])
+            self._zeroed += int(np.count_nonzero(wrong))
+            used[index] = np.where(wrong, used[index].dtype.type(0), used[index])
+        return True
+
+    async def _gathered(self, grad: Any, processed_grad: Any) -> bool:
+        """Take the gradients of a micro-batch; whether it was the last before a step."""
+        if processed_grad is not None:
+            raise OptimizerError(
+                f"{self.name}: processed_grad is given, and accumulate={self._accumulate}; what is processed is the "
+                "mean of the gradients, so give grad"
+            )
+        raws = await self._raw(grad)
+        iteration = self._optimization_state.curr_iter + 1
+        grads = {p.name: fitting(raws[p.name], p, iteration) for p in self._parameters}
+        used = [plain(grads[p.name]) for p in self._parameters]
+        bad = [index for index, given in enumerate(used) if not np.isfinite(given).all()]
+        if self._nonfinite != "ignore" and bad and not self._repair(bad, used, dict(grads), iteration):
+            return False
+        for parameter, usable in zip(self._parameters, used, strict=True):
+            parameter.accumulate(usable.reshape(parameter.shape), first=self._micro == 0)
+        self._micro += 1
+        if self._micro < self._accumulate:
+            return False
+        for parameter in self._parameters:
+            assert parameter.accumulated is not None
+            parameter.accumulated *= parameter.dtype.type(1.0 / self._accumulate)
+        return True
 
     async def post_process(self) -> None:
         """Apply ``process_model`` to the variables' data; called by :meth:`step` after the rule.
@@ -168,14 +301,12 @@ class LocalOptimizer(ConfiguredOptimizer):
         Raises:
             HyperparameterError: it returned something else than an array of the right shape and dtype.
         """
-        results = []
+        datas = {parameter.name: parameter.data() for parameter in self._parameters}
+        results = await self._process_model.run_all(datas, datas)
         for parameter in self._parameters:
-            data = parameter.data()
-            if self._process_model.steps(parameter.name):
-                results.append((parameter, data, await self._process_model.run(parameter.name, data)))
-        for parameter, data, result in results:
-            data[...] = result
-            parameter.variable.mark_modified()
+            if results[parameter.name] is not datas[parameter.name]:
+                datas[parameter.name][...] = results[parameter.name]
+                parameter.variable.mark_modified()
 
     def reset(self, *, counters: bool = True) -> None:
         """Empty the rule's state (momentum, moments), as if no step had been made. The variables stay.
@@ -187,12 +318,60 @@ class LocalOptimizer(ConfiguredOptimizer):
             OptimizerError: a step is running.
         """
         self._at_rest("resetting")
-        for parameter in self._parameters:
-            parameter.reset()
-        self._updates = 0
+        self._begin()
         if counters:
             fresh = OptimizationState(batch_size=self._optimization_state.batch_size)
             persistence.set_counts(self._optimization_state, fresh.get_config())
+
+    def eval_params(self) -> dict[str, np.ndarray]:
+        """Where the model is to be evaluated: for Schedule-Free and EMA not where the parameter is.
+
+        Returns:
+            A new array for each variable, by name; a copy of its data for rules that evaluate where they store.
+
+        Example:
+            >>> import numpy as np
+            >>> import thalweg as tw
+            >>> x = tw.Variable(np.array([1.0]), name="x", needs_grad=True)
+            >>> optimizer = tw.SGD(x, learning_rate=1.0, wrap=["ema"], ema_decay=0.75)
+            >>> y = tw.wait(optimizer.step(grad=np.array([4.0])))
+            >>> x.data, optimizer.eval_params()["x"]
+            (array([-3.]), array([0.]))
+        """
+        found = {}
+        for parameter in self._bound():
+            data = parameter.data()
+            if self.rule.evaluate is None or self._updates == 0:
+                found[parameter.name] = np.array(data)
+                continue
+            hyper = self._hyper(self._optimization_state, None, parameter.group)
+            h = type(hyper)(*map(data.dtype.type, hyper))
+            value = self.rule.evaluate(data, self.rule.slots(*parameter.slots().values()), h)
+            found[parameter.name] = np.array(value, data.dtype)
+        return found
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Have the variables hold what :meth:`eval_params` says, inside a ``with``, and their own data again after it.
+
+        Raises:
+            OptimizerError: a step is running.
+        """
+        self._at_rest("evaluating")
+        values = self.eval_params()
+        kept = {parameter.name: np.array(parameter.data()) for parameter in self._parameters}
+        self._stepping = True
+        try:
+            self._put(values)
+            yield
+        finally:
+            self._put(kept)
+            self._stepping = False
+
+    def _put(self, values: dict[str, np.ndarray]) -> None:
+        for parameter in self._parameters:
+            parameter.data()[...] = values[parameter.name]
+            parameter.variable.mark_modified()
 
     async def propose(self) -> list[dict[str, np.ndarray]]:
         """The points on which feedback is wanted: the present one.
@@ -221,8 +400,10 @@ class LocalOptimizer(ConfiguredOptimizer):
         """
         return await self.step(grad=dict(feedback.gradients))
 
-    async def _processed(self, grad: Any, processed_grad: Any) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        """For each variable the gradient to use, and what it was before ``process_grad`` if that is known."""
+    async def _processed(
+        self, grad: Any, processed_grad: Any
+    ) -> tuple[dict[str, np.ndarray | None], dict[str, np.ndarray]]:
+        """For each variable what its gradient was before ``process_grad``, if that is known, and the one to use."""
         parameters = self._bound()
         iteration = self._optimization_state.curr_iter + 1
         if grad is not None and processed_grad is not None:
@@ -232,32 +413,16 @@ class LocalOptimizer(ConfiguredOptimizer):
             )
         if processed_grad is not None:
             given = by_name(processed_grad, parameters, "processed_grad")
-            return {p.name: (fitting(given[p.name], p, iteration), None) for p in parameters}
+            return dict.fromkeys(given), {p.name: fitting(given[p.name], p, iteration) for p in parameters}
         raws = await self._raw(grad)
         fit = {p.name: fitting(raws[p.name], p, iteration) for p in parameters}
-        return {name: (await self._process_grad.run(name, raw), raw) for name, raw in fit.items()}
+        datas = {p.name: p.variable.data for p in parameters}
+        return dict(fit), await self._process_grad.run_all(fit, datas)
 
     async def _raw(self, grad: Any) -> dict[str, Any]:
         if grad is not None:
             return by_name(grad, self._parameters, "grad")
         return {p.name: await _maybe(p.variable.process_grad()) for p in self._parameters}
-
-    async def _compile(self) -> None:
-        """Compile where that has not been done, away from the event loop: it takes a moment."""
-        for parameter in self._parameters:
-            if parameter.kernel is None:
-                parameter.kernel = await run_blocking(compile_rule, self.rule, parameter.dtype)
-
-    def _hyper(self, now: OptimizationState, step_size: float | None) -> Any:
-        """The hyperparameters of the step during which the counts are ``now``."""
-        declared = self.rule.hyperparameters
-        values = dict(self._settings)
-        if step_size is not None:
-            if "learning_rate" not in declared:
-                raise HyperparameterError(f"{self.rule.name} has no learning rate, so step_size means nothing")
-            interval = declared["learning_rate"].interval
-            values["learning_rate"] = number(step_size, interval, name="step_size", owner=self.name)
-        return self.rule.hyper(**{name: resolve(self.rule, name, value, now) for name, value in values.items()})
 
     def _folded_limits(self) -> dict[str, tuple[float, float] | None] | None:
         """Bounds for the compiled pass, if there is nothing else to do after the rule; else ``None``."""
@@ -269,7 +434,7 @@ class LocalOptimizer(ConfiguredOptimizer):
         return limits
 
     def _result(self) -> Variable | tuple[Variable, ...]:
-        return self._parameters[0].variable if self._single else self.variables
+        return self._parameters[0].variable if self._single else self._variables
 
 
 async def _maybe(value: Any) -> Any:

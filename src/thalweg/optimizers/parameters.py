@@ -5,27 +5,16 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from thalweg.errors import ParameterError, StateMismatchError
 from thalweg.graph import Variable
-from thalweg.lowering.buffers import is_plain, make_state, overlaps_itself, plain
-from thalweg.lowering.numpy import UNBOUNDED, Kernel
+from thalweg.lowering.buffers import is_plain, make_state, overlaps_itself
 from thalweg.rules.base import Rule
 
 SUPPORTED = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-class Update(NamedTuple):
-    """An update that is ready to be made."""
-
-    data: np.ndarray
-    work: np.ndarray
-    flat: np.ndarray
-    grad: np.ndarray
-    values: np.ndarray
 
 
 class Parameter:
@@ -35,29 +24,41 @@ class Parameter:
         variable: the variable; its data is updated in place.
         name: the name that its state goes by.
         rule: the update rule.
+        group: the number of the group whose hyperparameters hold.
 
     Raises:
         ParameterError: the variable's data cannot be updated in place.
     """
 
-    def __init__(self, variable: Variable, name: str, rule: Rule) -> None:
+    def __init__(self, variable: Variable, name: str, rule: Rule, group: int = 0) -> None:
         self.variable = variable
         self.name = name
         self.rule = rule
+        self.group = group
         data = usable_data(variable, name)
         self.shape: tuple[int, ...] = data.shape
         self.dtype: np.dtype[Any] = data.dtype.newbyteorder("=")
-        self.kernel: Kernel | None = None
         self._state = make_state(len(rule.slot_names), data if is_plain(data) else np.empty(self.shape, self.dtype))
+        self.accumulated: np.ndarray | None = None
 
-    def reset(self) -> None:
-        """The rule's state as at the start: zeros."""
-        self._state[...] = 0
+    def begin(self, hyper: Any) -> None:
+        """The rule's state as before the first step.
+
+        Args:
+            hyper: the rule's hyperparameters, on which a few rules' state depends.
+        """
+        for slot, value in zip(self.slots().values(), self.rule.beginning(self.data(), hyper), strict=True):
+            slot[...] = value
+
+    def rows(self) -> list[np.ndarray]:
+        """The rule's state as flat views, in the order of the slots."""
+        size = int(np.prod(self.shape))
+        return [row[:size] for row in self._state]
 
     def slots(self) -> dict[str, np.ndarray]:
         """The rule's state by name: views, shaped like the variable."""
-        size = int(np.prod(self.shape))
-        return {n: row[:size].reshape(self.shape) for n, row in zip(self.rule.slot_names, self._state, strict=True)}
+        rows = (row.reshape(self.shape) for row in self.rows())
+        return dict(zip(self.rule.slot_names, rows, strict=True))
 
     def data(self) -> np.ndarray:
         """The variable's data, checked again: it may have been replaced since.
@@ -74,29 +75,14 @@ class Parameter:
             )
         return data
 
-    def ready(self, data: np.ndarray, grad: np.ndarray, scalars: Any) -> Update:
-        """Everything about the coming update that can fail, done beforehand. Changes nothing.
-
-        Args:
-            data: from :meth:`data`.
-            grad: the gradient, plain, sharing no memory with any variable's data.
-            scalars: the rule's scalars for this step.
-
-        Returns:
-            What :meth:`advance` takes.
-        """
-        assert self.kernel is not None
-        work = plain(data)
-        flat, slope = work.reshape(-1), grad.reshape(-1)
-        return Update(data, work, flat, slope, self.kernel.complete(flat, slope, self._state, scalars))
-
-    def advance(self, update: Update, limits: tuple[float, float] | None) -> None:
-        """One step of the rule, in place."""
-        assert self.kernel is not None
-        bounds = UNBOUNDED if limits is None else limits
-        self.kernel(update.flat, update.grad, self._state, update.values, limits=bounds)
-        if update.work is not update.data:
-            update.data[...] = update.work
+    def accumulate(self, grad: np.ndarray, *, first: bool) -> None:
+        """Add a gradient to those of the micro-batches before."""
+        if self.accumulated is None:
+            self.accumulated = np.zeros(self.shape, self.dtype)
+        if first:
+            self.accumulated[...] = grad
+        else:
+            self.accumulated += grad
 
     def backup(self) -> tuple[np.ndarray, np.ndarray]:
         """Copies of data and state, for :meth:`undo`."""

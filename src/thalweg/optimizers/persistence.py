@@ -11,6 +11,7 @@ import numpy as np
 
 from thalweg.checkpoints import CheckpointStore, whole
 from thalweg.errors import HyperparameterError
+from thalweg.optimizers.groups import Group
 from thalweg.optimizers.parameters import Parameter, mismatch
 from thalweg.optimizers.settings import Scheduled, checked, from_config, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
@@ -23,14 +24,22 @@ class Settled:
     """A snapshot that has been found to fit, ready to be put in place."""
 
     settings: dict[str, Scheduled]
+    groups: list[dict[str, Scheduled]]
     updates: int
+    micro: int
+    skipped: int
+    zeroed: int
+    carried: np.ndarray | None
     counts: dict[str, int]
     slots: dict[str, dict[str, np.ndarray]]
+    accumulated: dict[str, np.ndarray]
 
 
 def take(parameters: Sequence[Parameter], meta: dict[str, Any]) -> OptimizerSnapshot:
     """A snapshot of the parameters' slots and of ``meta``."""
     arrays = {f"slots/{slot}/{p.name}": array.copy() for p in parameters for slot, array in p.slots().items()}
+    if meta["micro"]:
+        arrays |= {f"accumulated/{p.name}": p.accumulated.copy() for p in parameters if p.accumulated is not None}
     variables = {p.name: {"shape": list(p.shape), "dtype": p.dtype.name} for p in parameters}
     return OptimizerSnapshot(arrays, {**meta, "variables": variables})
 
@@ -61,6 +70,7 @@ def settle(
     rule: Rule,
     parameters: Sequence[Parameter],
     settings: Mapping[str, Scheduled],
+    groups: Sequence[Group],
     here: Mapping[str, Any],
     snapshot: OptimizerSnapshot,
     data: Mapping[str, np.ndarray] | None,
@@ -71,6 +81,7 @@ def settle(
         rule: the optimizer's rule.
         parameters: its parameters.
         settings: its hyperparameters, among them callables that no snapshot holds.
+        groups: its groups of variables.
         here: the meta of its own state.
         snapshot: what is to be restored.
         data: the variables' data that come with it, if any.
@@ -84,16 +95,33 @@ def settle(
     saved = snapshot.meta
     if saved.get("rule") != rule.name:
         raise mismatch([f"it belongs to the rule {saved.get('rule')!r}, this is {rule.name!r}"], "saved state")
-    differences = _arrays(parameters, snapshot.arrays, data)
+    differences = [
+        f"{what} was {saved.get(what)}, here it is {here[what]}"
+        for what in ("form", "wrap", "accumulate")
+        if saved.get(what, _BEFORE.get(what)) != here[what] and not (what == "form" and what not in saved)
+    ]
+    counts = _counts(saved, differences)
+    micro = counts.pop("micro")
+    differences += _arrays(parameters, snapshot.arrays, data, micro)
     for hook in ("process_grad", "process_model"):
         if saved.get(hook) != here[hook]:
             differences.append(f"{hook} was {saved.get(hook)}, here it is {here[hook]}: hand in the same one")
-    restored = _settings(rule, settings, saved.get("hyperparameters"), differences)
-    counts, updates = _counts(saved, differences)
+    known = {"weight_decay": 0.0} if "form" not in saved else {}  # what version 0.1 did not have yet
+    restored = _settings(rule, settings, known | _table(saved.get("hyperparameters")), differences)
+    of_groups = _groups(rule, groups, saved.get("groups", []), differences)
+    carried = _carried(rule, len(groups) + 1, saved.get("carried", []), differences)
+    state = _state(saved, differences)
     if differences:
         raise mismatch(differences, "saved state")
     slots = {p.name: {s: snapshot.arrays[f"slots/{s}/{p.name}"] for s in rule.slot_names} for p in parameters}
-    return Settled(restored, updates, counts, slots)
+    gathered = {p.name: snapshot.arrays[f"accumulated/{p.name}"] for p in parameters} if micro else {}
+    return Settled(
+        restored, of_groups, carried=carried, micro=micro, **counts, counts=state, slots=slots, accumulated=gathered
+    )
+
+
+_BEFORE: dict[str, Any] = {"wrap": [], "accumulate": 1}
+"""What is meant where version 0.1 said nothing."""
 
 
 def set_counts(state: OptimizationState, counts: Mapping[str, int]) -> None:
@@ -103,10 +131,12 @@ def set_counts(state: OptimizationState, counts: Mapping[str, int]) -> None:
 
 
 def _arrays(
-    parameters: Sequence[Parameter], arrays: Mapping[str, Any], data: Mapping[str, np.ndarray] | None
+    parameters: Sequence[Parameter], arrays: Mapping[str, Any], data: Mapping[str, np.ndarray] | None, micro: int
 ) -> list[str]:
     """What is missing, unexpected, or of another shape or dtype."""
     expected = {f"slots/{slot}/{p.name}": p for p in parameters for slot in p.slots()}
+    if micro:
+        expected |= {f"accumulated/{p.name}": p for p in parameters}
     given = dict(arrays)
     if data is not None:
         expected |= {f"variables/{p.name}": p for p in parameters}
@@ -124,7 +154,6 @@ def _settings(
 ) -> dict[str, Scheduled]:
     """The saved hyperparameters; where only a callable's name was saved, the callable that the same one has here."""
     restored = dict(settings)
-    saved = saved if isinstance(saved, dict) else {}
     differences += [f"missing hyperparameter: {name}" for name in settings if name not in saved]
     for name, config in saved.items():
         present = to_config(settings[name]) if name in settings else None
@@ -143,14 +172,56 @@ def _settings(
     return restored
 
 
-def _counts(saved: Mapping[str, Any], differences: list[str]) -> tuple[dict[str, int], int]:
-    updates = saved.get("updates")
-    if not isinstance(updates, int) or isinstance(updates, bool) or updates < 0:
-        differences.append(f"updates is {updates!r}, not a count")
-        updates = 0
+def _table(found: Any) -> dict[str, Any]:
+    return found if isinstance(found, dict) else {}
+
+
+def _groups(rule: Rule, groups: Sequence[Group], saved: Any, differences: list[str]) -> list[dict[str, Scheduled]]:
+    """The saved hyperparameters of the groups, which must be the same groups."""
+    tables = saved if isinstance(saved, list) and all(isinstance(table, dict) for table in saved) else []
+    there, here = [table.get("variables") for table in tables], [list(group.variables) for group in groups]
+    if there != here:
+        differences.append(f"groups were of {there}, here they are of {here}")
+        return []
+    restored = []
+    for group, table in zip(groups, tables, strict=True):
+        settings = {name: value for name, value in table.items() if name != "variables"}
+        if set(settings) != set(group.settings):
+            differences.append(f"group {here} set {sorted(settings)}, here it sets {sorted(group.settings)}")
+        else:
+            restored.append(_settings(rule, group.settings, settings, differences))
+    return restored
+
+
+def _carried(rule: Rule, groups: int, saved: Any, differences: list[str]) -> np.ndarray | None:
+    """The saved numbers that go from step to step, one row a group; none before the first step."""
+    if saved == []:
+        return None
+    expected = (groups, len(rule.carried_names))
     try:
-        counts = OptimizationState(**saved["optimization_state"]).get_config()
+        found = np.array(saved, np.float64)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.shape != expected or not np.isfinite(found).all():
+        differences.append(f"carried is {saved!r}, not {expected[0]} × {expected[1]} finite numbers")
+        return None
+    return found
+
+
+def _counts(saved: Mapping[str, Any], differences: list[str]) -> dict[str, int]:
+    counts = {}
+    for name in ("updates", "micro", "skipped", "zeroed"):
+        value = saved.get(name, None if name == "updates" else 0)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            differences.append(f"{name} is {value!r}, not a count")
+            value = 0
+        counts[name] = value
+    return counts
+
+
+def _state(saved: Mapping[str, Any], differences: list[str]) -> dict[str, int]:
+    try:
+        return OptimizationState(**saved["optimization_state"]).get_config()
     except (KeyError, TypeError, HyperparameterError) as error:
         differences.append(f"optimization_state cannot be used: {error}")
-        counts = {}
-    return counts, updates
+        return {}

@@ -12,7 +12,7 @@ from thalweg import transforms
 from thalweg.errors import HyperparameterError
 from thalweg.optimizers.settings import own_callable
 from thalweg.rules.spelling import unknown
-from thalweg.transforms import Transform, bounds, describe
+from thalweg.transforms import ParameterTransform, Transform, TreeTransform, bounds, describe
 
 Step = Callable[[np.ndarray], Any]
 """From array to array of the same shape and dtype; may be a coroutine function."""
@@ -43,6 +43,12 @@ class Pipeline:
             return ()
         steps = tuple(hook) if isinstance(hook, list | tuple) else (hook,)
         for step in steps:
+            if isinstance(step, TreeTransform) and isinstance(self.hook, Mapping):
+                raise HyperparameterError(
+                    f"{self.what} holds {step!r} for one variable; it works on all of them together, so give it in a "
+                    "list that is for all",
+                    name=self.what,
+                )
             if not callable(step):
                 raise HyperparameterError(
                     f"{self.what} holds {step!r}, not callable; give a function from array to array, "
@@ -70,39 +76,66 @@ class Pipeline:
         steps = self.steps(variable)
         return steps[0].limits if len(steps) == 1 and type(steps[0]) is bounds else None
 
-    async def run(self, variable: str, array: np.ndarray) -> np.ndarray:
-        """What the callables make of ``array``, which stays as it is.
+    async def run_all(
+        self, arrays: Mapping[str, np.ndarray], params: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """What the callables make of the arrays of all variables, which stay as they are.
 
         A transform of ours gets the array itself, a user's callable a copy, so that it may do what it likes.
+
+        Args:
+            arrays: gradients or data by the variables' names.
+            params: the variables' data by name, for transforms that look at them.
+
+        Returns:
+            The results by name; the very arrays where there is nothing to do.
 
         Raises:
             HyperparameterError: a callable returned something of another type, shape or dtype.
         """
-        result = array
-        for step in self.steps(variable):
-            given = result if isinstance(step, Transform) else np.array(result, subok=False)
-            found = step(given)
-            if inspect.isawaitable(found):
-                found = await found
-            if not isinstance(found, np.ndarray | np.generic) or np.shape(found) != array.shape:
-                got = f"shape {np.shape(found)}" if isinstance(found, np.ndarray | np.generic) else repr(found)
-                raise HyperparameterError(
-                    f"{self.what} of variable {variable!r}: {step!r} returned {got}; "
-                    f"it must return an array of shape {array.shape}",
-                    name=self.what,
-                    variable=variable,
-                )
-            before, result = result, np.asarray(found)
-            if result.dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
-                raise HyperparameterError(
-                    f"{self.what} of variable {variable!r}: {step!r} returned dtype {result.dtype}; "
-                    f"it must return {array.dtype}",
-                    name=self.what,
-                    variable=variable,
-                )
-            if self.what == "process_grad" and type(step) is bounds:
-                # They are made for models; in a gradient they would put a number where infinity must be noticed.
-                result = np.where(np.isfinite(before), result, before)
+        results = dict(arrays)
+        if self._by_name is not None:
+            for name in results:
+                for step in self.steps(name):
+                    results[name] = await self._one(step, name, results[name], params[name])
+            return results
+        for step in _unchained(self._common):
+            if isinstance(step, TreeTransform):
+                found = step(results)
+                results = {name: self._checked(step, name, found.get(name), results[name]) for name in results}
+            else:
+                for name in results:
+                    results[name] = await self._one(step, name, results[name], params[name])
+        return results
+
+    async def _one(self, step: Any, name: str, array: np.ndarray, param: np.ndarray) -> np.ndarray:
+        if isinstance(step, ParameterTransform):
+            return self._checked(step, name, step(array, param), array)
+        found = step(array if isinstance(step, Transform) else np.array(array, subok=False))
+        if inspect.isawaitable(found):
+            found = await found
+        return self._checked(step, name, found, array)
+
+    def _checked(self, step: Any, variable: str, found: Any, given: np.ndarray) -> np.ndarray:
+        if not isinstance(found, np.ndarray | np.generic) or np.shape(found) != given.shape:
+            got = f"shape {np.shape(found)}" if isinstance(found, np.ndarray | np.generic) else repr(found)
+            raise HyperparameterError(
+                f"{self.what} of variable {variable!r}: {step!r} returned {got}; "
+                f"it must return an array of shape {given.shape}",
+                name=self.what,
+                variable=variable,
+            )
+        result = np.asarray(found)
+        if result.dtype.newbyteorder("=") != given.dtype.newbyteorder("="):
+            raise HyperparameterError(
+                f"{self.what} of variable {variable!r}: {step!r} returned dtype {result.dtype}; "
+                f"it must return {given.dtype}",
+                name=self.what,
+                variable=variable,
+            )
+        if self.what == "process_grad" and type(step) is bounds:
+            # They are made for models; in a gradient they would put a number where infinity must be noticed.
+            result = np.where(np.isfinite(given), result, given)
         return result
 
     def get_config(self) -> Any:
@@ -123,7 +156,8 @@ def _unchained(steps: Sequence[Step]) -> Iterator[Step]:
 
 def _describe(step: Step) -> dict[str, Any]:
     known = isinstance(step, transforms.chain) or transforms.registry.get(getattr(step, "kind", "")) is type(step)
-    return describe(step if known or not isinstance(step, Transform) else type(step))
+    ours = isinstance(step, Transform | TreeTransform | ParameterTransform)
+    return describe(step if known or not ours else type(step))
 
 
 def build_hook(

@@ -1,9 +1,9 @@
-"""Hyperparameters as attributes: a number or a schedule, checked whenever one is set or read."""
+"""Hyperparameters: a number or a schedule, checked whenever one is set or read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Protocol, overload
+from typing import Any
 
 from thalweg import schedules
 from thalweg.errors import HyperparameterError
@@ -15,35 +15,6 @@ from thalweg.transforms.chaining import describe
 
 Scheduled = float | Callable[[OptimizationState], float]
 """A number, or a function of the optimization state that returns one."""
-
-
-class _Owner(Protocol):
-    rule: ClassVar[Rule]
-
-    @property
-    def optimization_state(self) -> OptimizationState: ...
-
-    _settings: dict[str, Scheduled]
-
-
-class Setting:
-    """A hyperparameter of an optimizer, named as its rule names it.
-
-    Reading gives what was set, a number or a schedule; setting checks it.
-    """
-
-    def __set_name__(self, owner: type[Any], name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, owner: None, cls: type[Any]) -> Setting: ...
-    @overload
-    def __get__(self, owner: _Owner, cls: type[Any]) -> Scheduled: ...
-    def __get__(self, owner: _Owner | None, cls: type[Any]) -> Setting | Scheduled:
-        return self if owner is None else owner._settings[self.name]
-
-    def __set__(self, owner: _Owner, value: Scheduled) -> None:
-        owner._settings[self.name] = checked(owner.rule, self.name, value, owner.optimization_state)
 
 
 def checked(rule: Rule, name: str, value: Any, state: OptimizationState) -> Scheduled:

@@ -56,6 +56,7 @@ def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, 
 
 adadelta = Rule(
     name="adadelta",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     prepare=prepare,

@@ -52,6 +52,7 @@ def update_inside(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Ar
 
 adagrad = Rule(
     name="adagrad",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     start=start,
@@ -68,7 +69,7 @@ adagrad = Rule(
             "decay": "decoupled",
         },
         "optax": {"epsilon_form": "inside", "epsilon": 1e-7, "initial_accumulator": 0.1},
-        "mxnet": {"epsilon_form": "inside"},
+        "mxnet": {"epsilon_form": "inside", "learning_rate": 0.1, "epsilon": 1e-6, "weight_decay": 1e-5},
         "pycmtensor": {"epsilon_form": "inside", "learning_rate": 1.0},
     },
     source="Duchi, Hazan, Singer, Adaptive subgradient methods, JMLR 12, 2011, figure 1 (H = δI + diag s)",

@@ -67,7 +67,6 @@ def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, 
     return param - h.rate * mean / (sqrt(mean_square) * h.root_correction + h.epsilon), Slots(mean, mean_square)
 
 
-
 def prepare_hat(t: Number, h: Hyper) -> Scalars:
     """Put both bias corrections into the rate: η·√(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
     return Scalars(
@@ -83,6 +82,7 @@ def prepare_hat(t: Number, h: Hyper) -> Scalars:
 
 adam = Rule(
     name="adam",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     prepare=prepare,

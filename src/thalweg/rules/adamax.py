@@ -56,7 +56,6 @@ def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, 
     return param - h.rate * mean / largest, Slots(mean, largest)
 
 
-
 def update_denominator(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, Slots]:
     """θ − η / (1 − β₁ᵗ) · m' / (u' + ε)."""
     mean = h.beta1 * slots.mean + h.one_minus_beta1 * grad
@@ -66,6 +65,7 @@ def update_denominator(param: Array, grad: Array, slots: Slots, h: Scalars) -> t
 
 adamax = Rule(
     name="adamax",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     prepare=prepare,
@@ -76,7 +76,7 @@ adamax = Rule(
         "torch": {},
         "keras": {"epsilon_form": "denominator", "learning_rate": 0.001, "epsilon": 1e-7, "decay": "decoupled"},
         "optax": {},
-        "mxnet": {"epsilon_form": "denominator"},
+        "mxnet": {"epsilon_form": "denominator", "weight_decay": 1e-5},
         "pycmtensor": {"epsilon_form": "denominator", "learning_rate": 0.001},
     },
     source="D. Kingma, J. Ba, Adam: a method for stochastic optimization, arXiv:1412.6980, 2014, algorithm 2",

@@ -16,6 +16,7 @@ from thalweg.rules.decaying import decayed
 adamw = replace(
     decayed(adam).form(decay="decoupled").with_defaults(weight_decay=0.01),
     name="adamw",
+    doc=__doc__,
     decay="decoupled",
     conventions={
         "torch": {},

@@ -83,6 +83,7 @@ def variant(correction: str, epsilon_form: str) -> dict[str, Any]:
 
 amsgrad = Rule(
     name="amsgrad",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     update=update,

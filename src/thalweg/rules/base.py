@@ -84,6 +84,7 @@ class Rule:
         decay: how weight decay acts where it is asked for, ``"coupled"`` or ``"decoupled"``
             (see :mod:`thalweg.rules.decaying`).
         source: the paper and equation.
+        doc: the formula and what there is to know of it, for the optimizer's docstring.
 
     Example:
         >>> import numpy as np
@@ -115,6 +116,7 @@ class Rule:
     chosen: Mapping[str, Any] = field(default_factory=dict)
     decay: str = "coupled"
     source: str = ""
+    doc: str = ""
 
     @property
     def slot_names(self) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
+import hashlib
 import typing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -27,7 +29,7 @@ class Hyperparameter:
     doc: str
 
 
-def named_tuple(name: str, declared: typing.Iterable[Hyperparameter]) -> type[Any]:
+def named_tuple(name: str, declared: Iterable[Hyperparameter]) -> type[Any]:
     """A ``Hyper`` made of declarations: what a rule's file writes as a class.
 
     Args:
@@ -38,7 +40,8 @@ def named_tuple(name: str, declared: typing.Iterable[Hyperparameter]) -> type[An
         A named tuple class with annotations and defaults.
     """
     several = list(declared)
-    made = NamedTuple(name, [(h.name, Annotated[Any, h.interval, h.doc]) for h in several])  # type: ignore[misc]
+    unique = _unique(name, [h.name for h in several])
+    made = NamedTuple(unique, [(h.name, Annotated[Any, h.interval, h.doc]) for h in several])  # type: ignore[misc]
     made.__new__.__defaults__ = tuple(h.default for h in several)
     made._field_defaults = {h.name: h.default for h in several}
     return typing.cast("type[Any]", made)
@@ -55,19 +58,36 @@ def extended(base: type[Any], *fields: str, name: str) -> type[Any]:
     Returns:
         A named tuple class.
     """
-    return typing.cast("type[Any]", NamedTuple(name, [(n, Any) for n in itertools.chain(base._fields, fields)]))  # type: ignore[misc]
+    names = [*base._fields, *fields]  # type: ignore[attr-defined]
+    return typing.cast("type[Any]", NamedTuple(_unique(name, names), [(n, Any) for n in names]))  # type: ignore[misc]
 
 
-def plain(values: Any) -> tuple[Any, ...]:
-    """A named tuple as a tuple, so that another can be made of its values and some more.
+def _unique(name: str, fields: Iterable[str]) -> str:
+    """A class name of its own for each set of fields: numba tells classes by their names."""
+    return f"{name}_{hashlib.blake2b(' '.join(fields).encode(), digest_size=4).hexdigest()}"
+
+
+@functools.cache
+def taker(begin: int, end: int | None) -> Callable[[Any], tuple[Any, ...]]:
+    """A function that takes some of a named tuple's values, so that another can be made of them and some more.
 
     Args:
-        values: a named tuple.
+        begin: the first that is taken.
+        end: the first that is not.
 
     Returns:
-        Its values. Compiled loops have a form of their own for this.
+        A function from named tuple to tuple; compiled loops know by its ``part`` what it does.
     """
-    return tuple(values)
+
+    def take(values: Any) -> tuple[Any, ...]:
+        return tuple(values)[begin:end]
+
+    take.part = begin, end  # type: ignore[attr-defined]
+    return take
+
+
+plain = taker(0, None)
+"""All values of a named tuple, as a tuple."""
 
 
 def declarations(hyper: type[Any]) -> dict[str, Hyperparameter]:

@@ -27,6 +27,7 @@ def update(param: Array, grad: Array, slots: NoSlots, h: Hyper) -> tuple[Array, 
 
 gradient_descent = Rule(
     name="gradient_descent",
+    doc=__doc__,
     slots=NoSlots,
     hyper=Hyper,
     update=update,

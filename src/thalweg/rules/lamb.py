@@ -6,7 +6,7 @@
     θ' = θ − η·(‖θ‖/‖r‖)·r              the ratio is 1 where either norm is 0
 
 The norms are Euclidean, over one variable, summed in double precision in a fixed order. φ of the paper is the
-identity.
+identity. With ``decay="decoupled"`` (Keras) λ is not in r: θ shrinks to (1 − η·λ)·θ first.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Scalars(NamedTuple):
     root_correction: Number
     epsilon: Number
     weight_decay: Number
+    kept: Number
 
 
 def prepare(t: Number, h: Hyper) -> Scalars:
@@ -61,6 +62,23 @@ def prepare(t: Number, h: Hyper) -> Scalars:
         (1 - h.beta2**t) ** -0.5,
         h.epsilon,
         h.weight_decay,
+        1.0,
+    )
+
+
+def prepare_decoupled(t: Number, h: Hyper) -> Scalars:
+    """Take the decay out of the direction."""
+    return Scalars(
+        h.learning_rate,
+        1 / (1 - h.beta1**t),
+        h.beta1,
+        1 - h.beta1,
+        h.beta2,
+        1 - h.beta2,
+        (1 - h.beta2**t) ** -0.5,
+        h.epsilon,
+        0.0,
+        1 - h.learning_rate * h.weight_decay,
     )
 
 
@@ -78,8 +96,9 @@ def direction(param: Array, moved: Slots, h: Scalars) -> Array:
 
 def measure(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, Array]:
     """θ² and r²."""
-    step = direction(param, moments(grad, slots, h), h)
-    return param * param, step * step
+    shrunk = h.kept * param
+    step = direction(shrunk, moments(grad, slots, h), h)
+    return shrunk * shrunk, step * step
 
 
 def conclude(h: Scalars, sums: tuple[Number, Number]) -> Scalars:
@@ -96,23 +115,27 @@ def conclude(h: Scalars, sums: tuple[Number, Number]) -> Scalars:
         h.root_correction,
         h.epsilon,
         h.weight_decay,
+        h.kept,
     )
 
 
 def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, Slots]:
     """θ − η·(‖θ‖/‖r‖)·r."""
-    moved = moments(grad, slots, h)
-    return param - h.rate * direction(param, moved, h), moved
+    moved, shrunk = moments(grad, slots, h), h.kept * param
+    return shrunk - h.rate * direction(shrunk, moved, h), moved
 
 
 lamb = Rule(
     name="lamb",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     prepare=prepare,
     measure=measure,
     conclude=conclude,
     update=update,
-    conventions={"keras": {"epsilon": 1e-7}, "optax": {}},
+    options={"decay": ("inside", "decoupled")},
+    variant=lambda decay: {"prepare": prepare if decay == "inside" else prepare_decoupled},
+    conventions={"keras": {"epsilon": 1e-7, "decay": "decoupled"}, "optax": {}},
     source="Y. You et al., Large batch optimization for deep learning, ICLR 2020, algorithm 2",
 )

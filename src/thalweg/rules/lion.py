@@ -54,6 +54,7 @@ def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, 
 
 lion = Rule(
     name="lion",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     prepare=prepare,

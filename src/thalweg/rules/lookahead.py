@@ -57,5 +57,8 @@ def lookahead(rule: Rule) -> Rule:
         due = h.sync > h.never
         return where(due, synced, new), where(due, synced, slow)
 
-    fields = {**with_scalars(rule, EXTRA, ("sync", "slow_step_size", "never"), values), **with_slot(rule, "slow", after)}
+    fields = {
+        **with_scalars(rule, EXTRA, ("sync", "slow_step_size", "never"), values),
+        **with_slot(rule, "slow", after),
+    }
     return around(rule, fields, lookahead)

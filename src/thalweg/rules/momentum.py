@@ -35,7 +35,6 @@ def update(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Sl
     return param + velocity, Slots(velocity)
 
 
-
 def update_outside(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Slots]:
     """θ − η·v', v' = μ·v + g."""
     velocity = h.momentum * slots.velocity + grad
@@ -44,6 +43,7 @@ def update_outside(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[A
 
 momentum = Rule(
     name="momentum",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     update=update,

@@ -94,6 +94,7 @@ def variant(momentum_schedule: str) -> dict[str, Any]:
 
 nadam = Rule(
     name="nadam",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     carried=Carried,

@@ -36,7 +36,6 @@ def update(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Sl
     return param + h.momentum * velocity - step, Slots(velocity)
 
 
-
 def update_outside(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[Array, Slots]:
     """θ − η·(g + μ·v'), v' = μ·v + g."""
     velocity = h.momentum * slots.velocity + grad
@@ -45,6 +44,7 @@ def update_outside(param: Array, grad: Array, slots: Slots, h: Hyper) -> tuple[A
 
 nesterov = Rule(
     name="nesterov",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     update=update,

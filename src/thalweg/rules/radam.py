@@ -93,6 +93,7 @@ def variant(epsilon_form: str) -> dict[str, Any]:
 
 radam = Rule(
     name="radam",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     prepare=prepare,

@@ -168,6 +168,7 @@ def variant(centered: bool, with_momentum: bool, epsilon_form: str, rate_in_buff
 
 rmsprop = Rule(
     name="rmsprop",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     prepare=prepare,
@@ -184,7 +185,7 @@ rmsprop = Rule(
         "torch": {"rate_in_buffer": False, "learning_rate": 0.01, "rho": 0.99},
         "keras": {"epsilon_form": "inside", "epsilon": 1e-7, "decay": "decoupled"},
         "optax": {"epsilon_form": "inside"},
-        "mxnet": {"epsilon_form": "inside"},
+        "mxnet": {"epsilon_form": "inside", "weight_decay": 1e-5},
         "pycmtensor": {"epsilon_form": "inside"},
     },
     source="T. Tieleman, G. Hinton, Lecture 6.5, Neural networks for machine learning, 2012, slide 29; centered and "

@@ -6,7 +6,7 @@ changes. ::
     Δ' = max(η₋·Δ, Δmin), then g := 0    where s < 0
     θ' = θ − Δ'·sign(g)
 
-This is iRprop⁻ (as in PyTorch and Optax): after a change of sign the element waits for one step, and no step is
+This is iRprop⁻ (as in PyTorch; Optax 0.2.8 means the same and is one step late): after a change of sign the element waits for one step, and no step is
 taken back. It is for gradients of the whole data, not of minibatches. ``learning_rate`` is Δ at the start.
 """
 
@@ -61,20 +61,22 @@ def prepare(t: Number, h: Hyper) -> Scalars:
 def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, Slots]:
     """θ − Δ'·sign(g), and no step where the sign changed."""
     product = sign(slots.last_grad) * sign(grad)  # of the signs: the product of two small gradients may be 0
-    grown = where(product > h.zero, slots.step_size * h.eta_plus, slots.step_size * h.eta_minus)
-    step_size = where(product == h.zero, slots.step_size, minimum(maximum(grown, h.min_step), h.max_step))
+    changed = where(product < h.zero, slots.step_size * h.eta_minus, slots.step_size)
+    grown = where(product > h.zero, slots.step_size * h.eta_plus, changed)
+    step_size = minimum(maximum(grown, h.min_step), h.max_step)
     used = where(product < h.zero, h.zero, grad)
     return param - step_size * sign(used), Slots(step_size, used)
 
 
 rprop = Rule(
     name="rprop",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     start=start,
     prepare=prepare,
     update=update,
-    conventions={"torch": {}, "optax": {}},
+    conventions={"torch": {}},
     source="M. Riedmiller, H. Braun, A direct adaptive method: RPROP, 1993; C. Igel, M. Hüsken, Improving the Rprop "
     "learning algorithm, 2000, table 4 (iRprop⁻)",
 )

@@ -8,8 +8,15 @@
     y' = (1 − β₁)·z' + β₁·x'
 
 The parameter that is stored, and where gradients are to be taken, is y. The model is to be evaluated at x, which
-is not stored: x = (y − (1 − β₁)·z) / β₁ (``eval_params``). ``correction="variance"`` (Optax) corrects v by 1 − β₂ᵗ
-and leaves γₜ = η·min(1, t/T), which differs in where ε is, and gives the first steps more weight.
+is not stored: x = (y − (1 − β₁)·z) / β₁ (``eval_params``). Three forms differ between libraries:
+
+- ``correction="variance"`` (Optax, Keras) corrects v by 1 − β₂ᵗ and leaves γₜ = η·min(1, t/T), which differs in where
+  ε is, and gives the first steps more weight;
+- ``weighting="largest"`` (Optax) has the largest rate so far in place of γₜ in c, ``"uniform"`` (Keras) c = 1/t;
+- ``decay_at="point"`` (Keras) shrinks y to (1 − η·λ)·y first, and leaves z alone.
+
+Optax takes the rate of the step after for its weights, and of the step before for z: with a rate that changes the two
+are not the same.
 """
 
 from __future__ import annotations
@@ -61,6 +68,7 @@ class Scalars(NamedTuple):
     root_correction: Number
     epsilon: Number
     weight_decay: Number
+    kept: Number
 
 
 def start(param: Array, h: Hyper) -> Slots:
@@ -71,7 +79,7 @@ def start(param: Array, h: Hyper) -> Slots:
 def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, Slots]:
     """y' = (1 − β₁)·z' + β₁·x'."""
     mean_square = h.beta2 * slots.mean_square + h.one_minus_beta2 * grad * grad
-    average = (param - h.one_minus_beta1 * slots.iterate) * h.inverse_beta1
+    average = (h.kept * param - h.one_minus_beta1 * slots.iterate) * h.inverse_beta1
     step = grad / (sqrt(mean_square) * h.root_correction + h.epsilon) + h.weight_decay * param
     iterate = slots.iterate - h.rate * step
     average = h.one_minus_share * average + h.share * iterate
@@ -88,8 +96,8 @@ def warmed_up(t: Number, h: Hyper) -> Number:
     return h.learning_rate * minimum(1.0, t / maximum(h.warmup_steps, 1.0))
 
 
-def variant(correction: str) -> dict[str, Any]:
-    """The numbers for one way to correct the start of v at zero."""
+def variant(correction: str, weighting: str, decay_at: str) -> dict[str, Any]:
+    """The numbers for one set of options."""
 
     def rate_corrected(t: Number, h: Hyper) -> Number:
         return warmed_up(t, h) * (1 - h.beta2**t) ** 0.5
@@ -104,10 +112,30 @@ def variant(correction: str) -> dict[str, Any]:
 
     root_correction = no_correction if correction == "rate" else variance_correction
 
+    def weight_of_rate(now: Number, largest: Number) -> Number:
+        return now * now
+
+    def weight_of_largest(now: Number, largest: Number) -> Number:
+        return largest * largest
+
+    def weight_of_one(now: Number, largest: Number) -> Number:
+        return 1.0
+
+    weigh = {"rate": weight_of_rate, "largest": weight_of_largest, "uniform": weight_of_one}[weighting]
+
     def carry(t: Number, h: Hyper, carried: Carried) -> Carried:
-        largest = maximum(carried.largest_rate, rate(t, h))
-        weight = rate(t, h) ** 2 if correction == "rate" else largest**2
+        now = rate(t, h)
+        largest = maximum(carried.largest_rate, now)
+        weight = weigh(now, largest)
         return Carried(carried.weight_sum + weight, weight, largest)
+
+    def inside(h: Hyper) -> tuple[Number, Number]:
+        return h.weight_decay, 1.0
+
+    def before(h: Hyper) -> tuple[Number, Number]:
+        return 0.0, 1 - h.learning_rate * h.weight_decay
+
+    decay = inside if decay_at == "iterate" else before
 
     def prepare(t: Number, h: Hyper, carried: Carried) -> Scalars:
         total = carried.weight_sum
@@ -123,7 +151,7 @@ def variant(correction: str) -> dict[str, Any]:
             1 - h.beta2,
             root_correction(t, h),
             h.epsilon,
-            h.weight_decay,
+            *decay(h),
         )
 
     return {"carry": carry, "prepare": prepare}
@@ -131,15 +159,23 @@ def variant(correction: str) -> dict[str, Any]:
 
 schedule_free_adamw = Rule(
     name="schedule_free_adamw",
+    doc=__doc__,
     slots=Slots,
     hyper=Hyper,
     carried=Carried,
     start=start,
     update=update,
     evaluate=evaluate,
-    options={"correction": ("rate", "variance")},
+    options={
+        "correction": ("rate", "variance"),
+        "weighting": ("rate", "largest", "uniform"),
+        "decay_at": ("iterate", "point"),
+    },
     variant=variant,
-    conventions={"optax": {"correction": "variance"}},
+    conventions={
+        "optax": {"correction": "variance", "weighting": "largest"},
+        "keras": {"correction": "variance", "weighting": "uniform", "decay_at": "point"},
+    },
     source="A. Defazio et al., The road less scheduled, NeurIPS 2024, algorithm 1",
-    **variant("rate"),
+    **variant("rate", "rate", "iterate"),
 )

@@ -20,6 +20,7 @@ class Hyper(NamedTuple):
 
 sgd = Rule(
     name="sgd",
+    doc=__doc__,
     slots=NoSlots,
     hyper=Hyper,
     update=update,

@@ -10,17 +10,20 @@ from dataclasses import replace
 from typing import Any
 
 from thalweg.rules.base import Array, Number, Rule
-from thalweg.rules.declaring import Hyperparameter, extended, named_tuple, plain
+from thalweg.rules.declaring import Hyperparameter, extended, named_tuple, plain, taker
 
 
 def with_scalars(
-    rule: Rule, extra: Sequence[Hyperparameter], names: Sequence[str], values: Callable[[Number, Any], tuple[Number, ...]]
+    rule: Rule,
+    extra: Sequence[Hyperparameter],
+    names: Sequence[str],
+    values: Callable[[Number, Any], tuple[Number, ...]],
 ) -> dict[str, Any]:
     """The fields of ``rule`` with more hyperparameters, and more scalars for the text around it.
 
     Args:
         rule: the rule inside.
-        extra: the hyperparameters that are added, one or two.
+        extra: the hyperparameters that are added.
         names: the names of the scalars that are added.
         values: ``values(t, h)``, a tuple of those scalars.
 
@@ -36,11 +39,11 @@ def with_scalars(
     if taken:
         raise TypeError(f"rule {rule.name!r} has {', '.join(sorted(taken))} already; wrap it only once")
     scalars = extended(known, *names, name="Scalars")
-    without_extra = {1: _without_one, 2: _without_two}[len(extra)]
-    first = len(known._fields)
+    known_count, count = len(known._fields), len(known._fields) + len(names)
+    first, rest = taker(0, known_count), taker(known_count, count)
 
     def prepare_plain(t: Number, h: Any) -> Any:
-        return scalars(*without_extra(plain(h)), *values(t, h))
+        return scalars(*first(h), *values(t, h))
 
     def prepare(t: Number, h: Any) -> Any:
         return scalars(*plain(inner(t, h)), *values(t, h))  # type: ignore[misc]
@@ -49,7 +52,7 @@ def with_scalars(
         return scalars(*plain(inner(t, h, carried)), *values(t, h))  # type: ignore[misc]
 
     def conclude_more(h: Any, sums: Any) -> Any:
-        return scalars(*plain(conclude(h, sums)), *plain(h)[first:])  # type: ignore[misc]
+        return scalars(*plain(conclude(h, sums)), *rest(h))  # type: ignore[misc]
 
     return {
         "hyper": named_tuple("Hyper", [*rule.hyperparameters.values(), *extra]),
@@ -77,19 +80,20 @@ def with_slot(
     if slot in rule.slot_names:
         raise TypeError(f"rule {rule.name!r} has a slot {slot!r} already; wrap it only once")
     slots, update, begin = extended(rule.slots, slot, name="Slots"), rule.update, rule.start
-    zeros = (0.0,) * len(rule.slot_names)
+    place = len(rule.slot_names)
+    zeros = (0.0,) * place
 
     def start(param: Array, h: Any) -> Any:
         return slots(*(zeros if begin is None else begin(param, h)), param)
 
     def update_more(param: Array, grad: Array, given: Any, h: Any) -> Any:
         moved, inner = update(param, grad, given, h)
-        new, last = after(param, moved, given[-1], h)
+        new, last = after(param, moved, given[place], h)
         return new, slots(*plain(inner), last)
 
     def update_first(param: Array, grad: Array, given: Any, h: Any) -> Any:
         moved, _ = update(param, grad, given, h)
-        new, last = after(param, moved, given[-1], h)
+        new, last = after(param, moved, given[place], h)
         return new, slots(last)
 
     return {"slots": slots, "start": start, "update": update_more if zeros else update_first}
@@ -113,11 +117,3 @@ def around(rule: Rule, fields: dict[str, Any], wrap: Callable[[Rule], Rule]) -> 
         return {name: getattr(made, name) for name in {*names, "slots", "update", "measure", "carried", "carry"}}
 
     return replace(rule, **fields, variant=variant if rule.options else None)
-
-
-def _without_one(values: Any) -> Any:
-    return values[:-1]
-
-
-def _without_two(values: Any) -> Any:
-    return values[:-2]

@@ -1,0 +1,242 @@
+"""Any number of arrays, updated in one call of the compiled pass."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from thalweg.errors import HyperparameterError
+from thalweg.lowering import threads
+from thalweg.lowering.layout import ARGUMENTS, BLOCK, CONCLUDE, MEASURE, PREPARE, ROW, SCAN, UPDATE
+from thalweg.lowering.numpy import Kernel
+
+UNBOUNDED = (-np.inf, np.inf)
+
+
+class Part(NamedTuple):
+    """One array of a batch, by address: C-contiguous, aligned, native, of the kernel's dtype.
+
+    Args:
+        param: the address of the parameter.
+        size: how many elements it has.
+        slots: the addresses of the rule's slots, each of ``size`` elements.
+        group: the group whose hyperparameters hold.
+    """
+
+    param: int
+    size: int
+    slots: tuple[int, ...]
+    group: int = 0
+
+
+class Batch:
+    """Arrays of one dtype that a rule updates together. It holds addresses: the caller holds the arrays.
+
+    Args:
+        kernel: the compiled rule.
+        parts: the arrays; no two of them, nor their slots or gradients, share memory.
+        groups: how many groups of hyperparameters there are.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.lowering import Batch, Part, address_of, compile_rule
+        >>> from thalweg.rules import sgd
+        >>> x, g = np.ones(2), np.array([10.0, -10.0])
+        >>> batch = Batch(compile_rule(sgd, x.dtype), [Part(address_of(x), x.size, ())])
+        >>> batch.set_grad(0, address_of(g))
+        >>> batch.set_hyper(0, sgd.hyper(), t=1)
+        >>> batch.step()
+        >>> x
+        array([0.9, 1.1])
+    """
+
+    def __init__(self, kernel: Kernel, parts: Sequence[Part], groups: int = 1) -> None:
+        self.kernel = kernel
+        shape = kernel.shape
+        lines: list[tuple[int, ...]] = []
+        members = np.zeros((len(parts), 3), np.int64)
+        width = kernel.dtype.itemsize
+        for variable, part in enumerate(parts):
+            members[variable] = len(lines), 0, part.group
+            for begin in range(0, part.size, BLOCK):
+                size, offset = min(BLOCK, part.size - begin), begin * width
+                head = (part.param + offset, 0, size, part.group, variable)
+                lines.append((*head, *(slot + offset for slot in part.slots)))
+            members[variable, 1] = len(lines)
+        self.size = sum(part.size for part in parts)
+        self._table = np.array(lines, np.int64).reshape(len(lines), len(ROW) + shape.slots)
+        self._members = members
+        self._offsets = np.arange(0, max((part.size for part in parts), default=0), BLOCK) * width
+        self._hyper = np.zeros((groups, shape.hypers))
+        self._times = np.zeros(groups)
+        self.carried = np.zeros((groups, shape.carried))
+        self._advanced = np.zeros((groups, shape.carried))
+        self._scalars = np.zeros((groups, shape.scalars))
+        self._limits = np.tile(np.array(UNBOUNDED), (len(parts), 1))
+        self._sums = np.zeros((len(lines), shape.sums))
+        self._concluded = np.zeros((len(parts), shape.scalars))
+        self._count = threads.count() if self.size >= threads.WORTH_IT else 1
+        self._calls = [self._arguments(k) for k in range(self._count)]
+        self._status = [ctypes.c_int64() for _ in self._calls]
+        self._exception = ctypes.c_int64()  # compiled code raises none; numba's convention has a place for it
+        self._targets = [
+            (ctypes.addressof(status), ctypes.addressof(self._exception), address_of(arguments))
+            for status, arguments in zip(self._status, self._calls, strict=True)
+        ]
+        self._whole = self._measured(PREPARE | UPDATE)
+        self._calls[0][_MODE] = self._mode = self._whole | SCAN
+        self._function = kernel.loaded.function
+        self.restart()
+
+    def restart(self) -> None:
+        """Put the carried numbers where they start."""
+        if self.kernel.rule.carried is not None:
+            self.carried[:] = self.kernel.rule.carried()
+
+    def set_param(self, variable: int, address: int) -> None:
+        """Say where a parameter lies now."""
+        self._place(variable, 0, address)
+
+    def set_grad(self, variable: int, address: int) -> None:
+        """Say where a gradient lies: ``size`` elements of the kernel's dtype, contiguous."""
+        self._place(variable, 1, address)
+
+    def set_limits(self, variable: int, limits: tuple[float, float]) -> None:
+        """Say between which bounds a parameter is kept after the rule."""
+        self._limits[variable] = limits
+
+    def set_hyper(self, group: int, hyper: Any, *, t: int | None = None) -> None:
+        """Set the hyperparameters of a group, checked before, and its step count."""
+        self._hyper[group] = hyper
+        if t is not None:
+            self._times[group] = t
+
+    def set_time(self, t: int) -> None:
+        """Set the number of the coming step, from 1, for all groups."""
+        self._times.fill(t)
+
+    def scan(self) -> int | None:
+        """Look for a gradient that holds NaN or infinity.
+
+        Returns:
+            The first variable that has one, or ``None``.
+        """
+        for status in self._run(SCAN):
+            if status:
+                return int(self._table[status - 1, 4])
+        return None
+
+    def step(self, *, check: bool = True) -> int | None:
+        """One step of all arrays, in place; nothing is changed if a gradient or a scalar is not finite.
+
+        Args:
+            check: whether gradients are looked at first.
+
+        Returns:
+            ``None``, or the first variable whose gradient holds NaN or infinity.
+
+        Raises:
+            HyperparameterError: a scalar is too large for the dtype.
+        """
+        if self._count == 1:
+            mode = self._whole | SCAN if check else self._whole
+            if mode != self._mode:
+                self._calls[0][_MODE] = self._mode = mode
+            self._function(*self._targets[0])
+            status = self._status[0].value
+            if status > 0:
+                return int(self._table[status - 1, 4])
+            if status < 0:
+                self._too_large(status)
+        else:
+            bad = self.scan() if check else None
+            if bad is not None:
+                return bad
+            self.ready()
+            self.update()
+        self.commit()
+        return None
+
+    def ready(self) -> None:
+        """Compute the scalars of the step: the last that can fail before anything is changed.
+
+        Raises:
+            HyperparameterError: a scalar is too large for the dtype.
+        """
+        self._run_first(PREPARE)
+        if self.kernel.shape.sums:
+            self._run(MEASURE)
+            self._run_first(CONCLUDE)
+
+    def update(self) -> None:
+        """Update all arrays, in place, with the scalars from :meth:`ready`. It cannot fail."""
+        self._run(UPDATE)
+
+    def commit(self) -> None:
+        """Take the carried numbers of the step for those of the next."""
+        if self.kernel.shape.carried:
+            self.carried[:] = self._advanced
+
+    def _run(self, mode: int) -> list[int]:
+        for arguments in self._calls:
+            arguments[_MODE] = mode
+        self._mode = mode
+        threads.run(self._function, self._targets)
+        return [status.value for status in self._status]
+
+    def _run_first(self, mode: int) -> None:
+        self._calls[0][_MODE] = self._mode = mode
+        self._function(*self._targets[0])
+        if self._status[0].value < 0:
+            self._too_large(self._status[0].value)
+
+    def _too_large(self, status: int) -> None:
+        hyper = self.kernel.rule.hyper(*self._hyper[-1 - status].tolist())
+        raise HyperparameterError(
+            f"{self.kernel.rule.name}: with {hyper} what the rule computes from them does not fit into "
+            f"{self.kernel.dtype}; use smaller values",
+            owner=self.kernel.rule.name,
+        )
+
+    def _measured(self, mode: int) -> int:
+        return mode | MEASURE | CONCLUDE if self.kernel.shape.sums else mode
+
+    def _place(self, variable: int, column: int, address: int) -> None:
+        first, last, _ = self._members[variable]
+        if last - first == 1:
+            self._table[first, column] = address
+        else:
+            self._table[first:last, column] = address + self._offsets[: last - first]
+
+    def _arguments(self, thread: int) -> np.ndarray:
+        rows = len(self._table)
+        values: dict[str, int] = {
+            "table": address_of(self._table),
+            "begin": rows * thread // self._count,
+            "end": rows * (thread + 1) // self._count,
+            "mode": 0,
+            "groups": len(self._hyper),
+            "hyper": address_of(self._hyper),
+            "times": address_of(self._times),
+            "carried": address_of(self.carried),
+            "advanced": address_of(self._advanced),
+            "scalars": address_of(self._scalars),
+            "limits": address_of(self._limits),
+            "sums": address_of(self._sums),
+            "variables": len(self._members),
+            "members": address_of(self._members),
+            "concluded": address_of(self._concluded),
+        }
+        return np.array([values[name] for name in ARGUMENTS], np.int64)
+
+
+_MODE = ARGUMENTS.index("mode")
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where the first element of an array lies."""
+    address: int = array.__array_interface__["data"][0]
+    return address

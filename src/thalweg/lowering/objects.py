@@ -1,0 +1,159 @@
+"""Compiled objects on disk and in memory: how the second process is spared numba and the compiler.
+
+An object file holds machine code for one processor and one pass. It is kept in the user's cache folder
+(``$THALWEG_CACHE_DIR``, else ``$XDG_CACHE_HOME/thalweg``, else ``~/.cache/thalweg``) under the digest of all that
+it depends on, with a digest of its own bytes in front. Writing is to a temporary name, then a rename, so any number
+of processes may fill the cache at once. What is damaged is compiled again. The folder must belong to the user and
+be writable by nobody else, or it is not used: what lies there is executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import functools
+import hashlib
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MAGIC = b"thalweg kernel 1\n"
+
+_LOADING = threading.Lock()  # LLVM's set-up is not for two threads at once
+
+
+class Loaded:
+    """Machine code in memory, and the function in it.
+
+    Args:
+        code: an object file.
+        symbol: the name of its function, which numba compiled: it writes its result, an int64, to the first address
+            that it is given, would write an exception to the second, and takes an int64.
+
+    Raises:
+        RuntimeError: the function is not in it.
+    """
+
+    def __init__(self, code: bytes, symbol: str) -> None:
+        import llvmlite.binding as llvm
+
+        with _LOADING:
+            llvm.initialize_native_target()
+            llvm.initialize_native_asmprinter()
+            for name, address in _mathematics().items():
+                llvm.add_symbol(name, address)
+            machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+            # The engine owns the memory that the code lies in: it lives as long as this object.
+            self._engine: Any = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            self._engine.finalize_object()
+            address = self._engine.get_function_address(symbol)
+        if not address:
+            raise RuntimeError(f"the compiled object holds no function {symbol!r}")
+        # A ctypes function type of C lets go of the GIL during the call.
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+        self.function: Callable[[int, int, int], int] = kind(address)
+
+
+@functools.cache
+def _mathematics() -> dict[str, int]:
+    """The functions of the C library that compiled code may call, by name: their addresses."""
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    return {
+        name + suffix: address
+        for name in ("pow", "sqrt", "cos", "floor")
+        for suffix in ("", "f")
+        if (address := ctypes.cast(getattr(library, name + suffix), ctypes.c_void_p).value) is not None
+    }
+
+
+def processor() -> tuple[str, str]:
+    """The processor that code is compiled for: its name and features, as numba's environment variables have them.
+
+    Returns:
+        LLVM's name and feature string.
+    """
+    import llvmlite.binding as llvm
+
+    name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
+    if not name:
+        name = llvm.get_host_cpu_name()
+    elif name == "generic" and features is None:
+        features = ""
+    return name, llvm.get_host_cpu_features().flatten() if features is None else features
+
+
+def folder() -> Path | None:
+    """The cache folder, made if need be; ``None`` if there is none that can be trusted.
+
+    Returns:
+        A folder that belongs to this user and that nobody else may write to.
+    """
+    base = os.environ.get("THALWEG_CACHE_DIR")
+    try:
+        home = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thalweg"
+        kernels = home / "kernels"
+        kernels.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = kernels.lstat()
+    except (OSError, RuntimeError):  # read-only, or no home at all
+        return None
+    if not stat.S_ISDIR(found.st_mode) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return None
+    return kernels if not hasattr(os, "getuid") or found.st_uid == os.getuid() else None
+
+
+def read(digest: str) -> tuple[bytes, str] | None:
+    """A compiled object from the cache.
+
+    Args:
+        digest: of all that it depends on.
+
+    Returns:
+        The object file and the name of its function; ``None`` if it is not there, or is damaged.
+    """
+    kernels = folder()
+    if kernels is None:
+        return None
+    try:
+        content = (kernels / f"{digest}.o").read_bytes()
+    except OSError:
+        return None
+    magic, _, rest = content.partition(b"\n")
+    check, _, rest = rest.partition(b"\n")
+    symbol, _, code = rest.partition(b"\n")
+    if magic + b"\n" != MAGIC or check.decode("ascii", "replace") != _check(symbol, code):
+        return None
+    return code, symbol.decode("ascii")
+
+
+def write(digest: str, code: bytes, symbol: str) -> None:
+    """Put a compiled object into the cache; where that is not possible, nothing happens.
+
+    Args:
+        digest: of all that it depends on.
+        code: the object file.
+        symbol: the name of its function.
+    """
+    kernels = folder()
+    if kernels is None:
+        return
+    name = symbol.encode("ascii")
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=kernels, prefix=".writing-", delete=False) as file:
+            temporary = file.name
+            file.write(MAGIC + _check(name, code).encode("ascii") + b"\n" + name + b"\n" + code)
+        os.replace(temporary, kernels / f"{digest}.o")
+    except OSError:  # full, or read-only: the next process compiles again
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _check(symbol: bytes, code: bytes) -> str:
+    return hashlib.blake2b(symbol + b"\n" + code, digest_size=16).hexdigest()

@@ -1,0 +1,71 @@
+"""Signature and docstring of an optimizer class, from its rule: what would be written out for each is data there."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from thalweg.optimizers import recipe
+from thalweg.rules.base import Rule
+from thalweg.rules.decaying import decayed
+
+
+def signature(rule: Rule) -> inspect.Signature:
+    """The signature of an optimizer class of this rule."""
+    keyword, defaults = (
+        inspect.Parameter.KEYWORD_ONLY,
+        {**recipe.declared(rule), **{n: d for n, (d, _) in recipe.COMMON.items()}},
+    )
+    variables = inspect.Parameter("variables", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+    return inspect.Signature(
+        [variables, *(inspect.Parameter(name, keyword, default=value) for name, value in defaults.items())]
+    )
+
+
+def docstring(rule: Rule, cls: str) -> str:
+    """The docstring of an optimizer class of this rule."""
+    full = decayed(rule)
+    arguments = ["variables: a Variable, several with distinct names, or ``None``; float32 or float64, updated in place."]
+    for name, default in recipe.declared(rule).items():
+        if name in full.options:
+            values = " or ".join(f"``{value!r}``" for value in full.options[name])
+            arguments.append(f"{name}: which form, {values}; {default!r} by default.")
+        else:
+            known = full if name in full.hyperparameters else full.form(**{full.switches[name]: True})
+            h = known.hyperparameters[name]
+            arguments.append(f"{name}: {h.doc}, in {h.interval}; a number or a schedule, {default!r} by default.")
+    words = {
+        "conventions": ", ".join(f"``{library!r}``" for library in rule.conventions) or "there is none",
+        "wrappers": ", ".join(f"``{name}`` {value!r}" for name, value in recipe.of_wrappers().items()),
+        "name": rule.name,
+    }
+    arguments += [f"{name}: {text.format(**words)}" for name, (_, text) in recipe.COMMON.items()]
+    raised = [
+        "HyperparameterError: a hyperparameter or option is unknown or out of its range, or a hook is not callable.",
+        "ParameterError: a variable's data cannot be updated in place.",
+        "OptimizerError: several variables without distinct names.",
+    ]
+    lines = [
+        rule.doc.strip(),
+        "",
+        "Args:",
+        *map(_wrapped, arguments),
+        "",
+        "Raises:",
+        *map(_wrapped, raised),
+        "",
+        "Example:",
+        "    >>> import numpy as np",
+        "    >>> import thalweg as tw",
+        '    >>> x = tw.Variable(np.array([1.0, 2.0]), name="x", needs_grad=True)',
+        f"    >>> optimizer = tw.optimizers.{cls}(x, learning_rate=0.1)",
+        "    >>> y = tw.wait(optimizer.step(grad=np.array([0.5, -0.5])))",
+        "    >>> y is x, optimizer.iterations",
+        "    (True, 1)",
+        "",
+        f"Source: {rule.source}.",
+    ]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 116, initial_indent="    ", subsequent_indent="        ", break_on_hyphens=False)

@@ -1,0 +1,113 @@
+"""Where the parameters of an optimizer sit in the batches that the compiled pass updates: one for each dtype."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from thalweg.graph import Variable
+from thalweg.lowering import Batch, Part, address_of, compile_rule
+from thalweg.lowering.buffers import is_plain, plain
+from thalweg.optimizers.parameters import Parameter
+from thalweg.rules.base import Rule
+
+
+class Seat:
+    """One parameter's place in a batch.
+
+    Args:
+        parameter: the parameter.
+        batch: the batch.
+        index: its number there.
+        data: its data now.
+    """
+
+    def __init__(self, parameter: Parameter, batch: Batch, index: int, data: np.ndarray) -> None:
+        self.parameter, self.batch, self.index = parameter, batch, index
+        self.data = self.work = data
+        self.place(data)
+
+    def place(self, data: np.ndarray) -> None:
+        """Have the pass work on ``data``, or, if it cannot be worked on where it lies, on a copy."""
+        self.data, self.work = data, plain(data)
+        self.batch.set_param(self.index, address_of(self.work))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the pass works on the data itself."""
+        return self.work is self.data
+
+    def fetch(self) -> None:
+        """Bring the copy up to date, if there is one."""
+        if not self.in_place:
+            self.work[...] = self.data
+
+    def bring(self) -> None:
+        """Write the copy back, if there is one."""
+        if not self.in_place:
+            self.data[...] = self.work
+
+
+class Seating:
+    """All parameters of an optimizer in their batches.
+
+    Args:
+        rule: the rule.
+        parameters: the parameters.
+        datas: their data now, in the same order.
+        groups: how many groups of hyperparameters there are.
+    """
+
+    def __init__(self, rule: Rule, parameters: Sequence[Parameter], datas: Sequence[np.ndarray], groups: int) -> None:
+        self.batches: list[Batch] = []
+        seats: dict[str, Seat] = {}
+        for dtype in sorted({parameter.dtype for parameter in parameters}, key=str):
+            members = [(p, d) for p, d in zip(parameters, datas, strict=True) if p.dtype == dtype]
+            parts = [Part(0, d.size, tuple(map(address_of, p.rows())), p.group) for p, d in members]
+            batch = Batch(compile_rule(rule, dtype), parts, groups)
+            self.batches.append(batch)
+            for index, (parameter, data) in enumerate(members):
+                seats[parameter.name] = Seat(parameter, batch, index, data)
+        self.seats = tuple(seats[parameter.name] for parameter in parameters)
+        self._watched: tuple[tuple[Variable, np.ndarray, Any], ...] | None = None
+        self._grads: Sequence[np.ndarray] = ()
+
+    def set_grads(self, grads: Sequence[np.ndarray]) -> None:
+        """Say where the gradients lie; plain arrays, which the caller holds during the step."""
+        self._watched, self._grads = None, grads
+        for seat, grad in zip(self.seats, grads, strict=True):
+            seat.batch.set_grad(seat.index, address_of(grad))
+
+    def bad(self) -> list[int]:
+        """The parameters whose gradients hold NaN or infinity, by number."""
+        if all(batch.scan() is None for batch in self.batches):
+            return []
+        return [k for k, grad in enumerate(self._grads) if not np.isfinite(grad).all()]
+
+    def watch(self, grads: Sequence[Any]) -> None:
+        """Remember that everything is in its place, so that the next step need only see that it still is.
+
+        Args:
+            grads: the variables' own gradients, which :meth:`set_grads` was told of, as they are.
+        """
+        if all(seat.in_place and _simple(seat.parameter.variable) for seat in self.seats):
+            self._watched = tuple(
+                (seat.parameter.variable, seat.parameter.variable.data, weakref.ref(grad))
+                for seat, grad in zip(self.seats, grads, strict=True)
+            )
+
+    def unchanged(self) -> bool:
+        """Whether all variables still have the very arrays that were there at the last step."""
+        if self._watched is None:
+            return False
+        for variable, data, grad in self._watched:
+            if variable._data is not data or variable.grad is not grad() or not data.flags.writeable:
+                return False
+        return True
+
+
+def _simple(variable: Variable) -> bool:
+    return type(variable).process_grad is Variable.process_grad and is_plain(variable.data)
