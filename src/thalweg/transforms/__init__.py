@@ -8,39 +8,58 @@ from typing import Any
 import numpy as np
 
 from thalweg.errors import HyperparameterError
-from thalweg.transforms.base import ArrayFunction, Transform
-from thalweg.transforms.base import build_transform as _build_transform
-from thalweg.transforms.box import bounds
+from thalweg.transforms.balls import l1_ball, l2_ball
+from thalweg.transforms.base import ArrayFunction, ParameterTransform, Transform, TreeTransform
+from thalweg.transforms.box import bounds, nonnegative
+from thalweg.transforms.building import build_transform as _build_transform
 from thalweg.transforms.chaining import chain, describe
 from thalweg.transforms.clipping import clip_norm, clip_value
+from thalweg.transforms.clipping_adaptively import clip_adaptive
+from thalweg.transforms.clipping_together import clip_global_norm
+from thalweg.transforms.decaying import add_decay
 from thalweg.transforms.masking import mask
-from thalweg.transforms.scaling import normalize
+from thalweg.transforms.scaling import normalize, scale
+from thalweg.transforms.simplices import simplex
 from thalweg.transforms.smoothing import smooth
 
 __all__ = [
     "ArrayFunction",
+    "ParameterTransform",
     "Transform",
+    "TreeTransform",
+    "add_decay",
     "bounds",
     "build",
     "chain",
+    "clip_adaptive",
+    "clip_global_norm",
     "clip_norm",
     "clip_value",
     "describe",
+    "l1_ball",
+    "l2_ball",
     "mask",
+    "nonnegative",
     "normalize",
     "registry",
+    "scale",
+    "simplex",
     "smooth",
 ]
 
-registry: dict[str, type[Transform]] = {
-    cls.kind: cls for cls in (bounds, mask, smooth, normalize, clip_value, clip_norm)
+registry: dict[str, type[Transform] | type[TreeTransform] | type[ParameterTransform]] = {
+    cls.kind: cls
+    for cls in (
+        *(mask, smooth, scale, normalize, clip_value, clip_norm, clip_global_norm, clip_adaptive, add_decay),
+        *(bounds, nonnegative, simplex, l1_ball, l2_ball),
+    )
 }
 """The kinds of transform by the name that study files and saved state use. Add your own before building."""
 
 
 def build(
     spec: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, arrays: Mapping[str, np.ndarray] | None = None
-) -> Transform:
+) -> Any:
     """A transform from its table, or a chain from a list of tables.
 
     Args:
@@ -49,11 +68,13 @@ def build(
         arrays: the arrays that a table may name, for instance ``{"mask": ...}``.
 
     Returns:
-        The transform.
+        The transform: a :class:`Transform`, or, from a table of its kind, a :class:`TreeTransform` or a
+        :class:`ParameterTransform`.
 
     Raises:
         HyperparameterError: an unknown kind, parameter or array (naming the nearest), a missing parameter, a
-            value out of range, or a user's own callable, which must be handed in again.
+            value out of range, a list that holds what cannot be chained, or a user's own callable, which must be
+            handed in again.
 
     Example:
         >>> from thalweg.transforms import build

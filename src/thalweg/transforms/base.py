@@ -1,51 +1,41 @@
 """What happens to a gradient before the rule, and to the model after it: callables from array to array.
 
-A transform returns a new array of the same shape and dtype and never changes its input. Any callable that
-does so will serve as ``process_grad`` or ``process_model``; the ones here also know their parameters, so that
-a study file can name them and saved state can tell that they are the same.
+There are three kinds, told apart by what they have to see::
+
+    Transform            array → array               clipping one gradient, a mask, bounds for a model
+    TreeTransform        {name: array} → the same    clipping by the norm over all variables
+    ParameterTransform   (gradient, θ) → gradient    decay; clipping relative to the parameter
+
+All return new arrays of the same shape and dtype and never change what they are given. They know their
+parameters, so that a study file can name them and saved state can tell that they are the same. Their texts are
+array arithmetic that means the same on every backend: a NumPy array gives a NumPy array, a JAX array (also a
+traced one) a JAX array, and so on for PyTorch and PyTensor.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
 
-from thalweg.errors import HyperparameterError
-from thalweg.rules.spelling import unknown
+Array = Any
+"""A NumPy array, a JAX array, a PyTorch tensor or a PyTensor variable."""
 
-ArrayFunction = Callable[[np.ndarray], np.ndarray]
+ArrayFunction = Callable[[Array], Array]
 
 
-class Transform(abc.ABC):
-    """A callable from array to array with declared parameters; subclasses are frozen dataclasses.
+class Described(abc.ABC):
+    """A callable with declared parameters; what the three kinds share. Subclasses are frozen dataclasses.
 
     A subclass sets ``kind``, its name in study files, and ``array_parameters``, those of its fields that are
-    arrays (a study names them, the problem supplies them). A linear one has ``adjoint``.
-
-    Example:
-        >>> from dataclasses import dataclass
-        >>> import numpy as np
-        >>> from thalweg import transforms
-        >>> @dataclass(frozen=True)
-        ... class scale(transforms.Transform):
-        ...     kind = "scale"
-        ...     factor: float
-        ...     def __call__(self, array):
-        ...         return array * array.dtype.type(self.factor)
-        >>> scale(2.0)(np.ones(2)), scale(2.0).get_config()
-        (array([2., 2.]), {'kind': 'scale', 'factor': 2.0})
+    arrays (a study names them, the problem supplies them).
     """
 
     kind: ClassVar[str]
     array_parameters: ClassVar[tuple[str, ...]] = ()
-
-    @abc.abstractmethod
-    def __call__(self, array: np.ndarray) -> np.ndarray:
-        """The transformed array: new, of the same shape and dtype."""
 
     def get_config(self) -> dict[str, Any]:
         """The transform as JSON: its kind and parameters; an array is told by its digest.
@@ -56,8 +46,76 @@ class Transform(abc.ABC):
         config: dict[str, Any] = {"kind": self.kind}
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
-            config[f.name] = array_digest(value) if f.name in self.array_parameters else _json(value)
+            is_array = f.name in self.array_parameters and value is not None
+            config[f.name] = array_digest(value) if is_array else _json(value)
         return config
+
+
+class Transform(Described):
+    """A callable from array to array; one that is linear has ``adjoint``, another such callable.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> from thalweg import transforms
+        >>> @dataclass(frozen=True)
+        ... class power(transforms.Transform):
+        ...     kind = "power"
+        ...     exponent: int
+        ...     def __call__(self, array):
+        ...         return array**self.exponent
+        >>> power(2)(np.array([1.0, -3.0])), power(2).get_config()
+        (array([1., 9.]), {'kind': 'power', 'exponent': 2})
+    """
+
+    @abc.abstractmethod
+    def __call__(self, array: Array) -> Array:
+        """The transformed array: new, of the same library, shape and dtype."""
+
+
+class TreeTransform(Described):
+    """A callable on the gradients of all variables of an optimizer at once, by variable name.
+
+    Sums over variables go in the order of their names, so that the result does not depend on the mapping's.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> from thalweg import transforms
+        >>> @dataclass(frozen=True)
+        ... class center(transforms.TreeTransform):
+        ...     kind = "center"
+        ...     def __call__(self, arrays):
+        ...         mean = sum(arrays[name].sum() for name in sorted(arrays)) / sum(a.size for a in arrays.values())
+        ...         return {name: array - mean for name, array in arrays.items()}
+        >>> center()({"a": np.array([1.0]), "b": np.array([3.0])})
+        {'a': array([-1.]), 'b': array([1.])}
+    """
+
+    @abc.abstractmethod
+    def __call__(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """The transformed arrays by the same names: new, each of the same library, shape and dtype."""
+
+
+class ParameterTransform(Described):
+    """A callable on a gradient that also has to see the parameter it belongs to.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> from thalweg import transforms
+        >>> @dataclass(frozen=True)
+        ... class relative(transforms.ParameterTransform):
+        ...     kind = "relative"
+        ...     def __call__(self, grad, param):
+        ...         return grad * param
+        >>> relative()(np.array([2.0]), np.array([3.0]))
+        array([6.])
+    """
+
+    @abc.abstractmethod
+    def __call__(self, grad: Array, param: Array) -> Array:
+        """The transformed gradient: new, of the gradient's library, shape and dtype."""
 
 
 def array_digest(array: np.ndarray) -> dict[str, Any]:
@@ -80,74 +138,4 @@ def _json(value: Any) -> Any:
     """A parameter as JSON."""
     if isinstance(value, tuple):
         return [_json(part) for part in value]
-    return value.get_config() if isinstance(value, Transform) else value
-
-
-def build_transform(
-    table: Mapping[str, Any], registry: Mapping[str, type[Transform]], arrays: Mapping[str, np.ndarray]
-) -> Transform:
-    """A transform from a table such as ``{"kind": "bounds", "lower": 1400, "upper": 1700}``.
-
-    Args:
-        table: the kind and the parameters; a parameter that is an array is given by name.
-        registry: the known kinds.
-        arrays: the arrays that may be named.
-
-    Returns:
-        The transform.
-
-    Raises:
-        HyperparameterError: an unknown kind, parameter or array (naming the nearest), a missing parameter, or
-            a value out of range.
-    """
-    parameters = dict(table)
-    kind = parameters.pop("kind", None)
-    if not isinstance(kind, str) or kind not in registry:
-        raise unknown("transform", str(kind), registry)
-    cls = registry[kind]
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    for name, value in parameters.items():
-        if name not in known:
-            raise unknown(f"parameter of transform {kind!r}", name, known)
-        if name in cls.array_parameters:
-            parameters[name] = _named(value, name, kind, arrays)
-    for name, declared in known.items():
-        if declared.default is MISSING and name not in parameters:
-            raise HyperparameterError(f"transform {kind!r} needs {name!r}, which has no default", name=name)
-    return cls(**parameters)
-
-
-def _named(value: Any, parameter: str, kind: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The array that a table means: by its name, or by the digest that ``get_config`` wrote."""
-    if isinstance(value, str):
-        if value not in arrays:
-            raise unknown(f"array for {parameter!r} of transform {kind!r}: ", value, arrays)
-        return arrays[value]
-    for array in arrays.values():
-        if array_digest(array) == value:
-            return array
-    raise HyperparameterError(
-        f"transform {kind!r}: {parameter!r} is {value!r}, and none of the arrays handed in is that one; "
-        "name one of them, or hand the same array in again",
-        name=parameter,
-        known=sorted(arrays),
-    )
-
-
-def floating(array: np.ndarray, kind: str) -> np.ndarray:
-    """``array`` if a transform can work on it.
-
-    Args:
-        array: what was given.
-        kind: the transform's name, for the message.
-
-    Returns:
-        The array.
-
-    Raises:
-        HyperparameterError: it is not a NumPy array of floating point numbers.
-    """
-    if not isinstance(array, np.ndarray | np.generic) or not np.issubdtype(array.dtype, np.floating):
-        found = getattr(array, "dtype", type(array).__name__)
-        raise HyperparameterError(f"transform {kind!r} got {found}; it works on NumPy arrays of floats", got=str(found))
-    return np.asarray(array)
+    return value.get_config() if isinstance(value, Described) else value

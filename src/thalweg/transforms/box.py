@@ -1,6 +1,6 @@
 """Bounds: x' = min(max(x, lower), upper), for a model that must stay in a range.
 
-As the only ``process_model`` the optimizer folds it into the compiled pass, where it costs nothing.
+As the only ``process_model`` the optimizer folds :class:`bounds` into the compiled pass, where it costs nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import ClassVar
 import numpy as np
 
 from thalweg.errors import HyperparameterError
+from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import finite, number
-from thalweg.transforms.base import Transform, floating
+from thalweg.transforms.arrays import constant, floating
+from thalweg.transforms.base import Array, Transform
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class bounds(Transform):
         >>> from thalweg.transforms import bounds
         >>> bounds(1400, 1700)(np.array([1300.0, 1500.0, 1800.0]))
         array([1400., 1500., 1700.])
+
+    Source: Parikh and Boyd, Proximal Algorithms (2014), section 6.2, the projection onto a box.
     """
 
     kind: ClassVar[str] = "bounds"
@@ -58,9 +62,35 @@ class bounds(Transform):
             np.inf if self.upper is None else self.upper,
         )
 
-    def __call__(self, array: np.ndarray) -> np.ndarray:
+    def __call__(self, array: Array) -> Array:
         """The clipped array."""
         given = floating(array, self.kind)
-        with np.errstate(over="ignore"):  # a bound beyond float32 is no bound there
-            lower, upper = (given.dtype.type(limit) for limit in self.limits)
-        return np.asarray(np.clip(given, lower, upper))
+        names = namespace(given)
+        lower, upper = (constant(limit, given) for limit in self.limits)
+        return names.cast(names.clip(given, lower, upper), given)
+
+
+@dataclass(frozen=True)
+class nonnegative(Transform):
+    """x' = max(x, 0). NaN and infinity stay, −∞ too, so that a model that holds them is noticed.
+
+    That is where it differs from ``bounds(0)``, which makes 0 of −∞, and which the optimizer can fold into the
+    compiled pass.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.transforms import nonnegative
+        >>> nonnegative()(np.array([-1.0, 2.0]))
+        array([0., 2.])
+
+    Source: Parikh and Boyd, Proximal Algorithms (2014), section 6.2, a box without an upper end.
+    """
+
+    kind: ClassVar[str] = "nonnegative"
+
+    def __call__(self, array: Array) -> Array:
+        """The array without negative numbers."""
+        given = floating(array, self.kind)
+        names = namespace(given)
+        below = (given < 0) & names.isfinite(given)
+        return names.cast(names.where(below, constant(0.0, given), given), given)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from thalweg.errors import HyperparameterError
-from thalweg.transforms.base import ArrayFunction, Transform
+from thalweg.transforms.base import Array, ArrayFunction, Described, ParameterTransform, Transform, TreeTransform
 
 
 class chain(Transform):
@@ -18,7 +16,8 @@ class chain(Transform):
         steps: callables from array to array, first applied first. Each must be callable: nothing is skipped.
 
     Raises:
-        HyperparameterError: a step is not callable.
+        HyperparameterError: a step is not callable, or sees more than one array: those go to the optimizer by
+            themselves.
 
     Example:
         >>> import numpy as np
@@ -36,15 +35,22 @@ class chain(Transform):
                     f"chain: step {index} is {step!r}, not callable; give a function from array to array",
                     index=index,
                 )
+            if isinstance(step, TreeTransform | ParameterTransform):
+                needs = "all gradients at once" if isinstance(step, TreeTransform) else "the parameter, too"
+                raise HyperparameterError(
+                    f"chain: step {index} is {step!r}, which takes {needs}; name it in the optimizer's list, beside "
+                    "the chain",
+                    index=index,
+                )
         self.steps: tuple[Callable[..., Any], ...] = steps
 
-    def __call__(self, array: np.ndarray) -> np.ndarray:
+    def __call__(self, array: Array) -> Array:
         """The result of the last step."""
         for step in self.steps:
             array = step(array)
         return array
 
-    def adjoint(self, array: np.ndarray) -> np.ndarray:
+    def adjoint(self, array: Array) -> Array:
         """The adjoints in reverse, if every step has one.
 
         Raises:
@@ -69,7 +75,7 @@ def describe(step: Callable[..., Any]) -> dict[str, Any]:
     """What a transform, or a user's own callable, is in JSON.
 
     Args:
-        step: a callable from array to array.
+        step: a transform of any kind, or a callable from array to array.
 
     Returns:
         A transform's config; ``{"callable": name}`` for a user's own, which must be handed in again when
@@ -81,7 +87,7 @@ def describe(step: Callable[..., Any]) -> dict[str, Any]:
         >>> describe(np.abs)
         {'callable': 'numpy.absolute'}
     """
-    if isinstance(step, Transform):
+    if isinstance(step, Described):
         return step.get_config()
     named = step if hasattr(step, "__qualname__") or hasattr(step, "__name__") else type(step)
     name = getattr(named, "__qualname__", None) or named.__name__

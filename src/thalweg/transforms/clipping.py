@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
+from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import number, positive
-from thalweg.transforms.base import Transform, floating
+from thalweg.transforms.arrays import constant, floating
+from thalweg.transforms.base import Array, Transform
+from thalweg.transforms.norms import scaled_down, scaled_norm
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class clip_value(Transform):
         >>> from thalweg.transforms import clip_value
         >>> clip_value(1.0)(np.array([-3.0, 0.5, 2.0]))
         array([-1. ,  0.5,  1. ])
+
+    Source: Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks (2013), section
+    3.2, where this is Mikolov's form. ``torch.nn.utils.clip_grad_value_`` and ``optax.clip`` also clip infinity,
+    which then looks like a gradient.
     """
 
     kind: ClassVar[str] = "clip_value"
@@ -34,16 +39,17 @@ class clip_value(Transform):
     def __post_init__(self) -> None:
         object.__setattr__(self, "limit", number(self.limit, positive, name="limit", owner=self.kind))
 
-    def __call__(self, array: np.ndarray) -> np.ndarray:
+    def __call__(self, array: Array) -> Array:
         """The clipped gradient."""
         given = floating(array, self.kind)
-        limit = given.dtype.type(self.limit)
-        return np.where(np.isfinite(given), np.clip(given, -limit, limit), given)
+        names = namespace(given)
+        clipped = names.clip(given, constant(-self.limit, given), constant(self.limit, given))
+        return names.cast(names.where(names.isfinite(given), clipped, given), given)
 
 
 @dataclass(frozen=True)
 class clip_norm(Transform):
-    """g' = g·min(1, limit/‖g‖₂), the norm over one variable, summed in double precision.
+    """g' = g·min(1, limit/‖g‖₂), the norm over one variable, on NumPy summed in double precision.
 
     One NaN or infinity makes all of the result NaN: no element can be scaled by a norm that is not a number.
 
@@ -58,6 +64,9 @@ class clip_norm(Transform):
         >>> from thalweg.transforms import clip_norm
         >>> clip_norm(1.0)(np.array([3.0, 4.0]))
         array([0.6, 0.8])
+
+    Source: Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks (2013),
+    algorithm 1. PyTorch divides by the norm plus 1e-6; we do not.
     """
 
     kind: ClassVar[str] = "clip_norm"
@@ -66,16 +75,8 @@ class clip_norm(Transform):
     def __post_init__(self) -> None:
         object.__setattr__(self, "limit", number(self.limit, positive, name="limit", owner=self.kind))
 
-    def __call__(self, array: np.ndarray) -> np.ndarray:
+    def __call__(self, array: Array) -> Array:
         """The scaled gradient."""
         given = floating(array, self.kind)
-        largest = float(np.max(np.abs(given), initial=0.0))
-        if largest == 0.0:
-            return given.copy()
-        if not np.isfinite(largest):
-            return np.full_like(given, np.nan)
-        # Scaled by the largest element, so that the squares of 1e200 do not overflow
-        norm = largest * float(np.sqrt(np.sum(np.square(given / given.dtype.type(largest)), dtype=np.float64)))
-        if norm <= self.limit:
-            return given.copy()
-        return np.asarray(given * given.dtype.type(self.limit / norm))
+        scale, root = scaled_norm(given)
+        return scaled_down(given, scale, root, constant(self.limit, root))

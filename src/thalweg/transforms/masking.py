@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from thalweg.errors import HyperparameterError
-from thalweg.transforms.base import Transform, floating
+from thalweg.transforms.arrays import checked_weights, floating, weighted
+from thalweg.transforms.base import Array, Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,8 @@ class mask(Transform):
         >>> from thalweg.transforms import mask
         >>> mask(np.array([True, False]))(np.array([2.0, np.nan]))
         array([2., 0.])
+
+    Source: the Hadamard product with a fixed array; that zeros select is ours.
     """
 
     kind: ClassVar[str] = "mask"
@@ -36,28 +38,12 @@ class mask(Transform):
     array: np.ndarray = field(repr=False)
 
     def __post_init__(self) -> None:
-        weights = np.array(self.array)
-        if weights.dtype.kind not in "biuf" or not np.all(np.isfinite(weights)):
-            raise HyperparameterError(f"mask: weights of dtype {weights.dtype}; give booleans or finite numbers")
-        weights.setflags(write=False)
-        object.__setattr__(self, "array", weights)
+        object.__setattr__(self, "array", checked_weights(self.array, self.kind))
 
-    def __call__(self, array: np.ndarray) -> np.ndarray:
+    def __call__(self, array: Array) -> Array:
         """The masked array."""
-        given = floating(array, self.kind)
-        if given.shape != self.array.shape:
-            raise HyperparameterError(
-                f"mask: the array is {given.shape}, the weights are {self.array.shape}",
-                got=given.shape,
-                expected=self.array.shape,
-            )
-        if self.array.dtype.kind == "b":
-            return np.where(self.array, given, given.dtype.type(0))
-        weights = self.array.astype(given.dtype)
-        result = np.zeros_like(given)
-        np.multiply(given, weights, out=result, where=weights != 0)
-        return result
+        return weighted(floating(array, self.kind), self.array, self.kind)
 
-    def adjoint(self, array: np.ndarray) -> np.ndarray:
+    def adjoint(self, array: Array) -> Array:
         """The adjoint: the mask itself."""
         return self(array)
