@@ -4,7 +4,9 @@ import json
 import math
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -220,6 +222,7 @@ def test_the_picture_has_the_values_and_says_what_they_are_against() -> None:
     np.testing.assert_array_equal(line.get_xdata(), np.arange(12))
     np.testing.assert_array_equal(line.get_ydata(), schedule.values(12))
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("completed epochs", "value")
+    assert axes.get_legend() is None  # there is nothing to tell apart
     same = WarmUp(0.3, duration=4).plot(12, axes=axes, label="a warm-up")
     assert same is axes
     assert axes.get_xlabel() == "completed iterations"
@@ -238,6 +241,13 @@ def test_the_picture_needs_no_display_and_leaves_pyplot_alone(tmp_path) -> None:
     environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=environment, timeout=120)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_tables_of_the_page_on_studies_are_schedules() -> None:
+    page = Path(__file__).parents[2] / "docs" / "studies.md"
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("learning_rate = {")]
+    kinds = {schedules.build(tomllib.loads(line)["learning_rate"]).kind for line in lines}
+    assert kinds == schedules.registry.keys()
 
 
 @pytest.mark.parametrize("n", [-1, 2.5, "3", True, float("nan")])

@@ -63,6 +63,27 @@ def test_pytorch_reduces_at_the_same_values(mode: str, threshold_mode: str, seed
     assert len(set(expected)) > 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_optax_reduces_at_the_same_values_with_one_more_patience(seed: int) -> None:
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    rng = np.random.default_rng(seed)
+    metrics = 3.0 - np.linspace(0.0, 1.0, 200) ** 0.2 + rng.normal(0.0, 0.1, 200)
+    both = {"factor": 0.9, "cooldown": int(rng.integers(0, 5))}
+    patience = int(rng.integers(0, 6))
+    print(seed, both, patience)
+    with jax.enable_x64(True):
+        transform = optax.contrib.reduce_on_plateau(patience=patience + 1, rtol=0.01, min_scale=0.2, **both)
+
+        def step(state: object, metric: object) -> tuple[object, object]:
+            update, state = transform.update(0.5, state, value=metric)
+            return state, update
+
+        _, expected = jax.lax.scan(step, transform.init(jax.numpy.asarray(0.5)), metrics)
+        found = ours(metrics, Plateau(0.5, patience=patience, threshold=0.01, minimum=0.1, **both))
+        np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-12)
+    assert len(set(found)) > 1
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     metrics=st.lists(st.floats(0.001, 1000.0) | st.just(math.nan), max_size=40),

@@ -4,9 +4,13 @@ The oracles are the libraries themselves, in double precision: the learning rate
 steps of its scheduler, Optax's function of k, and Keras's.
 """
 
+import functools
 import importlib.util
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -77,22 +81,36 @@ def optax_made(make: Callable) -> Callable[[int], np.ndarray]:
     return run
 
 
+KERAS: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
+"""The schedules of Keras that rows ask for."""
+
+KERAS_ON_TORCH = """
+import json, sys
+import keras
+keras.config.set_floatx("float64")
+calls, n = json.loads(sys.argv[1])
+made = [getattr(keras.optimizers.schedules, name)(*given, **named) for name, given, named in calls]
+print(json.dumps([[float(schedule(float(k))) for k in range(n)] for schedule in made]))
+"""
+
+
 def keras(name: str, *arguments: object, **named: object) -> Callable[[int], np.ndarray]:
-    def run(n: int) -> np.ndarray:
-        if importlib.util.find_spec("keras") is None:
-            pytest.skip("Keras is not installed")
-        os.environ.setdefault("KERAS_BACKEND", "torch")
-        import keras
+    KERAS.append((name, arguments, named))
+    index = len(KERAS) - 1
+    return lambda n: np.array(keras_values()[index][:n])
 
-        floatx = keras.config.floatx()
-        keras.config.set_floatx("float64")
-        try:
-            schedule = getattr(keras.optimizers.schedules, name)(*arguments, **named)
-            return np.array([float(schedule(float(k))) for k in range(n)])
-        finally:
-            keras.config.set_floatx(floatx)
 
-    return run
+@functools.cache
+def keras_values() -> list[list[float]]:
+    """All of them in a process of its own: Keras has one backend a process, and on JAX this would take minutes."""
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("Keras is not installed")
+    with tempfile.TemporaryDirectory() as home:  # where an import of Keras leaves a file
+        environment = {**os.environ, "KERAS_BACKEND": "torch", "KERAS_HOME": home}
+        command = [sys.executable, "-c", KERAS_ON_TORCH, json.dumps([KERAS, N])]
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 def sequential(optimizer):
@@ -266,7 +284,10 @@ TABLE = {
     ),
     "warm-up": Row(
         WarmUp(Cosine(0.3, period=250, minimum=0.02), duration=50, initial=0.05),
-        {"optax": optax("warmup_cosine_decay_schedule", 0.05, 0.3, 50, 300, 0.02)},
+        {
+            "optax": optax("warmup_cosine_decay_schedule", 0.05, 0.3, 50, 300, 0.02),
+            "keras": keras("CosineDecay", 0.05, 250, 0.02 / 0.3, warmup_target=0.3, warmup_steps=50),
+        },
     ),
     "warm-up from 0": Row(
         WarmUp(0.3, duration=50, decay_on_iteration=False), {"optax": optax("warmup_constant_schedule", 0.0, 0.3, 50)}

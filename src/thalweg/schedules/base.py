@@ -110,7 +110,7 @@ class Schedule(abc.ABC):
         Args:
             n: how many.
             axes: where to draw; by default the axes of a figure of its own, which needs no display.
-            label: the name in the legend; by default the kind.
+            label: the name in a legend. Without one, several lines in the same axes are named after their kinds.
 
         Returns:
             The axes; ``plot(n).figure.savefig("schedule.png")`` makes a file.
@@ -123,7 +123,7 @@ class Schedule(abc.ABC):
             >>> Exp(8.0, gamma=0.5).plot(30).get_xlabel()
             'completed epochs'
         """
-        return draw(self.values(n), counts=self.counts, label=label or self.kind, axes=axes)
+        return draw(self.values(n), counts=self.counts, kind=self.kind, label=label, axes=axes)
 
     def get_config(self) -> dict[str, Any]:
         """The schedule as JSON: its kind and its parameters, without state."""

@@ -63,10 +63,10 @@ class Plateau(Schedule):
         >>> schedule.state()
         {'best': 2.0, 'bad_count': 0, 'cooldown_count': 0, 'factor': 0.5}
 
-    PyTorch's ``ReduceLROnPlateau`` with ``eps`` 0 and Keras's ``ReduceLROnPlateau``; Optax's ``reduce_on_plateau`` is
-    a transform. With a relative threshold and a *negative* best value PyTorch takes worse values for better ones
-    (best·(1 − threshold) lies above best); we subtract threshold·|best|. A metric that is NaN or infinite is never
-    better, also −∞, which would be the best for ever.
+    PyTorch's ``ReduceLROnPlateau`` with ``eps`` 0. Optax's ``reduce_on_plateau`` and Keras's ``ReduceLROnPlateau``
+    reduce at the last of ``patience`` bad values, not at the one after it. With a relative threshold and a *negative*
+    best value PyTorch takes worse values for better ones (best·(1 − threshold) lies above best); we subtract
+    threshold·|best|. A metric that is NaN or infinite is never better, also −∞, which would be the best for ever.
     """
 
     kind: ClassVar[str] = "plateau"

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw(values: np.ndarray, *, counts: str, label: str, axes: Axes | None = None) -> Axes:
+def draw(values: np.ndarray, *, counts: str, kind: str, label: str | None = None, axes: Axes | None = None) -> Axes:
     """Draw values of a schedule.
 
     Args:
         values: shape ``(n,)``; the first is that of the first epoch or iteration.
         counts: what is counted, for the axis.
-        label: the name in the legend.
+        kind: the name in the legend where no label is given.
+        label: the name in the legend, which is there with a label, or once the axes hold several lines.
         axes: where to draw; by default the axes of a new figure, which pyplot does not know and no display shows.
 
     Returns:
@@ -25,7 +26,7 @@ def draw(values: np.ndarray, *, counts: str, label: str, axes: Axes | None = Non
     Example:
         >>> import numpy as np
         >>> from thalweg.schedules.plotting import draw
-        >>> draw(np.array([2.0, 1.0]), counts="epochs", label="exp").get_ylabel()
+        >>> draw(np.array([2.0, 1.0]), counts="epochs", kind="exp").get_ylabel()
         'value'
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -37,9 +38,10 @@ def draw(values: np.ndarray, *, counts: str, label: str, axes: Axes | None = Non
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         axes.grid(alpha=0.3)
-    axes.plot(np.arange(len(values)), values, drawstyle="steps-post", label=label)
+    axes.plot(np.arange(len(values)), values, drawstyle="steps-post", label=label or kind)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f"completed {counts}")
     axes.set_ylabel("value")
-    axes.legend()
+    if label or len(axes.lines) > 1:
+        axes.legend()
     return axes
