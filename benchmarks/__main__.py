@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import graph, imports, waves
+from benchmarks import graph, imports, steps, waves
 from benchmarks.contest import Options
 from benchmarks.figures import Figure, table
 from benchmarks.machine import machine, machine_line
@@ -18,9 +18,15 @@ from benchmarks.machine import machine, machine_line
 SUITES: dict[str, Callable[[Options], list[Figure]]] = {
     "waves": waves.figures,
     "graph": graph.figures,
+    "steps": steps.figures,
     "imports": imports.figures,
 }
-NOTES: dict[str, Sequence[str]] = {"waves": waves.NOTES, "graph": graph.NOTES, "imports": imports.NOTES}
+NOTES: dict[str, Sequence[str]] = {
+    "waves": waves.NOTES,
+    "graph": graph.NOTES,
+    "steps": steps.NOTES,
+    "imports": imports.NOTES,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

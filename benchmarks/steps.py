@@ -1,0 +1,150 @@
+"""The figures of an optimizer's step: beside the speed of memory, beside the peers, and from a cold start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from statistics import median
+from typing import Any
+
+from benchmarks.contest import Options, Outcome, contest, peers
+from benchmarks.figures import Figure, Target
+
+RULES = ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamax", "adadelta")
+STREAMS = {"sgd": 3, "momentum": 5, "adagrad": 5, "rmsprop": 5, "adam": 7, "adamax": 7, "adadelta": 7}
+PEERS = {
+    "torch default": "steps_torch_default",
+    "torch foreach": "steps_torch_foreach",
+    "torch fused": "steps_torch_fused",
+    "optax jit": "steps_optax",
+}
+LARGE = {
+    "thalweg": "steps_thalweg",
+    "thalweg, unchecked": "steps_thalweg_unchecked",
+    "stream": "steps_stream",
+    **PEERS,
+}
+SMALL = {"thalweg": "steps_thalweg", **PEERS}
+NOTES = (
+    "A step of the optimizer itself on float32 arrays whose gradient buffers are reused: `await optimizer.step()` in a "
+    "running event loop; torch.optim's step(); optax jitted with parameters and state donated. Two threads each. Rules "
+    "with their libraries' defaults.",
+    "Stream: the same arrays updated in place by one addition an element (3, 5 or 7 arrays read or written), and one "
+    "read of the gradient more, which is what the look for NaN and infinity takes: the speed that memory allows in "
+    "this run. Ratios are taken round by round.",
+    "Torch has no fused RMSProp, Adamax and Adadelta on the CPU: those lines say so.",
+    "First step: a new process from its start to the end of the first step of a float32 Adam whose kernel is in the "
+    "cache on disk, interpreter, NumPy and imports included; the first process of all, which compiles, beside it.",
+)
+FIRST = (
+    "import numpy as np, thalweg as tw;"
+    "x = tw.Variable(np.ones(1000, 'f4'), name='x', needs_grad=True);"
+    "tw.wait(tw.Adam(x).step(grad=np.ones(1000, 'f4')))"
+)
+
+
+def figures(options: Options) -> list[Figure]:
+    """Measure everything; ``--quick`` takes smaller arrays and fewer rules."""
+    found: list[Figure] = []
+    size = 1 << 18 if options.quick else 1 << 24
+    for rule in ("sgd", "adam") if options.quick else RULES:
+        found += _large(rule, size, options)
+    # What is compared with a time in µs is small already; --quick shortens the rounds.
+    at_least = 0.01 if options.quick else 0.3
+    many: dict[str, Any] = {"rule": "adam", "size": 1000, "count": 1000, "at_least": at_least}
+    found += _small("adam, 1,000 arrays of 1,000, an array", many, options, 1e3, 2.0, 2.5)
+    one: dict[str, Any] = {"rule": "adam", "size": 1000, "at_least": at_least}
+    found += _small("adam, one array of 1,000, a call", one, options, 1e6, 3.0, None)
+    found += _first_step(options)
+    return found
+
+
+def _large(rule: str, size: int, options: Options) -> list[Figure]:
+    options.say(f"{rule}, {size} elements")
+    settings = {"rule": rule, "size": size, "at_least": 0.05 if options.quick else 0.3}
+    outcomes = contest(LARGE, settings, options)
+    ours, unchecked, stream = (outcomes.pop(name) for name in ("thalweg", "thalweg, unchecked", "stream"))
+    shown = {"thalweg": ours, **outcomes}
+    lines = peers(shown, scale=lambda s: s * 1e3, better=lambda mine, theirs: theirs / mine)
+    fastest = min((o for o in outcomes.values() if o.samples), key=lambda o: median(o.samples), default=None)
+    title = f"{rule}, 2^{size.bit_length() - 1} float32"
+    return [
+        Figure(title, tuple(s * 1e3 for s in ours.samples), unit="ms", peers=lines, note=ours.problem),
+        Figure(
+            f"{title}, over {STREAMS[rule]} + 1 streams",
+            _ratios(ours, stream),
+            target=Target(high=1.15),
+            judged=not options.quick,
+            note=stream.problem or _streamed(stream),
+        ),
+        Figure(
+            f"{title}, unchecked, over the fastest peer",
+            _ratios(unchecked, fastest),
+            target=Target(high=1.05) if options.peers else None,
+            judged=not options.quick and options.peers,
+            note=fastest.title if fastest is not None else "no peer",
+        ),
+    ]
+
+
+def _streamed(stream: Outcome) -> str:
+    return f"stream {median(stream.samples) * 1e3:.2f} ms" if stream.samples else ""
+
+
+def _ratios(ours: Outcome, theirs: Outcome | None) -> tuple[float, ...]:
+    return tuple(a / b for a, b in zip(ours.samples, theirs.samples, strict=False)) if theirs is not None else ()
+
+
+def _small(
+    name: str, settings: dict[str, Any], options: Options, scale: float, most: float, times: float | None
+) -> list[Figure]:
+    options.say(name)
+    outcomes = contest(SMALL, settings, options)
+    ours = outcomes["thalweg"]
+    lines = peers(outcomes, scale=lambda s: s * scale, better=lambda mine, theirs: theirs / mine)
+    judged = not options.quick
+    found = [
+        Figure(
+            name,
+            tuple(s * scale for s in ours.samples),
+            unit="µs",
+            target=Target(high=most),
+            judged=judged,
+            peers=lines,
+            note=ours.problem,
+        )
+    ]
+    if times is not None and options.peers:
+        others = [o for label, o in outcomes.items() if label != "thalweg" and o.samples]
+        fastest = min(others, key=lambda o: median(o.samples), default=None)
+        ratios = tuple(1 / ratio for ratio in _ratios(ours, fastest))
+        note = fastest.title if fastest is not None else "no peer"
+        found.append(Figure("the fastest peer over ours", ratios, target=Target(low=times), judged=judged, note=note))
+    return found
+
+
+def _first_step(options: Options) -> list[Figure]:
+    options.say("first step of a new process")
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"THALWEG_CACHE_DIR": cache}
+
+        def whole() -> float:
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", FIRST], env=environment, check=True)
+            return time.perf_counter() - began
+
+        compiling = whole()
+        later = tuple(whole() for _ in range(2 if options.quick else 7))
+    return [
+        Figure(
+            "first step of the second process, from its start",
+            later,
+            unit="s",
+            target=Target(high=0.3),
+            judged=not options.quick,
+            note=f"the first process, which compiles: {compiling:.2f} s",
+        )
+    ]
