@@ -90,7 +90,8 @@ class smooth(Transform):
 def _filtered(given: np.ndarray, sigma: float | tuple[float, ...]) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
-    native = given.astype(given.dtype.newbyteorder("="), copy=False)
+    known = given.dtype.newbyteorder("=") if given.dtype.itemsize in (4, 8) else np.float64  # SciPy's two
+    native = given.astype(known, copy=False)
     return np.asarray(gaussian_filter(native, sigma, mode="reflect", truncate=_CUT), given.dtype)
 
 
