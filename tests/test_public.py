@@ -33,8 +33,9 @@ PUBLIC: dict[str, set[str]] = {
         *("WarmUp", "Join", "Chain", "Plateau", "OptimizationState", "Counts", "State", "build", "registry"),
     },
     "thalweg.transforms": {
-        *("Transform", "ArrayFunction", "bounds", "mask", "smooth", "normalize", "clip_value", "clip_norm"),
-        *("chain", "describe", "build", "registry"),
+        *("Transform", "TreeTransform", "ParameterTransform", "ArrayFunction", "mask", "smooth", "scale", "normalize"),
+        *("clip_value", "clip_norm", "clip_global_norm", "clip_adaptive", "add_decay", "bounds", "nonnegative"),
+        *("simplex", "l1_ball", "l2_ball", "chain", "describe", "build", "registry"),
     },
     "thalweg.optimizers": {
         *("Optimizer", "LocalOptimizer", "GradientDescent", "SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp"),
