@@ -119,6 +119,16 @@ class ConfiguredOptimizer(Optimizer):
         more = f", … {len(self._parameters)} in all" if len(self._parameters) > 8 else ""
         return f"{type(self).__name__}({names}{more}; {', '.join(settings + forms)})"
 
+    @classmethod
+    def keywords(cls) -> dict[str, Any]:
+        """What an optimizer of this class may be given by keyword, with the defaults.
+
+        Returns:
+            Hyperparameters and options of the rule and of wrappers, and what every optimizer has.
+        """
+        common = {name: default for name, (default, _) in recipe.COMMON.items()}
+        return {**recipe.declared(cls.rule), **recipe.of_wrappers(), **common}
+
     # What it is bound to and how it is set
 
     def bind(self, variables: Variable | Sequence[Variable]) -> Self:

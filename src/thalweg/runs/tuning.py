@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOOKS = ("process_grad", "process_model")
 _TEXTS = ("kind", "name", "description")
+_OTHERS = ("groups", "accumulate", "nonfinite")
 
 
 def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
@@ -44,7 +45,16 @@ def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
         near = nearest(kind, optimizers.registry)
         text = f'there is no optimizer {kind!r}; the nearest known one is "{near}" (known: {listed})'
         return [Fault(f"{path}.kind", text)]
-    rule = optimizers.registry[kind].rule
+    cls = optimizers.registry[kind]
+    asked = {key: table[key] for key in ("convention", "wrap") if key in table}
+    forms = {key: value for key, value in table.items() if key in cls.keywords() and not isinstance(value, dict)}
+    try:
+        rule = cls(**asked, **{key: forms[key] for key in forms if key not in _HOOKS and key not in _OTHERS}).rule
+    except HyperparameterError as error:
+        rule = cls().rule
+        known = error.details.get("name")
+        if known not in rule.hyperparameters:  # those are looked at one by one below
+            return [Fault(f"{path}.{known}" if known in table else path, str(error))]
     faults = []
     for key, value in table.items():
         if key in _HOOKS:
@@ -54,9 +64,19 @@ def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
         elif key in _TEXTS:
             if not isinstance(value, str):
                 faults.append(Fault(f"{path}.{key}", f"got {show(value)}, expected text in quotes"))
-        else:
-            faults.append(unknown_key(f"{path}.{key}", [*_TEXTS, *_HOOKS, *rule.hyperparameters]))
+        elif key in _OTHERS:
+            faults += _other_faults(cls, {**asked, key: value}, f"{path}.{key}")
+        elif key not in rule.options and key not in rule.switches and key not in asked:
+            faults.append(unknown_key(f"{path}.{key}", [*_TEXTS, *_HOOKS, *cls.keywords()]))
     return faults
+
+
+def _other_faults(cls: type[LocalOptimizer], table: dict[str, Any], path: str) -> list[Fault]:
+    try:
+        cls.from_config(table)
+    except HyperparameterError as error:
+        return [Fault(path, str(error))]
+    return []
 
 
 def override_faults(optimizer: Any, overrides: dict[str, Any], path: str) -> list[Fault]:
@@ -64,12 +84,13 @@ def override_faults(optimizer: Any, overrides: dict[str, Any], path: str) -> lis
     kind = optimizer.get("kind") if isinstance(optimizer, dict) else None
     if not isinstance(kind, str) or kind not in optimizers.registry:
         return []  # the optimizer table itself has the fault
-    rule = optimizers.registry[kind].rule
+    known = optimizers.registry[kind].keywords()
+    rule = optimizers.registry[kind]().rule
     faults = []
     for key, value in overrides.items():
         if key in rule.hyperparameters:
             faults += _hyperparameter_faults(rule, key, value, f"{path}.{key}")
-        else:
+        elif key not in known or known[key] is None or not isinstance(known[key], float):
             faults.append(unknown_key(f"{path}.{key}", rule.hyperparameters))
     return faults
 
