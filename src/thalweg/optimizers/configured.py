@@ -23,7 +23,7 @@ from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.rules.base import Rule
 from thalweg.rules.ranges import number
 from thalweg.rules.spelling import unknown
-from thalweg.schedules import OptimizationState
+from thalweg.schedules import OptimizationState, Schedule
 
 _HOOKS = ("process_grad", "process_model")
 _PLAIN = ("name", "description", "convention", "wrap", "accumulate", "nonfinite", "groups")
@@ -231,6 +231,33 @@ class ConfiguredOptimizer(Optimizer):
             raise unknown(f"hyperparameter of {self.rule.name}:", name, self._settings)
         return resolve(self.rule, name, self._settings[name], self._optimization_state)
 
+    def observe(self, metric: float) -> None:
+        """Tell the schedules that follow a metric (``schedules.Plateau``) what it is now; others do not look at it.
+
+        Args:
+            metric: for instance the loss of this epoch; NaN and infinity are not better than anything.
+
+        Raises:
+            HyperparameterError: the metric is no real number.
+
+        Example:
+            >>> import thalweg as tw
+            >>> optimizer = tw.SGD(learning_rate=tw.schedules.Plateau(1.0, factor=0.5, patience=0))
+            >>> for loss in (3.0, 4.0):
+            ...     optimizer.observe(loss)
+            >>> optimizer.current("learning_rate")
+            0.5
+        """
+        for value in {id(value): value for value in self._schedules().values()}.values():
+            value.observe(metric)
+
+    def _schedules(self) -> dict[str, Schedule]:
+        """Our schedules among the hyperparameters, by where they are."""
+        places: dict[str, Any] = dict(self._settings)
+        for index, group in enumerate(self._groups):
+            places |= {f"groups.{index}.{name}": value for name, value in group.settings.items()}
+        return {place: value for place, value in places.items() if isinstance(value, Schedule)}
+
     @property
     def groups(self) -> tuple[Group, ...]:
         """The groups of variables that have hyperparameters of their own; these can be set on them."""
@@ -294,6 +321,7 @@ class ConfiguredOptimizer(Optimizer):
             "groups": [group_config(group) for group in self._groups],
             "optimization_state": self._optimization_state.get_config(),
             "hyperparameters": {name: to_config(value) for name, value in self._settings.items()},
+            "schedules": {place: saved for place, value in self._schedules().items() if (saved := value.state())},
             "process_grad": self._process_grad.get_config(),
             "process_model": self._process_model.get_config(),
         }
@@ -368,6 +396,9 @@ class ConfiguredOptimizer(Optimizer):
         self._updates, self._micro = settled.updates, settled.micro
         self._skipped, self._zeroed, self._carried = settled.skipped, settled.zeroed, settled.carried
         persistence.set_counts(self._optimization_state, settled.counts)
+        schedules = self._schedules()
+        for place, saved in settled.schedules.items():
+            schedules[place].restore(saved)
         for parameter in self._parameters:
             parameter.set_slots(settled.slots[parameter.name])
             if settled.micro:

@@ -24,7 +24,9 @@ def signature(rule: Rule) -> inspect.Signature:
 def docstring(rule: Rule, cls: str) -> str:
     """The docstring of an optimizer class of this rule."""
     full = decayed(rule)
-    arguments = ["variables: a Variable, several with distinct names, or ``None``; float32 or float64, updated in place."]
+    arguments = [
+        "variables: a Variable, several with distinct names, or ``None``; float32 or float64, updated in place."
+    ]
     for name, default in recipe.declared(rule).items():
         if name in full.options:
             values = " or ".join(f"``{value!r}``" for value in full.options[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.checkpoints import CheckpointStore, whole
-from thalweg.errors import HyperparameterError
+from thalweg.errors import HyperparameterError, StateMismatchError
 from thalweg.optimizers.groups import Group
 from thalweg.optimizers.parameters import Parameter, mismatch
 from thalweg.optimizers.settings import Scheduled, checked, from_config, to_config
@@ -33,6 +34,7 @@ class Settled:
     counts: dict[str, int]
     slots: dict[str, dict[str, np.ndarray]]
     accumulated: dict[str, np.ndarray]
+    schedules: dict[str, Any]
 
 
 def take(parameters: Sequence[Parameter], meta: dict[str, Any]) -> OptimizerSnapshot:
@@ -111,12 +113,21 @@ def settle(
     of_groups = _groups(rule, groups, saved.get("groups", []), differences)
     carried = _carried(rule, len(groups) + 1, saved.get("carried", []), differences)
     state = _state(saved, differences)
+    followed = _schedules(restored, of_groups, saved.get("schedules", {}), differences)
     if differences:
         raise mismatch(differences, "saved state")
     slots = {p.name: {s: snapshot.arrays[f"slots/{s}/{p.name}"] for s in rule.slot_names} for p in parameters}
     gathered = {p.name: snapshot.arrays[f"accumulated/{p.name}"] for p in parameters} if micro else {}
     return Settled(
-        restored, of_groups, carried=carried, micro=micro, **counts, counts=state, slots=slots, accumulated=gathered
+        restored,
+        of_groups,
+        carried=carried,
+        micro=micro,
+        **counts,
+        counts=state,
+        slots=slots,
+        accumulated=gathered,
+        schedules=followed,
     )
 
 
@@ -165,7 +176,8 @@ def _settings(
             )
             continue
         try:
-            value = settings[name] if named else from_config(name, config, {})
+            # The same schedule stays the same object: its user may hold on to it.
+            value = settings[name] if named or config == present else from_config(name, config, {})
             restored[name] = checked(rule, name, value, OptimizationState())
         except (HyperparameterError, TypeError) as error:
             differences.append(str(error))
@@ -191,6 +203,21 @@ def _groups(rule: Rule, groups: Sequence[Group], saved: Any, differences: list[s
         else:
             restored.append(_settings(rule, group.settings, settings, differences))
     return restored
+
+
+def _schedules(
+    settings: Mapping[str, Scheduled], groups: Sequence[Mapping[str, Scheduled]], saved: Any, differences: list[str]
+) -> dict[str, Any]:
+    """The saved states of schedules that have one, tried out on copies."""
+    places = dict(settings)
+    for index, group in enumerate(groups):
+        places |= {f"groups.{index}.{name}": value for name, value in group.items()}
+    for place, state in _table(saved).items():
+        try:
+            copy.deepcopy(places[place]).restore(state)  # type: ignore[union-attr]
+        except (KeyError, AttributeError, StateMismatchError) as error:
+            differences.append(f"the state of the schedule at {place} cannot be used: {error}")
+    return _table(saved)
 
 
 def _carried(rule: Rule, groups: int, saved: Any, differences: list[str]) -> np.ndarray | None:

@@ -203,6 +203,7 @@ class Loop:
                 state.begin_epoch()
             state.begin_batch()
             await self._apply(feedback)
+            self._optimizer.observe(float(feedback.loss))
         except BaseException:
             # The counters move with the step: a batch that was selected and never used is not counted.
             for name, value in before.items():
