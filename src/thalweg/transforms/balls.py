@@ -32,7 +32,7 @@ class l2_ball(Transform):
         >>> l2_ball(1.0)(np.array([3.0, 4.0]))
         array([0.6, 0.8])
 
-    Source: Parikh and Boyd, Proximal Algorithms (2014), section 6.5.1, the Euclidean norm's dual ball.
+    Source: Parikh and Boyd, Proximal Algorithms (2014), section 6.5, norm balls.
     """
 
     kind: ClassVar[str] = "l2_ball"

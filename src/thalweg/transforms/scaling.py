@@ -62,7 +62,7 @@ class normalize(Transform):
         >>> normalize()(np.array([1.0, -4.0]))
         array([ 0.25, -1.  ])
 
-    Source: Stride's ``NormField`` step for gradients, which divides by the largest size of an element.
+    Source: Stride's ``NormField``, which adds 1e-31 to the divisor, more than a float32 gradient may be. We do not.
     """
 
     kind: ClassVar[str] = "normalize"
