@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 
@@ -64,7 +64,7 @@ def _constant(value: Any) -> str:
         return f"{value.__name__}:{value._fields!r}"
     if isinstance(value, bool | int | float | str | tuple | None):
         return repr(value)
-    return repr(value) if type(value).__repr__ is not object.__repr__ and not callable(value) else repr(type(value))
+    return value.__name__ if isinstance(value, ModuleType | type) else repr(type(value))
 
 
 def _named(function: FunctionType) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def make_pass(rule: Any, kind: Any, shape: Shape, know: Callable[[Any], Any]) ->
     zero = cast(0)
     prepare = know(parts.prepare())
     measured = shape.sums > 0
-    reduce, conclude = (know(parts.reduce()), know(parts.conclude())) if measured else (None, None)
+    reduce: Any = know(parts.reduce()) if measured else None
+    conclude: Any = know(parts.conclude()) if measured else None
     whose, where = (VARIABLE, CONCLUDED) if measured else (GROUP, SCALARS)
 
     @know

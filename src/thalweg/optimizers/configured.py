@@ -459,7 +459,9 @@ class ConfiguredOptimizer(Optimizer):
             raise HyperparameterError(f"this config is of kind {kind!r}, and {cls.__name__} is {cls.rule.name!r}")
         tables = {hook: table.pop(hook, None) for hook in _HOOKS}
         found = callables or {}
-        given = {key: value if key in _PLAIN else from_config(key, value, found) for key, value in table.items()}
+        given: dict[str, Any] = {
+            key: value if key in _PLAIN else from_config(key, value, found) for key, value in table.items()
+        }
         hooks = {hook: build_hook(hook, part, arrays or {}, found) for hook, part in tables.items()}
         if "groups" in given:
             given["groups"] = groups_from_config(given["groups"], found)
@@ -468,7 +470,8 @@ class ConfiguredOptimizer(Optimizer):
                 given[key] = str(given[key])
         if given.get("description") is None:
             given.pop("description", None)
-        return cls(variables, **hooks, **given)
+        given |= hooks
+        return cls(variables, **given)
 
 
 def _whole(name: str, value: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+
 from thalweg.optimizers import recipe
 from thalweg.rules.base import Rule
 from thalweg.rules.decaying import decayed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -38,19 +38,16 @@ class Group:
 
     variables: tuple[str, ...]
     settings: dict[str, Scheduled]
+    _context: tuple[Rule, OptimizationState, Callable[[], None]]
 
     def __init__(
         self, rule: Rule, variables: Sequence[str], settings: Mapping[str, Any], state: OptimizationState, changed: Any
     ) -> None:
         found = {name: checked(rule, name, value, state) for name, value in settings.items()}
-        for name, value in {
-            "variables": tuple(variables),
-            "settings": found,
-            "_rule": rule,
-            "_state": state,
-            "_changed": changed,
-        }.items():
-            object.__setattr__(self, name, value)
+        # Any other attribute is a hyperparameter.
+        object.__setattr__(self, "variables", tuple(variables))
+        object.__setattr__(self, "settings", found)
+        object.__setattr__(self, "_context", (rule, state, changed))
 
     def __getattr__(self, name: str) -> Scheduled:
         if name.startswith("_") or name not in self.settings:
@@ -58,8 +55,9 @@ class Group:
         return self.settings[name]
 
     def __setattr__(self, name: str, value: Scheduled) -> None:
-        self.settings[name] = checked(self._rule, name, value, self._state)  # type: ignore[arg-type]
-        self._changed()  # type: ignore[operator]
+        rule, state, changed = self._context
+        self.settings[name] = checked(rule, name, value, state)
+        changed()
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())

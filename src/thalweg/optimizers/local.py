@@ -258,7 +258,7 @@ class LocalOptimizer(ConfiguredOptimizer):
     def _repair(
         self, bad: list[int], used: list[np.ndarray], raws: dict[str, np.ndarray | None], iteration: int
     ) -> bool:
-        """Do what was asked for with gradients that are not finite; whether the step can go on with those in ``used``."""
+        """Do what was asked for with gradients that are not finite; whether the step can go on with ``used``."""
         if self._nonfinite == "skip":
             self._skipped += 1
             return False

@@ -42,7 +42,7 @@ from thalweg.errors import (
     ParameterError,
     StateMismatchError,
 )
-from thalweg.rules.declaring import Hyperparameter, declarations, named_tuple
+from thalweg.rules.declaring import Hyperparameter, declarations, extended, named_tuple
 from thalweg.rules.ranges import number
 from thalweg.rules.spelling import unknown
 
@@ -133,7 +133,7 @@ class Rule:
         """The named tuple that :meth:`init` and :meth:`step` return: the slots, then what is carried."""
         if not self.carried:
             return self.slots
-        return NamedTuple("State", [(n, Any) for n in (*self.slot_names, *self.carried_names)])  # type: ignore[misc]
+        return extended(NoSlots, *self.slot_names, *self.carried_names, name="State")
 
     @cached_property
     def hyperparameters(self) -> dict[str, Hyperparameter]:

@@ -58,8 +58,8 @@ def extended(base: type[Any], *fields: str, name: str) -> type[Any]:
     Returns:
         A named tuple class.
     """
-    names = [*base._fields, *fields]  # type: ignore[attr-defined]
-    return typing.cast("type[Any]", NamedTuple(_unique(name, names), [(n, Any) for n in names]))  # type: ignore[misc]
+    names = [*base._fields, *fields]
+    return typing.cast("type[Any]", NamedTuple(_unique(name, names), [(n, Any) for n in names]))
 
 
 def _unique(name: str, fields: Iterable[str]) -> str:
@@ -104,10 +104,10 @@ def declarations(hyper: type[Any]) -> dict[str, Hyperparameter]:
     """
     hints = typing.get_type_hints(hyper, include_extras=True)
     declared = {}
-    for name in hyper._fields:  # type: ignore[attr-defined]
+    for name in hyper._fields:
         hint = hints[name]
         if typing.get_origin(hint) is not Annotated or len(hint.__metadata__) != 2:
             raise TypeError(f"{hyper.__module__}: annotate {name} as Annotated[Number, Interval, 'meaning']")
         interval, doc = hint.__metadata__
-        declared[name] = Hyperparameter(name, hyper._field_defaults[name], interval, doc)  # type: ignore[attr-defined]
+        declared[name] = Hyperparameter(name, hyper._field_defaults[name], interval, doc)
     return declared

@@ -54,7 +54,6 @@ nesterov = Rule(
         "torch": {"rate_in_buffer": False, "learning_rate": 0.001},
         "keras": {"decay": "decoupled"},
         "optax": {"rate_in_buffer": False},
-        "mxnet": {"weight_decay": 1e-4},
         "pycmtensor": {"learning_rate": 0.001},
     },
     source="Sutskever et al., 2013, eq. 3-4; Bengio et al., Advances in optimizing recurrent networks, 2012, eq. 7",

@@ -6,7 +6,8 @@
 The lecture divides by √a' alone; ε outside the root (PyTorch) stays closest to that for small gradients.
 ``epsilon_form="inside"`` is √(a' + ε) (Keras, Optax, PyCMTensor, MXNet). Two additions of A. Graves:
 
-- ``centered=True``: a' − m'² in place of a', m' = ρ·m + (1 − ρ)·g, an estimate of the variance;
+- ``centered=True``: a' − m'² in place of a', m' = ρ·m + (1 − ρ)·g, an estimate of the variance; where rounding makes
+  it negative (as gradients that hardly change do) it is 0, where the libraries' root is NaN;
 - ``momentum`` above zero: v' = μ·v + η·g/√…, θ' = θ − v', with the rate inside the buffer, or, with
   ``rate_in_buffer=False`` (PyTorch), v' = μ·v + g/√…, θ' = θ − η·v'.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
-from thalweg.rules.arithmetic import sqrt
+from thalweg.rules.arithmetic import maximum, sqrt
 from thalweg.rules.base import Array, Number, Rule
 from thalweg.rules.ranges import fraction, nonnegative, positive
 
@@ -77,6 +78,7 @@ class Scalars(NamedTuple):
     rho: Number
     one_minus_rho: Number
     epsilon: Number
+    zero: Number
 
 
 class MomentumScalars(NamedTuple):
@@ -86,17 +88,18 @@ class MomentumScalars(NamedTuple):
     rho: Number
     one_minus_rho: Number
     epsilon: Number
+    zero: Number
     momentum: Number
 
 
 def prepare(t: Number, h: Hyper) -> Scalars:
-    """Add 1 − ρ."""
-    return Scalars(h.learning_rate, h.rho, 1 - h.rho, h.epsilon)
+    """Add 1 − ρ, and 0."""
+    return Scalars(h.learning_rate, h.rho, 1 - h.rho, h.epsilon, 0.0)
 
 
 def prepare_momentum(t: Number, h: MomentumHyper) -> MomentumScalars:
-    """Add 1 − ρ."""
-    return MomentumScalars(h.learning_rate, h.rho, 1 - h.rho, h.epsilon, h.momentum)
+    """Add 1 − ρ, and 0."""
+    return MomentumScalars(h.learning_rate, h.rho, 1 - h.rho, h.epsilon, 0.0, h.momentum)
 
 
 def outside(square: Array, epsilon: Number) -> Array:
@@ -107,6 +110,11 @@ def outside(square: Array, epsilon: Number) -> Array:
 def inside(square: Array, epsilon: Number) -> Array:
     """√(a + ε)."""
     return sqrt(square + epsilon)
+
+
+def variance(mean_square: Array, mean: Array, h: Scalars | MomentumScalars) -> Array:
+    """max(a' − m'², 0)."""
+    return maximum(mean_square - mean * mean, h.zero)
 
 
 def rate_inside(velocity: Array, direction: Array, h: MomentumScalars) -> tuple[Array, Array]:
@@ -139,7 +147,7 @@ def variant(centered: bool, with_momentum: bool, epsilon_form: str, rate_in_buff
     def about_mean(param: Array, grad: Array, slots: CenteredSlots, h: Scalars) -> tuple[Array, CenteredSlots]:
         mean_square = h.rho * slots.mean_square + h.one_minus_rho * grad * grad
         mean = h.rho * slots.mean + h.one_minus_rho * grad
-        change = h.learning_rate * grad / root(mean_square - mean * mean, h.epsilon)
+        change = h.learning_rate * grad / root(variance(mean_square, mean, h), h.epsilon)
         return param - change, CenteredSlots(mean_square, mean)
 
     def moving(param: Array, grad: Array, slots: MomentumSlots, h: MomentumScalars) -> tuple[Array, MomentumSlots]:
@@ -152,7 +160,7 @@ def variant(centered: bool, with_momentum: bool, epsilon_form: str, rate_in_buff
     ) -> tuple[Array, CenteredMomentumSlots]:
         mean_square = h.rho * slots.mean_square + h.one_minus_rho * grad * grad
         mean = h.rho * slots.mean + h.one_minus_rho * grad
-        change, velocity = step(slots.velocity, grad / root(mean_square - mean * mean, h.epsilon), h)
+        change, velocity = step(slots.velocity, grad / root(variance(mean_square, mean, h), h.epsilon), h)
         return param - change, CenteredMomentumSlots(mean_square, mean, velocity)
 
     texts: dict[tuple[bool, bool], tuple[type[Any], Callable[..., Any]]] = {

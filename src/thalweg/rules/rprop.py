@@ -6,8 +6,9 @@ changes. ::
     Δ' = max(η₋·Δ, Δmin), then g := 0    where s < 0
     θ' = θ − Δ'·sign(g)
 
-This is iRprop⁻ (as in PyTorch; Optax 0.2.8 means the same and is one step late): after a change of sign the element waits for one step, and no step is
-taken back. It is for gradients of the whole data, not of minibatches. ``learning_rate`` is Δ at the start.
+This is iRprop⁻ (as in PyTorch; Optax 0.2.8 means the same and is one step late): after a change of sign the element
+waits for one step, and no step is taken back. It is for gradients of the whole data, not of minibatches.
+``learning_rate`` is Δ at the start.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
         text = f'there is no optimizer {kind!r}; the nearest known one is "{near}" (known: {listed})'
         return [Fault(f"{path}.kind", text)]
     cls = optimizers.registry[kind]
-    asked = {key: table[key] for key in ("convention", "wrap") if key in table}
+    asked: dict[str, Any] = {key: table[key] for key in ("convention", "wrap") if key in table}
     forms = {key: value for key, value in table.items() if key in cls.keywords() and not isinstance(value, dict)}
     try:
         rule = cls(**asked, **{key: forms[key] for key in forms if key not in _HOOKS and key not in _OTHERS}).rule
