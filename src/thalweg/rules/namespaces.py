@@ -20,7 +20,8 @@ def namespace(*values: Any) -> Any:
     """The names for the library that ``values`` belong to.
 
     Args:
-        values: arrays of one library, and numbers.
+        values: arrays of one library, and numbers. A kind of number that computes in its own way says so by a class
+            attribute ``own_names``, which goes before any library.
 
     Returns:
         An object with an attribute for each name of :mod:`thalweg.rules.arithmetic`.
@@ -30,6 +31,10 @@ def namespace(*values: Any) -> Any:
         >>> float(namespace(1.0).sqrt(4.0))
         2.0
     """
+    for value in values:
+        own = getattr(type(value), "own_names", None)
+        if own is not None:
+            return own
     for value in values:
         kind: Any = type(value)
         library = _library(kind)
@@ -133,7 +138,15 @@ def _torch() -> dict[str, Callable[..., Any]]:
             if like is None:
                 like = next(v for v in values if isinstance(v, torch.Tensor))
             kind: Any = {"device": like.device, **({} if like.dtype == torch.bool else {"dtype": like.dtype})}
-            return function(*(v if isinstance(v, torch.Tensor) else torch.as_tensor(v, **kind) for v in values))
+            truth: Any = {"device": like.device, "dtype": torch.bool}  # where's condition stays one
+            return function(
+                *(
+                    v
+                    if isinstance(v, torch.Tensor)
+                    else torch.as_tensor(v, **(truth if isinstance(v, bool | np.bool_) else kind))
+                    for v in values
+                )
+            )
 
         return call
 
