@@ -44,6 +44,12 @@ def _complete_study(incomplete: str) -> list[str]:
     return [name for name in shipped_names() if name.startswith(incomplete)] + sorted(files + folders)
 
 
+def _complete_run(incomplete: str) -> list[str]:
+    found = [path.parent for path in Path().glob(f"{incomplete}*/run.sqlite")]
+    found += [path.parent for path in Path().glob(f"{incomplete}*/*/run.sqlite")]
+    return sorted(str(path) for path in found)
+
+
 StudyArgument = Annotated[
     str,
     typer.Argument(
@@ -73,6 +79,7 @@ ThreadsOption = Annotated[
         show_default=False,
     ),
 ]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors and the path of the run.")]
 TracebackOption = Annotated[
     bool, typer.Option("--traceback", help="After an error show where in the program it came from, too.")
 ]
@@ -110,7 +117,10 @@ def run(
     ] = None,
     changes: SetOption = None,
     threads: ThreadsOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors and the path of the run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, if there is one; begin it if there is not.")
+    ] = False,
+    quiet: QuietOption = False,
     traceback: TracebackOption = False,
 ) -> None:
     """Run a study.
@@ -121,11 +131,60 @@ def run(
 
         thalweg run head --set blocks.0.iterations=4 --out runs/try
     """
-    from thalweg.runs.interrupt import Interrupted, run_interruptible
-
+    if resume and out is None:
+        typer.secho("Error: --resume goes with --out.", fg="red", bold=True, err=True)
+        typer.echo("Say which run is meant: its folder, or `thalweg resume RUN`.", err=True)
+        raise typer.Exit(2)
     loaded = _load(study, changes, threads, traceback)
+    if resume and out is not None and (out / "run.sqlite").is_file():
+        paths = [change.partition("=")[0] for change in changes or []]
+        _go_on(out, [], loaded, paths, quiet, traceback)
+        return
     display, close = _display(loaded, quiet)
-    session = _session(loaded, out, display)
+    _execute(_session(loaded, out, display), close, quiet, traceback)
+
+
+@app.command()
+def resume(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="The folder of the run.", autocompletion=_complete_run, show_default=False),
+    ],
+    changes: SetOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    traceback: TracebackOption = False,
+) -> None:
+    """Go on with a run that was stopped, was killed, or is to have more iterations.
+
+    It continues from its newest checkpoint, to the same bits as if it had never stopped. The study is the one in
+    the folder; what is to change is named with --set.
+
+        thalweg resume runs/head-1
+
+        thalweg resume runs/head-1 --set blocks.2.iterations=40
+    """
+    overrides = [*(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
+    _go_on(folder, overrides, None, [], quiet, traceback)
+
+
+def _go_on(
+    folder: Path, overrides: list[str], study: Study | None, named: list[str], quiet: bool, traceback: bool
+) -> None:
+    from thalweg.runs.session import Run
+
+    try:
+        session = Run.resume(folder, overrides=overrides, study=study, named=named)
+    except Exception as error:
+        _refuse(error, traceback)
+    display, close = _display(session.study, quiet)
+    session.show(display)
+    _execute(session, close, quiet, traceback)
+
+
+def _execute(session: Run, close: Any, quiet: bool, traceback: bool) -> None:
+    """Run it in the terminal, with Ctrl-C and errors as a user expects them."""
+    from thalweg.runs.interrupt import Interrupted, run_interruptible
 
     def on_second() -> None:
         try:
@@ -148,7 +207,8 @@ def run(
             error,
             traceback,
             code=1,
-            hint=f"Everything until then is in {session.outcome.folder}",
+            hint=f"Everything until then is in {session.outcome.folder}; go on with: thalweg resume "
+            f"{session.outcome.folder}",
         )
     if quiet and session.outcome is not None:
         typer.echo(str(session.outcome.folder))

@@ -44,7 +44,7 @@ class Display(Protocol):
     def stage(self, done: int, total: int, text: str) -> None:
         """Something besides the iterations (such as making data) has got so far."""
 
-    def begin_block(self, index: int, block: GenericBlock, batch_items: float) -> None:
+    def begin_block(self, index: int, block: GenericBlock, batch_items: float, *, done: int = 0) -> None:
         """A block begins; its batches have so many items on average."""
 
     def items(self, done: int, total: int) -> None:
@@ -69,7 +69,7 @@ class QuietDisplay:
     def stage(self, done: int, total: int, text: str) -> None:
         """Show nothing."""
 
-    def begin_block(self, index: int, block: GenericBlock, batch_items: float) -> None:
+    def begin_block(self, index: int, block: GenericBlock, batch_items: float, *, done: int = 0) -> None:
         """Show nothing."""
 
     def items(self, done: int, total: int) -> None:
@@ -104,9 +104,9 @@ class GuardedDisplay:
         """Pass it on."""
         self._try(lambda: self._display.stage(done, total, text))
 
-    def begin_block(self, index: int, block: GenericBlock, batch_items: float) -> None:
+    def begin_block(self, index: int, block: GenericBlock, batch_items: float, *, done: int = 0) -> None:
         """Pass it on."""
-        self._try(lambda: self._display.begin_block(index, block, batch_items))
+        self._try(lambda: self._display.begin_block(index, block, batch_items, done=done))
 
     def items(self, done: int, total: int) -> None:
         """Pass it on."""
@@ -164,10 +164,10 @@ class PlainDisplay:
             self._print(f"{text}: {done}/{total}")
         self._stage_rest = f"{text}: {total}/{total}" if done < total else ""
 
-    def begin_block(self, index: int, block: GenericBlock, batch_items: float) -> None:
+    def begin_block(self, index: int, block: GenericBlock, batch_items: float, *, done: int = 0) -> None:
         """Print the block."""
         self._end_stage()
-        self._pace.begin_block(index, batch_items)
+        self._pace.begin_block(index, batch_items, done)
         self._print(f"block {index + 1} of {len(self._pace.blocks)}{f' ({block.name})' if block.name else ''}")
 
     def items(self, done: int, total: int) -> None:
@@ -237,9 +237,9 @@ class Pace:
         self.blocks = blocks
         self.total = sum(block.iterations for block in blocks)
 
-    def begin_block(self, index: int, batch_items: float) -> None:
-        """A block begins."""
-        self.block, self.block_done, self._items = index, 0, 0
+    def begin_block(self, index: int, batch_items: float, done: int = 0) -> None:
+        """A block begins, or goes on after so many of its iterations."""
+        self.block, self.block_done, self._items = index, done, 0
         self._batch_items = batch_items
         self._began = time.monotonic()
 

@@ -9,7 +9,7 @@
       figures/             pictures
       result.npz           the model that came out, and what the problem puts beside it
       summary.json         the figures of the run; "status" is running, finished, interrupted or failed
-      run.lock             empty; the kernel holds a lock on it as long as the run's process lives
+      run.lock             who writes: process and machine; the kernel holds a lock on it while the process lives
 
 Files that are written once are written beside their place, forced to the disk and renamed: they are there
 whole or not at all.
@@ -24,6 +24,7 @@ import fcntl
 import json
 import math
 import os
+import socket
 import tempfile
 import time
 import weakref
@@ -143,9 +144,39 @@ class RunFolder:
             os.close(descriptor)
         return False
 
-    def _acquire(self) -> None:
+    def refuse_a_second_writer(self) -> None:
+        """Raise if a process that writes this run lives.
+
+        Raises:
+            RunError: it does; the message says which one.
+        """
+        if self.writer_alive():
+            raise self._in_use()
+
+    def _in_use(self) -> RunError:
+        try:
+            who = self.lock.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            who = ""
+        return RunError(
+            f"The run in {self.path} is going on{f': {who}' if who else ''}. A run has one writer; wait until it has "
+            "ended, or stop it (Ctrl-C, or SIGINT to that process)."
+        )
+
+    def reopen(self) -> None:
+        """Become the writer of a run that has ended, however it ended.
+
+        Raises:
+            RunError: another process writes it.
+        """
+        self._acquire(new=False)
+        self.checkpoints.mkdir(exist_ok=True)
+        self.figures.mkdir(exist_ok=True)
+
+    def _acquire(self, *, new: bool = True) -> None:
         """Hold the lock until :meth:`release`, or until this object or the process ends."""
-        descriptor = os.open(self.lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # Python closes it at an exec
+        # Python closes it at an exec.
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | (os.O_EXCL if new else 0), 0o666)
         self.release = weakref.finalize(self, os.close, descriptor)
         for _ in range(100):
             try:
@@ -153,9 +184,15 @@ class RunFolder:
             except BlockingIOError:
                 time.sleep(0.01)  # somebody is asking whether we live
             except OSError:
-                return  # no locks on this file system: a run is worth more
+                break  # no locks on this file system: a run is worth more
             else:
-                return
+                break
+        else:
+            self.release()
+            raise self._in_use()
+        who = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{who}\n".encode(), 0)
 
     def write_study(self, text: str) -> None:
         """Freeze the study."""

@@ -143,6 +143,30 @@ class HistoryWriter:
         """Record a JSON value about the run under a name; does not wait for the disk."""
         self._add(_INSERT_FACT, (name, json.dumps(value)))
 
+    def forget_after(self, iteration: int) -> int:
+        """Take out what is known of later iterations: they will be computed again. Waits for the disk.
+
+        Args:
+            iteration: the last that stays.
+
+        Returns:
+            How many were taken out.
+
+        Raises:
+            RunError: it could not be written.
+        """
+        self.flush()
+
+        def forget() -> int:
+            assert self._database is not None
+            cursor = self._database.execute("DELETE FROM iterations WHERE iteration > ?", (iteration,))
+            return cursor.rowcount
+
+        try:
+            return self._thread.submit(forget).result()
+        except sqlite3.Error as error:
+            raise RunError(f"The history {self._path} cannot be written: {error}.") from error
+
     def flush(self) -> None:
         """Wait until everything handed in is on the disk.
 

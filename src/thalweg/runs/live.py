@@ -64,9 +64,9 @@ class LiveDisplay:
             self._stage = self._progress.add_task(text, total=total, left="")
         self._progress.update(self._stage, completed=done, total=total, description=text)
 
-    def begin_block(self, index: int, block: GenericBlock, batch_items: float) -> None:
+    def begin_block(self, index: int, block: GenericBlock, batch_items: float, *, done: int = 0) -> None:
         """Name the block beside the bar."""
-        self._pace.begin_block(index, batch_items)
+        self._pace.begin_block(index, batch_items, done)
         if self._stage is not None:
             self._progress.remove_task(self._stage)
             self._stage = None

@@ -84,6 +84,8 @@ class Loop:
         checkpoint_every: at most so many iterations are between two checkpoints.
         display: who is told.
         began: :func:`time.monotonic` at the run's beginning.
+        position: where to begin: at the beginning, or where a checkpoint was taken whose state the variables and
+            the optimizer have.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Loop:
         checkpoint_every: int,
         display: Display,
         began: float,
+        position: Position | None = None,
     ) -> None:
         self._problem = problem
         self._optimizer = optimizer
@@ -110,8 +113,8 @@ class Loop:
         self._checkpoint_every = checkpoint_every
         self._display = display
         self._began = began
-        self._saved: Position | None = None
-        self.position = Position()
+        self.position = position or Position()
+        self._saved: Position | None = position
 
     async def run(self) -> None:
         """Run all blocks.
@@ -121,8 +124,13 @@ class Loop:
             Exception: whatever the problem or the optimizer raises; the variables are as after the last
                 committed step.
         """
-        for index, block in enumerate(self._blocks):
-            selection = await self._begin_block(index, block)
+        resumed = self.position if self.position.selection is not None else None
+        first = resumed.block if resumed is not None else 0
+        for index, block in enumerate(self._blocks[first:], start=first):
+            if resumed is not None and index == first:
+                selection = await self._continue_block(index, block)
+            else:
+                selection = await self._begin_block(index, block)
             while self.position.block_iteration < block.iterations:
                 await self._iterate(selection)
                 saved = self._saved.iteration if self._saved is not None else 0
@@ -155,14 +163,28 @@ class Loop:
         self._store.save(arrays, meta)
         self._store.prune(KEPT)
 
-    async def _begin_block(self, index: int, block: GenericBlock) -> Selection:
-        selection = Selection(
+    def _selection(self, index: int, block: GenericBlock) -> Selection:
+        return Selection(
             block.selection,
             items=self._problem.items,
             batch_size=block.batch_size,
             seed=self._seed,
             block=index,
         )
+
+    async def _continue_block(self, index: int, block: GenericBlock) -> Selection:
+        """Go on in the middle of a block; the optimizer's state is that of the middle already."""
+        selection = self._selection(index, block)
+        assert self.position.selection is not None
+        selection.restore(self.position.selection)
+        await self._problem.begin_block(index)
+        self._display.begin_block(
+            index, block, self._problem.items / selection.batches, done=self.position.block_iteration
+        )
+        return selection
+
+    async def _begin_block(self, index: int, block: GenericBlock) -> Selection:
+        selection = self._selection(index, block)
         if block.reset_optimizer:
             self._optimizer.reset(counters=False)
         change_hyperparameters(self._optimizer, block.optimizer)

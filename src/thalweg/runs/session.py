@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from thalweg.checkpoints import CheckpointStore
 from thalweg.optimizers import LocalOptimizer
+from thalweg.runs import resuming
 from thalweg.runs.closing import Closing, notes_of, status_of
 from thalweg.runs.display import Display, Ending, GuardedDisplay, QuietDisplay
 from thalweg.runs.folder import RunFolder
@@ -58,6 +59,7 @@ class Run:
             study's ``output.folder``, which starts at the present folder.
         runtime: where numeric work runs; default: what the study says. The caller's is not closed.
         display: who is told; default: nobody.
+        resumption: what to go on from, for a run that was begun before; see :meth:`resume`.
 
     :attr:`outcome` is set when :meth:`execute` ends, also by an error or a cancellation, unless there was no
         run at all.
@@ -70,8 +72,10 @@ class Run:
         out: Path | str | None = None,
         runtime: Runtime | None = None,
         display: Display | None = None,
+        resumption: resuming.Resumption | None = None,
     ) -> None:
         self.study = study
+        self._resumption = resumption
         self.outcome: Outcome | None = None
         self._out = Path(out) if out is not None else None
         self._runtime = runtime
@@ -83,6 +87,37 @@ class Run:
         self._seconds: dict[str, float] = {}
         self._began = 0.0
 
+    @classmethod
+    def resume(
+        cls,
+        folder: Path | str,
+        *,
+        overrides: Iterable[str] = (),
+        study: Study | None = None,
+        named: Iterable[str] = (),
+        runtime: Runtime | None = None,
+        display: Display | None = None,
+        kinds: Mapping[str, type[Problem]] | None = None,
+    ) -> Run:
+        """A run that goes on where its newest checkpoint was taken, to the same bits as without the break.
+
+        Args:
+            folder: the run's folder.
+            overrides: changes of the study, each ``"path=value"``: more iterations, another learning rate.
+            study: the study that the run must be of; by default the folder's.
+            named: the dotted paths in which ``study`` may differ from the folder's.
+            runtime: see :class:`Run`.
+            display: see :class:`Run`.
+            kinds: problem kinds of the caller's, by name, besides the installed ones.
+
+        Raises:
+            RunError: it is no run, it is going on, it has finished, or the study is another one.
+            StudyError: a change is wrong.
+            CheckpointError: no checkpoint can be read.
+        """
+        found = resuming.read(Path(folder), overrides, kinds, study, named)
+        return cls(found.study, runtime=runtime, display=display, resumption=found)
+
     async def execute(self) -> Outcome:
         """Run the study.
 
@@ -92,7 +127,7 @@ class Run:
             Exception: whatever the problem raised, when the run failed.
             asyncio.CancelledError: it was cancelled; the present shots were waited for.
         """
-        self._began = time.monotonic()
+        self._began = time.monotonic() - (self._resumption.seconds if self._resumption is not None else 0.0)
         with ExitStack() as stack:
             runtime = self._runtime or stack.enter_context(Local(self.study.settings.runtime.threads))
             problem = await runtime.run(self.study.build_problem)
@@ -131,6 +166,10 @@ class Run:
         }
         self._disk.folder.write_summary({"status": "interrupted", **identity(self.study), **known})
 
+    def show(self, display: Display) -> None:
+        """Tell this display of the run, from now on."""
+        self._display = GuardedDisplay(display)
+
     def announce_stop(self) -> None:
         """Tell the display that somebody asked the run to stop; never raises."""
         if self._closing:
@@ -141,6 +180,9 @@ class Run:
             self._display.note("Stopping after the shots that are being worked on; press Ctrl-C again to stop at once.")
 
     def _open(self) -> None:
+        if self._resumption is not None:
+            self._reopen(self._resumption)
+            return
         if self._out is not None:
             folder = RunFolder.create(self._out)
         else:
@@ -148,6 +190,20 @@ class Run:
         folder.write_study(self.study.text)
         self._disk = _Disk(folder, HistoryWriter(folder.history))
         folder.write_summary({"status": "running", **identity(self.study)})  # from here on readers find a run
+
+    def _reopen(self, found: resuming.Resumption) -> None:
+        folder = found.folder
+        folder.reopen()
+        if found.changed:
+            folder.write_study(self.study.text)
+        self._disk = _Disk(folder, HistoryWriter(folder.history))
+        for text in found.notes:
+            self._disk.history.event("warning", text, iteration=found.position.iteration)
+        lost = self._disk.history.forget_after(found.position.iteration)
+        again = f"; {lost} iterations after its checkpoint are computed again" if lost else ""
+        text = f"from iteration {found.position.iteration}{again}"
+        self._disk.history.event("resumed", text, iteration=found.position.iteration, details={"set": found.changed})
+        folder.write_summary({"status": "running", **identity(self.study)})
 
     def _loop(self, work: _Work) -> Loop:
         assert self._disk is not None
@@ -162,18 +218,27 @@ class Run:
             checkpoint_every=self.study.settings.output.checkpoint_every,
             display=self._display,
             began=self._began,
+            position=self._resumption.position if self._resumption is not None else None,
         )
 
     async def _execute(self, work: _Work, loop: Loop) -> None:
         assert self._disk is not None
         for name, value in identity(self.study).items():
             self._disk.history.fact(name, value)
+        self._disk.history.fact("study", self.study.text)
+        self._disk.history.fact("study_name", self.study.name)
         self._disk.history.fact("study_folder", str(self.study.folder))
-        self._disk.history.event("started", f"{self.study.iterations} iterations in {len(self.study.blocks)} blocks")
+        if self._resumption is None:
+            text = f"{self.study.iterations} iterations in {len(self.study.blocks)} blocks"
+            self._disk.history.event("started", text)
         plan = await work.runtime.run(work.problem.plan, work.runtime, self.study.iterations)
         self._display.begin(self.study.settings.title, self._disk.folder.path, plan, self.study.blocks)
         with self._timing("prepare"):
             await work.problem.prepare(work.runtime, self._display.stage)
+        if self._resumption is not None:
+            for note in self._resumption.notes:
+                self._display.note(note)
+            await work.runtime.run(self._resumption.restore, work.problem, work.optimizer)
         with self._timing("blocks"):
             await loop.run()
 

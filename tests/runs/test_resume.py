@@ -1,0 +1,241 @@
+"""A run that was stopped and goes on is, to the last bit, the run that was not."""
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from thalweg import optimizers
+from thalweg.checkpoints import CheckpointStore
+from thalweg.errors import RunError, StudyError
+from thalweg.graph import wait
+from thalweg.runs import History, QuietDisplay, Run, Study
+from thalweg.runs.folder import RunFolder
+
+
+class Stopping(QuietDisplay):
+    """Cancels the run when an iteration was made."""
+
+    def __init__(self, iteration):
+        self.iteration_to_stop = iteration
+
+    def iteration(self, record):
+        if record.iteration == self.iteration_to_stop:
+            self.task.cancel()
+
+
+def run(document, kinds, out, *overrides):
+    study = Study.from_document(document, kinds=kinds, overrides=overrides)
+    return wait(Run(study, out=out).execute())
+
+
+def stop_after(document, kinds, out, iteration):
+    async def stopped():
+        display = Stopping(iteration)
+        session = Run(Study.from_document(document, kinds=kinds), out=out, display=display)
+        display.task = asyncio.ensure_future(session.execute())
+        with pytest.raises(asyncio.CancelledError):
+            await display.task
+        return session.outcome
+
+    return wait(stopped())
+
+
+def go_on(out, kinds, *overrides):
+    return wait(Run.resume(out, overrides=overrides, kinds=kinds).execute())
+
+
+def fingerprint(folder):
+    """Digests of what a run is: model, optimizer's state, selection, and the history without times."""
+    arrays, meta, _ = CheckpointStore(folder / "checkpoints").load()
+    state = hashlib.blake2b(digest_size=16)
+    for name, array in sorted(arrays.items()):
+        state.update(name.encode() + array.tobytes())
+    state.update(json.dumps(meta, sort_keys=True).encode())
+    history = History(folder)
+    columns = {name: column.tolist() for name, column in history.iterations().items() if name != "seconds"}
+    rows = hashlib.blake2b(json.dumps([columns, history.batches()], sort_keys=True).encode(), digest_size=16)
+    return state.hexdigest(), rows.hexdigest()
+
+
+@pytest.fixture(params=sorted(optimizers.registry))
+def each_optimizer(request, document):
+    """The study with each optimizer, with schedules where they can be."""
+    rate = {"kind": "exp", "initial": 0.05, "gamma": 0.95, "decay_on_iteration": True}
+    if request.param == "rprop":
+        rate = 0.05
+    document["optimizer"] = {"kind": request.param, "learning_rate": rate}
+    return document
+
+
+def test_stopped_after_any_iteration_it_goes_on_to_the_same_bits(tmp_path, document, kinds):
+    whole = run(document, kinds, tmp_path / "whole")
+    expected = fingerprint(tmp_path / "whole")
+    for k in range(1, 7):
+        out = tmp_path / str(k)
+        assert stop_after(document, kinds, out, k).status == "interrupted"
+        outcome = go_on(out, kinds)
+        assert outcome.status == "finished"
+        assert outcome.summary["digest"] == whole.summary["digest"], k
+        assert fingerprint(out) == expected, k
+        events = [event["kind"] for event in outcome.history.events() if event["kind"] != "warning"]
+        assert events == ["started", "interrupted", "resumed", "finished"]
+
+
+def test_with_every_optimizer(tmp_path, each_optimizer, kinds):
+    run(each_optimizer, kinds, tmp_path / "whole")
+    for k in (2, 5):
+        out = tmp_path / str(k)
+        stop_after(each_optimizer, kinds, out, k)
+        go_on(out, kinds)
+        assert fingerprint(out) == fingerprint(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("selection", [{"selection": "all"}, {"selection": "every", "batch_size": 2}])
+@pytest.mark.parametrize("rate", ["cosine", "plateau", "one_cycle"])
+def test_with_every_selection_and_schedule(tmp_path, document, kinds, selection, rate):
+    document["blocks"] = [{"iterations": 5, **selection}, {"iterations": 3, "reset_optimizer": True, **selection}]
+    document["optimizer"]["learning_rate"] = {
+        "cosine": {"kind": "cosine", "initial": 0.1, "period": 4, "decay_on_iteration": True},
+        "plateau": {"kind": "plateau", "initial": 0.1, "factor": 0.5, "patience": 0},
+        "one_cycle": {"kind": "one_cycle", "peak": 0.1, "duration": 8},
+    }[rate]
+    run(document, kinds, tmp_path / "whole")
+    for k in (3, 5, 6):
+        out = tmp_path / str(k)
+        stop_after(document, kinds, out, k)
+        go_on(out, kinds)
+        assert fingerprint(out) == fingerprint(tmp_path / "whole")
+
+
+def test_iterations_after_the_checkpoint_are_forgotten_and_made_again(tmp_path, document, kinds):
+    """As after a SIGKILL: the history knows more than the newest checkpoint."""
+    run(document, kinds, tmp_path / "whole", "output.checkpoint_every=2")
+    killed = tmp_path / "killed"
+    run(document, kinds, killed, "output.checkpoint_every=2")
+    store = CheckpointStore(killed / "checkpoints")
+    generations = store.generations()
+    shutil.rmtree(killed / "checkpoints" / f"{generations[-1]:06d}")
+    (killed / "summary.json").write_text(json.dumps({"status": "running"}))
+    left = store.load()[1]["iteration"]
+    assert left < 7
+    outcome = go_on(killed, kinds)
+    assert fingerprint(killed) == fingerprint(tmp_path / "whole")
+    (resumed,) = [event for event in outcome.history.events() if event["kind"] == "resumed"]
+    assert f"{7 - left} iterations after its checkpoint are computed again" in resumed["text"]
+
+
+def test_a_finished_run_says_so_and_can_be_given_more(tmp_path, document, kinds):
+    run(document, kinds, tmp_path / "longer", "blocks.1.iterations=5")
+    out = tmp_path / "run"
+    run(document, kinds, out)
+    with pytest.raises(RunError, match=r"has finished: all 7 iterations.*--set blocks\.1\.iterations=6"):
+        Run.resume(out, kinds=kinds)
+    outcome = go_on(out, kinds, "blocks.1.iterations=5")
+    assert outcome.summary["iterations"] == 9
+    assert fingerprint(out) == fingerprint(tmp_path / "longer")
+    assert "iterations = 5" in (out / "study.toml").read_text()
+
+
+def test_a_changed_hyperparameter_counts_from_there_on(tmp_path, document, kinds):
+    out = tmp_path / "run"
+    stop_after(document, kinds, out, 3)
+    before = History(out).iterations()["learning_rate"]
+    go_on(out, kinds, "optimizer.learning_rate=0.01")
+    rates = History(out).iterations()["learning_rate"]
+    np.testing.assert_array_equal(rates[:3], before)
+    np.testing.assert_array_equal(rates[3:], 0.01)
+
+
+def test_what_is_past_cannot_change(tmp_path, document, kinds):
+    out = tmp_path / "run"
+    stop_after(document, kinds, out, 5)
+    with pytest.raises(RunError, match="cannot change any more"):
+        Run.resume(out, overrides=["blocks.0.iterations=3"], kinds=kinds)
+    with pytest.raises(StudyError, match="optimizer"):
+        Run.resume(out, overrides=["optimizer.learning_rate=-1"], kinds=kinds)
+
+
+def test_another_study_is_refused_with_the_differences(tmp_path, document, kinds):
+    out = tmp_path / "run"
+    stop_after(document, kinds, out, 3)
+    other = Study.from_document(document, kinds=kinds, overrides=["optimizer.learning_rate=0.5", "seed=4"])
+    with pytest.raises(RunError) as caught:
+        Run.resume(out, study=other, kinds=kinds)
+    assert "optimizer.learning_rate: 0.05 → 0.5" in str(caught.value)
+    assert "seed: 3 → 4" in str(caught.value)
+    with pytest.raises(RunError, match="seed: 3 → 4"):
+        Run.resume(out, study=other, named=["optimizer.learning_rate"], kinds=kinds)
+    text = (out / "study.toml").read_text()
+    (out / "study.toml").write_text(text.replace("0.05", "0.06"))
+    with pytest.raises(RunError, match=r"was edited.*\n.*learning_rate: 0.05 → 0.06"):
+        Run.resume(out, kinds=kinds)
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path, document, kinds):
+    run(document, kinds, tmp_path / "whole", "output.checkpoint_every=1")
+    out = tmp_path / "run"
+    document["output"] = {"checkpoint_every": 1}
+    stop_after(document, kinds, out, 4)
+    newest = max(CheckpointStore(out / "checkpoints").generations())
+    state = out / "checkpoints" / f"{newest:06d}" / "state.safetensors"
+    damaged = bytearray(state.read_bytes())
+    damaged[-3] ^= 1
+    state.write_bytes(damaged)
+    heard = []
+
+    class Listening(QuietDisplay):
+        def note(self, text):
+            heard.append(text)
+
+    outcome = wait(Run.resume(out, kinds=kinds, display=Listening()).execute())
+    assert any(f"checkpoint {newest} is damaged" in text and "state.safetensors" in text for text in heard)
+    assert any(event["kind"] == "warning" and "is damaged" in event["text"] for event in outcome.history.events())
+    assert fingerprint(out)[1] == fingerprint(tmp_path / "whole")[1]
+    for generation in CheckpointStore(out / "checkpoints").generations():
+        shutil.rmtree(out / "checkpoints" / f"{generation:06d}" / "manifest.json", ignore_errors=True)
+
+
+def test_a_second_writer_is_told_who_has_the_run(tmp_path, document, kinds):
+    out = tmp_path / "run"
+    stop_after(document, kinds, out, 3)
+    holder = RunFolder(out)
+    holder.reopen()
+    with pytest.raises(RunError, match=f"is going on: process {os.getpid()} on "):
+        Run.resume(out, kinds=kinds)
+    second = RunFolder(out)
+    with pytest.raises(RunError, match="A run has one writer"):
+        second.reopen()
+    holder.release()
+    assert go_on(out, kinds).status == "finished"
+
+
+def test_the_lock_of_a_killed_process_is_recovered(tmp_path, document, kinds):
+    out = tmp_path / "run"
+    stop_after(document, kinds, out, 3)
+    code = (
+        "import sys, time; from pathlib import Path; from thalweg.runs.folder import RunFolder\n"
+        "folder = RunFolder(Path(sys.argv[1])); folder.reopen(); print('held', flush=True); time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match=f"process {process.pid} on "):
+            Run.resume(out, kinds=kinds)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    assert go_on(out, kinds).status == "finished"
+
+
+def test_what_is_no_run_is_named(tmp_path):
+    with pytest.raises(RunError, match="is no folder of a run"):
+        Run.resume(tmp_path)
