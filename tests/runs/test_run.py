@@ -448,7 +448,7 @@ def test_the_display_is_told_of_everything_in_order(tmp_path, document, kinds):
         def stage(self, done, total, text):
             told.append(("stage", done, total))
 
-        def begin_block(self, index, block, batch_items):
+        def begin_block(self, index, block, batch_items, *, done=0):
             told.append(("block", index, batch_items))
 
         def items(self, done, total):
