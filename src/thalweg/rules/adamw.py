@@ -13,10 +13,13 @@ from dataclasses import replace
 from thalweg.rules.adam import adam
 from thalweg.rules.decaying import decayed
 
+_decoupled = decayed(adam).form(decay="decoupled").with_defaults(weight_decay=0.01)
+
 adamw = replace(
-    decayed(adam).form(decay="decoupled").with_defaults(weight_decay=0.01),
+    _decoupled,
     name="adamw",
     doc=__doc__,
+    options={**_decoupled.options, "decay": ("decoupled", "coupled")},
     decay="decoupled",
     conventions={
         "torch": {},
