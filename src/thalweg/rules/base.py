@@ -43,7 +43,7 @@ from thalweg.errors import (
     StateMismatchError,
 )
 from thalweg.rules.declaring import Hyperparameter, declarations, extended, named_tuple
-from thalweg.rules.ranges import number
+from thalweg.rules.ranges import number, stays_inside
 from thalweg.rules.spelling import unknown
 
 Array = Any
@@ -311,7 +311,8 @@ class Rule:
             The new parameter and the new state, new arrays of the parameter's dtype.
 
         Raises:
-            HyperparameterError: a hyperparameter is out of its range, or they are another rule's.
+            HyperparameterError: a hyperparameter is out of its range, also when rounded to the parameter's dtype, or
+                what the rule computes from them is too large for it; or they are another rule's.
             GradientShapeError: the gradient's shape is another one.
             GradientDtypeError: the gradient's dtype is another one.
             ParameterError: the parameter is not a NumPy array of float32 or float64.
@@ -325,14 +326,15 @@ class Rule:
             raise GradientDtypeError(f"{self.name}: gradient of dtype {gradient.dtype}, parameter {given.dtype}")
         slots, carried = self._checked_state(state, given)
         count, checked = self._step_number(t), self.check(self.hyper() if hyper is None else hyper)
+        for value, declared in zip(checked, self.hyperparameters.values(), strict=True):
+            stays_inside(value, declared.interval, given.dtype, name=declared.name, owner=self.name)
         carried = self.advance(checked, count, carried)
         scalars = self.scalars(checked, count, carried)
-        cast = given.dtype.type
-        h = type(scalars)(*map(cast, scalars))
+        h = self._in_dtype(scalars, checked, given.dtype)
         if self.measure is not None and self.conclude is not None:
             terms = self.measure(given, gradient, slots, h)
             scalars = self.conclude(scalars, tuple(float(np.sum(term, dtype=np.float64)) for term in terms))
-            h = type(scalars)(*map(cast, scalars))
+            h = self._in_dtype(scalars, checked, given.dtype)
         new, moved = self.update(given, gradient, slots, h)
         arrays = (np.asarray(slot, given.dtype) for slot in moved)
         return np.asarray(new, given.dtype), self.state(*arrays, *(() if carried is None else map(float, carried)))
@@ -347,6 +349,15 @@ class Rule:
             if slot.dtype.newbyteorder("=") != param.dtype:
                 raise StateMismatchError(f"{self.name}: slot {name} is {slot.dtype}, parameter {param.dtype}")
         return self.slots(*state[:count]), self.carried(*state[count:]) if self.carried else None
+
+    def _in_dtype(self, scalars: Any, hyper: Any, dtype: Any) -> Any:
+        """The scalars as the text uses them."""
+        with np.errstate(over="ignore"):
+            h = type(scalars)(*map(dtype.type, scalars))
+        if not all(map(np.isfinite, h)):
+            message = f"{self.name}: with {hyper} what the rule computes from them does not fit into {dtype}"
+            raise HyperparameterError(f"{message}; use smaller values", owner=self.name)
+        return h
 
     def _step_number(self, t: Any) -> int:
         try:

@@ -104,3 +104,33 @@ def number(value: Any, interval: Interval, *, name: str, owner: str) -> float:
             range=str(interval),
         )
     return result
+
+
+def stays_inside(value: float, interval: Interval, dtype: Any, *, name: str, owner: str) -> None:
+    """Refuse a number that leaves its interval when rounded to the dtype it will be used in.
+
+    Args:
+        value: a number in the interval.
+        interval: where it must lie.
+        dtype: a floating NumPy dtype.
+        name: the hyperparameter's name, for the message.
+        owner: whose hyperparameter it is, for the message.
+
+    Raises:
+        HyperparameterError: rounded, it is outside the interval.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.ranges import fraction, stays_inside
+        >>> stays_inside(1 - 1e-9, fraction, np.dtype("f8"), name="beta2", owner="adam")  # in float32: an error
+    """
+    with np.errstate(over="ignore"):
+        rounded = float(dtype.type(value))
+    if rounded not in interval:
+        raise HyperparameterError(
+            f"{owner}: {name} = {value!r} becomes {rounded!r} in {dtype}, outside its range {interval}; "
+            "use a float64 variable or another value",
+            owner=owner,
+            name=name,
+            value=value,
+        )
