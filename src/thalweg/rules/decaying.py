@@ -73,6 +73,7 @@ def _fields(inner: Rule, form: str) -> dict[str, Any]:
     return {
         **with_scalars(inner, (WEIGHT_DECAY,), ("weight_decay", "kept"), values),
         "slots": inner.slots,
+        "start": inner.start,
         "update": update,
         "measure": measure if inner.measure is not None else None,
         "carried": inner.carried,
