@@ -42,7 +42,7 @@ def averaged(rule: Rule) -> Rule:
         (array([0.]), array([0.5]))
 
     Source: B. Polyak, A. Juditsky, Acceleration of stochastic approximation by averaging, 1992, with the weights of
-    an exponential average; Keras's ``use_ema`` computes the same.
+    an exponential average. Keras's ``use_ema`` starts one step later, at the parameter after the first step.
     """
     if rule.evaluate is not None:
         raise TypeError(f"rule {rule.name!r} already evaluates the model elsewhere than at its parameter")

@@ -45,7 +45,8 @@ def lookahead(rule: Rule) -> Rule:
         array([1.])
 
     Source: M. Zhang, J. Lucas, G. Hinton, J. Ba, Lookahead optimizer: k steps forward, 1 step back, NeurIPS 2019,
-    algorithm 1. ``optax.lookahead`` has the same names and defaults.
+    algorithm 1. ``optax.lookahead`` computes the same with the same names, and has no defaults; ours are those of
+    TensorFlow Addons.
     """
 
     def values(t: Number, h: Any) -> tuple[Number, Number, Number]:
