@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -72,27 +73,36 @@ class ConfiguredOptimizer(Optimizer):
         self._variables: tuple[Variable, ...] = ()
         self._footprint = Footprint(())
         self._single = False
-        self._stepping = False
-        self._begin()
+        self._running = threading.Lock()  # held by a step
+        self._evaluating = False
+        self._empty()
         if variables is not None:
             self.bind(variables)
 
-    def _begin(self) -> None:
-        """As before the first step, but for the counts that schedules follow."""
+    def _begin(self, parameters: Sequence[Parameter], state: OptimizationState) -> None:
+        """As before the first step of these parameters, when schedules are at ``state``."""
+        hypers = [self._hyper(state, None, parameter.group) for parameter in parameters]
+        for parameter in parameters:
+            parameter.data()
+        # Nothing below can fail.
+        self._empty()
+        for parameter, hyper in zip(parameters, hypers, strict=True):
+            parameter.begin(hyper)
+
+    def _empty(self) -> None:
+        """Count from the beginning, but for what schedules follow."""
         self._updates = 0  # of the rule since its state was empty: what bias corrections count
         self._micro = 0  # gradients gathered since the last step
         self._skipped = 0
         self._zeroed = 0
+        self._zeroing = 0  # what a step that is running will add to them
         self._carried: np.ndarray | None = None
         self._seating: Seating | None = None
         self._changed()
-        for parameter in self._parameters:
-            hyper = self._hyper(self._optimization_state, None, parameter.group)
-            parameter.begin(hyper)
 
     def _changed(self) -> None:
         """Something was set: the next step may not take anything for granted."""
-        self._quick = False
+        self._quick: bool | None = False
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name in self._settings:
@@ -153,9 +163,10 @@ class ConfiguredOptimizer(Optimizer):
         self._process_model.check_names(names)
         places = assign(self._groups, names)
         parameters = tuple(Parameter(v, n, self.rule, k) for v, n, k in zip(several, names, places, strict=True))
-        self._footprint = Footprint(parameters)
+        footprint = Footprint(parameters)
+        self._begin(parameters, self._optimization_state)
+        self._footprint = footprint
         self._parameters, self._variables, self._single = parameters, several, single
-        self._begin()
         return self
 
     @property
@@ -291,8 +302,12 @@ class ConfiguredOptimizer(Optimizer):
 
     def _at_rest(self, what: str) -> None:
         """Refuse what would mix the state before a running step with the state after it."""
-        if self._stepping:
-            raise OptimizerError(f"{self.name}: a step is already running; await it before {what}")
+        if self._running.locked():
+            raise self._busy(what)
+
+    def _busy(self, what: str) -> OptimizerError:
+        doing = "it is evaluating; leave the with block" if self._evaluating else "a step is already running; await it"
+        return OptimizerError(f"{self.name}: {doing} before {what}")
 
     # State in and out
 
@@ -392,7 +407,7 @@ class ConfiguredOptimizer(Optimizer):
         for group, settings in zip(self._groups, settled.groups, strict=True):
             group.settings.clear()
             group.settings.update(settings)
-        self._begin()
+        self._empty()
         self._updates, self._micro = settled.updates, settled.micro
         self._skipped, self._zeroed, self._carried = settled.skipped, settled.zeroed, settled.carried
         persistence.set_counts(self._optimization_state, settled.counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from thalweg.errors import OptimizerError
 from thalweg.graph import Variable
 from thalweg.graph.executor import run_blocking
+from thalweg.lowering import compile_rule
 from thalweg.lowering.batch import UNBOUNDED
 from thalweg.lowering.buffers import plain
 from thalweg.optimizers import describing, persistence
@@ -20,6 +21,9 @@ from thalweg.optimizers.gradients import by_name, fitting, refusal
 from thalweg.optimizers.parameters import Footprint
 from thalweg.optimizers.seating import Seating
 from thalweg.schedules import OptimizationState
+
+AWAY = 1 << 22
+"""The number of elements from which a step takes so long (some milliseconds) that it is made in a thread."""
 
 
 class LocalOptimizer(ConfiguredOptimizer):
@@ -106,6 +110,16 @@ class LocalOptimizer(ConfiguredOptimizer):
         _, processed = await self._processed(grad, processed_grad)
         return processed[self._parameters[0].name] if self._single else processed
 
+    async def _pre_processed(
+        self, grad: Any, processed_grad: Any
+    ) -> tuple[Mapping[str, np.ndarray | None], Mapping[str, np.ndarray]]:
+        """What :meth:`_processed` gives, or what a subclass has made of it."""
+        if type(self).pre_process is LocalOptimizer.pre_process:
+            return await self._processed(grad, processed_grad)
+        found = by_name(await self.pre_process(grad, processed_grad), self._parameters, "what pre_process returned")
+        iteration = self._optimization_state.curr_iter + 1
+        return dict.fromkeys(found), {p.name: fitting(found[p.name], p, iteration) for p in self._parameters}
+
     async def step(
         self, step_size: float | None = None, grad: Any = None, processed_grad: Any = None
     ) -> Variable | tuple[Variable, ...]:
@@ -130,54 +144,85 @@ class LocalOptimizer(ConfiguredOptimizer):
             OptimizerError: a step is running; or both ``grad`` and ``processed_grad`` are given, or one for no
                 variable of this optimizer.
         """
-        if self._stepping:
-            self._at_rest("the next one")
-        if (
-            self._quick
-            and step_size is None
-            and grad is None
-            and processed_grad is None
-            and self._seating is not None
-            and self._seating.unchanged()
-        ):
-            batch = self._seating.batches[0]
-            batch.set_time(self._updates + 1)
-            if batch.step(check=self._nonfinite != "ignore") is None:
-                self._commit()
-                return self._result()
-            # Something is not finite, and nothing was changed: the long way says what.
-        self._stepping = True
+        if not self._running.acquire(False):
+            raise self._busy("the next one")
         try:
+            if self._quick and step_size is None and grad is None and processed_grad is None:
+                assert self._seating is not None
+                grads = self._seating.unchanged()  # held until the step is over
+                if grads is not None:
+                    batch = self._seating.batches[0]
+                    batch.set_time(self._updates + 1)
+                    if batch.step(check=self._nonfinite != "ignore") is None:
+                        self._commit()
+                        return self._result()
+                    # Something is not finite, and nothing was changed: the long way says what.
             return await self._step(step_size, grad, processed_grad)
         finally:
-            self._stepping = False
+            self._running.release()
 
     async def _step(self, step_size: float | None, grad: Any, processed_grad: Any) -> Variable | tuple[Variable, ...]:
         self._bound()
-        own = grad is None and processed_grad is None
+        self._quick = None  # not known yet; what is set from here on says no
+        self._zeroing = 0
+        await self._compiled()
+        own = grad is None and processed_grad is None and step_size is None and self._accumulate == 1
         if self._accumulate > 1:
-            if not await self._gathered(grad, processed_grad):
+            means = await self._gathered(grad, processed_grad)
+            if means is None:
                 return self._result()
-            own, grad, processed_grad = False, {p.name: p.accumulated for p in self._parameters}, None
-        raws, processed = await self._processed(grad, processed_grad)
+            grad, processed_grad = means, None
+        raws, processed = await self._pre_processed(grad, processed_grad)
         now = self._optimization_state.copy()
         now.begin_step()
         hypers = [self._hyper(now, step_size, group) for group in range(len(self._groups) + 1)]
         datas = [parameter.data() for parameter in self._parameters]
         if not self._footprint.describes(self._parameters):
             self._footprint = Footprint(self._parameters)
-        seating = await self._seated(datas)
+        seating = self._seated(datas)
+        folded = self._folded_limits()
+        backups: list[Any] = []
+        try:
+            arguments = seating, raws, processed, hypers, now.curr_iter, folded, backups
+            away = seating.size >= AWAY
+            used = await run_blocking(self._pass, *arguments) if away else self._pass(*arguments)
+            if used is not None and folded is None:
+                await self.post_process()
+                self._finish(seating)
+        except BaseException:  # cancelled, say; if the step was finished there is nothing to go back to
+            for parameter, backup in zip(self._parameters, backups, strict=False):
+                parameter.undo(backup)
+            raise
+        finally:
+            seating.release()
+        if own and used is not None and not away:
+            self._remember(seating, folded is not None, used)
+        return self._result()
 
+    def _pass(
+        self,
+        seating: Seating,
+        raws: Mapping[str, np.ndarray | None],
+        processed: Mapping[str, np.ndarray],
+        hypers: list[Any],
+        iteration: int,
+        folded: Mapping[str, tuple[float, float] | None] | None,
+        backups: list[Any],
+    ) -> list[np.ndarray] | None:
+        """Update all arrays, and finish the step if nothing comes after the rule, else fill ``backups``.
+
+        It returns the gradients that were used, or ``None`` if the step is skipped.
+        """
         used = [self._apart(plain(processed[parameter.name])) for parameter in self._parameters]
         seating.set_grads(used)
         if self._nonfinite != "ignore":
             bad = seating.bad()
-            if bad and not self._repair(bad, used, raws, now.curr_iter):
-                return self._result()
+            if bad and not self._repair(bad, used, raws, iteration):
+                self._micro = 0
+                return None
             if bad:
                 seating.set_grads(used)
         self._set(seating, hypers)
-        folded = self._folded_limits()
         for seat in seating.seats:
             limits = (folded or {}).get(seat.parameter.name) or UNBOUNDED
             seat.batch.set_limits(seat.index, limits)
@@ -187,30 +232,27 @@ class LocalOptimizer(ConfiguredOptimizer):
                 parameter.begin(hypers[parameter.group])
         for batch in seating.batches:
             batch.ready()  # the last that can fail before anything is changed
-        backups = None if folded is not None else [parameter.backup() for parameter in self._parameters]
+        if folded is None:
+            backups += (parameter.backup() for parameter in self._parameters)
         for batch in seating.batches:
             batch.update()
         for seat in seating.seats:
             seat.bring()
-        if backups is not None:
-            try:
-                await self.post_process()
-            except BaseException:
-                for parameter, backup in zip(self._parameters, backups, strict=True):
-                    parameter.undo(backup)
-                raise
+        if folded is not None:
+            self._finish(seating)
+        return used
+
+    def _finish(self, seating: Seating) -> None:
         for batch in seating.batches:
             batch.commit()
         self._micro = 0
+        self._zeroed += self._zeroing
         self._commit()
-        if own and step_size is None:
-            self._remember(seating, folded is not None, used)
-        return self._result()
 
     def _commit(self) -> None:
         """Count the step that was made."""
         self._optimization_state.begin_step()
-        self._updates += 1
+        vars(self)["_updates"] += 1  # past our __setattr__, which would take a tenth of a short step
         for parameter in self._parameters:
             parameter.variable.mark_modified()
 
@@ -218,24 +260,27 @@ class LocalOptimizer(ConfiguredOptimizer):
         """Let the next step be the short one, if it will find everything as this one did."""
         grads = [parameter.variable.grad for parameter in self._parameters]
         self._quick = (
-            folded
-            and self._plain_hooks()
+            self._quick is None
+            and folded
+            and self._process_grad.hook is None
+            and type(self).pre_process is LocalOptimizer.pre_process
             and len(seating.batches) == 1
             and all(mine is given for mine, given in zip(used, grads, strict=True))
             and not any(callable(value) for value in self._settings.values())
             and not any(callable(value) for group in self._groups for value in group.settings.values())
+            and seating.watch(grads)
         )
-        if self._quick:
-            seating.watch(grads)
 
-    def _plain_hooks(self) -> bool:
-        return self._accumulate == 1 and self._process_grad.hook is None and self._nonfinite in ("raise", "ignore")
-
-    async def _seated(self, datas: list[np.ndarray]) -> Seating:
-        """The batches, made anew where there are none yet. Compiling takes a moment, away from the event loop."""
+    async def _compiled(self) -> None:
+        """Compile where that has not been done, away from the event loop: it takes a moment."""
         if self._seating is None:
-            groups = len(self._groups) + 1
-            self._seating = await run_blocking(Seating, self.rule, self._parameters, datas, groups)
+            for dtype in {parameter.dtype: None for parameter in self._parameters}:
+                await run_blocking(compile_rule, self.rule, dtype)
+
+    def _seated(self, datas: list[np.ndarray]) -> Seating:
+        """The batches, made anew where there are none yet."""
+        if self._seating is None:
+            self._seating = Seating(self.rule, self._parameters, datas, len(self._groups) + 1)
             if self._carried is not None:
                 for batch in self._seating.batches:
                     batch.carried[:] = self._carried
@@ -256,7 +301,7 @@ class LocalOptimizer(ConfiguredOptimizer):
         return grad.copy() if self._footprint.may_touch(grad) else grad
 
     def _repair(
-        self, bad: list[int], used: list[np.ndarray], raws: dict[str, np.ndarray | None], iteration: int
+        self, bad: list[int], used: list[np.ndarray], raws: Mapping[str, np.ndarray | None], iteration: int
     ) -> bool:
         """Do what was asked for with gradients that are not finite; whether the step can go on with ``used``."""
         if self._nonfinite == "skip":
@@ -266,13 +311,20 @@ class LocalOptimizer(ConfiguredOptimizer):
             name = self._parameters[bad[0]].name
             raise refusal(used[bad[0]], raws[name], name, iteration)
         for index in bad:
-            wrong = ~np.isfinite(used[index])
-            self._zeroed += int(np.count_nonzero(wrong))
-            used[index] = np.where(wrong, used[index].dtype.type(0), used[index])
+            used[index] = self._zero(used[index])
         return True
 
-    async def _gathered(self, grad: Any, processed_grad: Any) -> bool:
-        """Take the gradients of a micro-batch; whether it was the last before a step."""
+    def _zero(self, grad: np.ndarray) -> np.ndarray:
+        """The gradient with 0 where it is not finite; counted when the step is made."""
+        wrong = ~np.isfinite(grad)
+        self._zeroing += int(np.count_nonzero(wrong))
+        return np.where(wrong, grad.dtype.type(0), grad)
+
+    async def _gathered(self, grad: Any, processed_grad: Any) -> dict[str, np.ndarray] | None:
+        """Take the gradients of a micro-batch; the means if it is the last before a step.
+
+        The means are new arrays and nothing is counted, so that a step that fails can be made again.
+        """
         if processed_grad is not None:
             raise OptimizerError(
                 f"{self.name}: processed_grad is given, and accumulate={self._accumulate}; what is processed is the "
@@ -282,18 +334,19 @@ class LocalOptimizer(ConfiguredOptimizer):
         iteration = self._optimization_state.curr_iter + 1
         grads = {p.name: fitting(raws[p.name], p, iteration) for p in self._parameters}
         used = [plain(grads[p.name]) for p in self._parameters]
-        bad = [index for index, given in enumerate(used) if not np.isfinite(given).all()]
-        if self._nonfinite != "ignore" and bad and not self._repair(bad, used, dict(grads), iteration):
-            return False
+        if self._nonfinite != "ignore":
+            bad = [index for index, given in enumerate(used) if not np.isfinite(given).all()]
+            if bad and not self._repair(bad, used, grads, iteration):
+                return None
+        if self._micro + 1 >= self._accumulate:
+            return {
+                p.name: p.mean_with(usable, self._micro + 1) for p, usable in zip(self._parameters, used, strict=True)
+            }
         for parameter, usable in zip(self._parameters, used, strict=True):
-            parameter.accumulate(usable.reshape(parameter.shape), first=self._micro == 0)
+            parameter.accumulate(usable, first=self._micro == 0)
         self._micro += 1
-        if self._micro < self._accumulate:
-            return False
-        for parameter in self._parameters:
-            assert parameter.accumulated is not None
-            parameter.accumulated *= parameter.dtype.type(1.0 / self._accumulate)
-        return True
+        self._zeroed += self._zeroing
+        return None
 
     async def post_process(self) -> None:
         """Apply ``process_model`` to the variables' data; called by :meth:`step` after the rule.
@@ -318,10 +371,10 @@ class LocalOptimizer(ConfiguredOptimizer):
             OptimizerError: a step is running.
         """
         self._at_rest("resetting")
-        self._begin()
-        if counters:
-            fresh = OptimizationState(batch_size=self._optimization_state.batch_size)
-            persistence.set_counts(self._optimization_state, fresh.get_config())
+        state = self._optimization_state
+        fresh = OptimizationState(batch_size=state.batch_size) if counters else state
+        self._begin(self._parameters, fresh)
+        persistence.set_counts(state, fresh.get_config())
 
     def eval_params(self) -> dict[str, np.ndarray]:
         """Where the model is to be evaluated: for Schedule-Free and EMA not where the parameter is.
@@ -357,21 +410,24 @@ class LocalOptimizer(ConfiguredOptimizer):
         Raises:
             OptimizerError: a step is running.
         """
-        self._at_rest("evaluating")
-        values = self.eval_params()
-        kept = {parameter.name: np.array(parameter.data()) for parameter in self._parameters}
-        self._stepping = True
+        if not self._running.acquire(False):
+            raise self._busy("evaluating")
         try:
-            self._put(values)
-            yield
+            values = self.eval_params()
+            kept = [(v, v.data, np.array(v.data, subok=False)) for v in self._variables]
+            self._evaluating = True
+            try:
+                for (variable, data, _), value in zip(kept, values.values(), strict=True):
+                    data[...] = value
+                    variable.mark_modified()
+                yield
+            finally:
+                for variable, data, copy in kept:
+                    data[...] = copy
+                    variable.data = data
         finally:
-            self._put(kept)
-            self._stepping = False
-
-    def _put(self, values: dict[str, np.ndarray]) -> None:
-        for parameter in self._parameters:
-            parameter.data()[...] = values[parameter.name]
-            parameter.variable.mark_modified()
+            self._evaluating = False
+            self._running.release()
 
     async def propose(self) -> list[dict[str, np.ndarray]]:
         """The points on which feedback is wanted: the present one.
@@ -416,6 +472,8 @@ class LocalOptimizer(ConfiguredOptimizer):
             return dict.fromkeys(given), {p.name: fitting(given[p.name], p, iteration) for p in parameters}
         raws = await self._raw(grad)
         fit = {p.name: fitting(raws[p.name], p, iteration) for p in parameters}
+        if self._nonfinite == "zero" and self._process_grad.hook is not None:  # which would spread a NaN
+            fit = {name: raw if np.isfinite(raw).all() else self._zero(raw) for name, raw in fit.items()}
         datas = {p.name: p.variable.data for p in parameters}
         return dict(fit), await self._process_grad.run_all(fit, datas)
 

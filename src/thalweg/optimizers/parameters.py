@@ -17,6 +17,11 @@ from thalweg.rules.base import Rule
 SUPPORTED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def quiet() -> np.errstate:
+    """For sums that may overflow: what is not finite is dealt with when it is used, as the user wants it."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 class Parameter:
     """One variable of an optimizer.
 
@@ -81,17 +86,26 @@ class Parameter:
             self.accumulated = np.zeros(self.shape, self.dtype)
         if first:
             self.accumulated[...] = grad
-        else:
+            return
+        with quiet():
             self.accumulated += grad
 
-    def backup(self) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of data and state, for :meth:`undo`."""
-        return np.array(self.variable.data, subok=False), self._state.copy()
+    def mean_with(self, grad: np.ndarray, count: int) -> np.ndarray:
+        """The mean of the ``count`` gradients of which ``grad`` is the last, as a new array."""
+        with quiet():
+            total = grad if count == 1 or self.accumulated is None else self.accumulated + grad
+            return np.asarray(total / self.dtype.type(count))
 
-    def undo(self, saved: tuple[np.ndarray, np.ndarray]) -> None:
+    def backup(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The data's array, and copies of data and state, for :meth:`undo`."""
+        return self.variable.data, np.array(self.variable.data, subok=False), self._state.copy()
+
+    def undo(self, saved: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         """Data and state as they were."""
-        self.variable.data[...] = saved[0]
-        self._state[...] = saved[1]
+        data, self._state[...] = saved[0], saved[2]
+        data[...] = saved[1]
+        if self.variable.data is not data:  # replaced by what came after the rule
+            self.variable.data = data
 
     def fit(self, what: str, array: Any) -> list[str]:
         """In words, why ``array`` cannot stand for ``what`` of this variable; nothing if it can."""

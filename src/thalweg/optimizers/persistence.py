@@ -104,6 +104,8 @@ def settle(
     ]
     counts = _counts(saved, differences)
     micro = counts.pop("micro")
+    if micro >= here["accumulate"]:
+        differences.append(f"micro is {micro}, and a step is made of {here['accumulate']} gradients")
     differences += _arrays(parameters, snapshot.arrays, data, micro)
     for hook in ("process_grad", "process_model"):
         if saved.get(hook) != here[hook]:

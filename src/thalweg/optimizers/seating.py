@@ -10,7 +10,7 @@ import numpy as np
 
 from thalweg.graph import Variable
 from thalweg.lowering import Batch, Part, address_of, compile_rule
-from thalweg.lowering.buffers import is_plain, plain
+from thalweg.lowering.buffers import plain
 from thalweg.optimizers.parameters import Parameter
 from thalweg.rules.base import Rule
 
@@ -72,14 +72,19 @@ class Seating:
             for index, (parameter, data) in enumerate(members):
                 seats[parameter.name] = Seat(parameter, batch, index, data)
         self.seats = tuple(seats[parameter.name] for parameter in parameters)
-        self._watched: tuple[tuple[Variable, np.ndarray, Any], ...] | None = None
+        self.size = sum(batch.size for batch in self.batches)
+        self._watched: tuple[tuple[Variable, np.ndarray, Any], ...] = ()
         self._grads: Sequence[np.ndarray] = ()
 
     def set_grads(self, grads: Sequence[np.ndarray]) -> None:
-        """Say where the gradients lie; plain arrays, which the caller holds during the step."""
-        self._watched, self._grads = None, grads
+        """Say where the gradients lie; plain arrays, which are held until :meth:`release`."""
+        self._grads = grads
         for seat, grad in zip(self.seats, grads, strict=True):
             seat.batch.set_grad(seat.index, address_of(grad))
+
+    def release(self) -> None:
+        """Let go of the gradients: they may be large, and nobody needs them between steps."""
+        self._grads = ()
 
     def bad(self) -> list[int]:
         """The parameters whose gradients hold NaN or infinity, by number."""
@@ -87,27 +92,31 @@ class Seating:
             return []
         return [k for k, grad in enumerate(self._grads) if not np.isfinite(grad).all()]
 
-    def watch(self, grads: Sequence[Any]) -> None:
+    def watch(self, grads: Sequence[Any]) -> bool:
         """Remember that everything is in its place, so that the next step need only see that it still is.
 
         Args:
             grads: the variables' own gradients, which :meth:`set_grads` was told of, as they are.
+
+        Returns:
+            Whether that can be seen: a subclass of Variable may do what it likes with data and gradients.
         """
-        if all(seat.in_place and _simple(seat.parameter.variable) for seat in self.seats):
-            self._watched = tuple(
-                (seat.parameter.variable, seat.parameter.variable.data, weakref.ref(grad))
-                for seat, grad in zip(self.seats, grads, strict=True)
-            )
+        self._watched = tuple(
+            (seat.parameter.variable, seat.parameter.variable.data, weakref.ref(grad))
+            for seat, grad in zip(self.seats, grads, strict=True)
+        )
+        return all(seat.in_place and type(seat.parameter.variable) is Variable for seat in self.seats)
 
-    def unchanged(self) -> bool:
-        """Whether all variables still have the very arrays that were there at the last step."""
-        if self._watched is None:
-            return False
-        for variable, data, grad in self._watched:
-            if variable._data is not data or variable.grad is not grad() or not data.flags.writeable:
-                return False
-        return True
+    def unchanged(self) -> list[np.ndarray] | None:
+        """The gradients, if all variables still have the very arrays that were there at the last step.
 
-
-def _simple(variable: Variable) -> bool:
-    return type(variable).process_grad is Variable.process_grad and is_plain(variable.data)
+        They are held weakly between steps, and have to be held during a step: compiled code lets go of the GIL, and
+        another thread may clear them.
+        """
+        grads = []
+        for variable, data, known in self._watched:
+            grad = variable.grad
+            if grad is None or grad is not known() or variable._data is not data or not data.flags.writeable:
+                return None
+            grads.append(grad)
+        return grads
