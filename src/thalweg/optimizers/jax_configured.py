@@ -1,0 +1,228 @@
+"""What an optimizer for JAX is made of: the settings that its step was traced with, and the numbers in its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thalweg.errors import HyperparameterError, OptimizerError
+from thalweg.lowering import jax as lowering
+from thalweg.lowering.jax import DType
+from thalweg.optimizers import jax_hooks, jax_leaves, jax_state, jax_step
+from thalweg.optimizers.groups import assign
+from thalweg.optimizers.jax_leaves import is_traced
+from thalweg.optimizers.jax_state import JaxState
+from thalweg.optimizers.local import LocalOptimizer
+from thalweg.optimizers.pipeline import Pipeline
+from thalweg.optimizers.settings import Scheduled, checked, resolve
+from thalweg.rules.spelling import unknown
+from thalweg.schedules import OptimizationState
+
+_OVERRIDES = ("step", "pre_process", "post_process")
+
+
+class ConfiguredJaxOptimizer:
+    """All of :class:`~thalweg.optimizers.jax.JaxOptimizer` but the step; see there for the argument."""
+
+    def __init__(self, settings: LocalOptimizer) -> None:
+        if not isinstance(settings, LocalOptimizer):
+            raise OptimizerError(f"got a {type(settings).__name__}; give an optimizer such as tw.Adam()")
+        if settings.variables:
+            raise OptimizerError(
+                f"{settings.name} is bound to variables, which JAX cannot update; give an optimizer without any"
+            )
+        for method in _OVERRIDES:
+            if getattr(type(settings), method) is not getattr(LocalOptimizer, method):
+                raise OptimizerError(
+                    f"{type(settings).__name__} has a {method} of its own, which works on NumPy's arrays; give what it "
+                    "does as process_grad or process_model"
+                )
+        config = settings.get_config()
+        tables = (settings.hyperparameters, *(dict(group.settings) for group in settings.groups))
+        jax_hooks.check_traceable(tables)
+        self.name = settings.name
+        self.rule = settings.rule
+        self._wrap = config["wrap"]
+        self._counts = settings.optimization_state.get_config()
+        self._plan = jax_step.Plan(
+            rule=settings.rule,
+            settings=tables,
+            groups=settings.groups,
+            process_grad=Pipeline("process_grad", settings.process_grad),
+            process_model=Pipeline("process_model", settings.process_model),
+            nonfinite=config["nonfinite"],
+            accumulate=config["accumulate"],
+        )
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self._plan.settings[0].items())
+        return f"JaxOptimizer({self.rule.name}; {settings})"
+
+    def init(self, params: Any) -> JaxState:
+        """The state before the first step.
+
+        Args:
+            params: a pytree of arrays of float64 (with ``jax_enable_x64``), float32, bfloat16 or float16, traced or
+                not.
+
+        Returns:
+            A pytree of new arrays.
+
+        Raises:
+            OptimizerError: the pytree holds no array, or two have the same name.
+            ParameterError: a leaf is no array of such a dtype.
+            HyperparameterError: a group or hook is for a parameter that does not exist (naming the nearest), or a
+                hyperparameter is out of its range, also when rounded to float32.
+        """
+        leaves = jax_leaves.read(params)
+        for hook in (self._plan.process_grad, self._plan.process_model):
+            hook.check_names(leaves.names)
+        places = assign(self._plan.groups, leaves.names)
+        now = OptimizationState(**self._counts)
+        hypers = [self._resolved({**self._plan.settings[0], **table}, now) for table in self._plan.settings]
+        for place, kind in zip(places, leaves.kinds, strict=True):
+            self._check_rounded(hypers[place]._asdict(), kind)
+        slots = [
+            lowering.init(self.rule, array, hypers[place]) for array, place in zip(leaves.arrays, places, strict=True)
+        ]
+        columns = zip(*slots, strict=True)
+        return jax_state.begin(
+            leaves,
+            self.rule.slots(*map(leaves.tree, columns)),
+            self.rule,
+            self._plan.settings,
+            self._counts,
+            accumulate=self._plan.accumulate > 1,
+        )
+
+    def begin_epoch(self, state: JaxState) -> JaxState:
+        """A pass through the data begins, which schedules may count.
+
+        Args:
+            state: the state, traced or not.
+
+        Returns:
+            The state with one epoch more, and its batches at 0.
+        """
+        counts = state.counts
+        return state._replace(
+            counts=counts._replace(curr_epoch=counts.curr_epoch + 1, curr_batch=jnp.zeros_like(counts.curr_batch))
+        )
+
+    def begin_batch(self, state: JaxState) -> JaxState:
+        """A mini-batch begins.
+
+        Args:
+            state: the state, traced or not.
+
+        Returns:
+            The state with one batch more.
+        """
+        return state._replace(counts=state.counts._replace(curr_batch=state.counts.curr_batch + 1))
+
+    def set(self, state: JaxState, *, group: int | None = None, **hyperparameters: float) -> JaxState:
+        """Set hyperparameters, checked; nothing is compiled anew.
+
+        Args:
+            state: the state.
+            group: which group's, from 0; by default the optimizer's own.
+            hyperparameters: the new numbers by name.
+
+        Returns:
+            The state with them.
+
+        Raises:
+            HyperparameterError: a name is unknown, or follows a schedule; a value is out of its range, or traced; there
+                is no such group.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import thalweg as tw
+            >>> from thalweg.optimizers.jax import JaxOptimizer
+            >>> optimizer = JaxOptimizer(tw.SGD())
+            >>> state = optimizer.set(optimizer.init(jnp.zeros(2)), learning_rate=0.5)
+            >>> optimizer.current(state, "learning_rate")
+            Array(0.5, dtype=float32)
+        """
+        place = self._place(group)
+        numbers = dict(state.hyperparameters[place])
+        for name, value in hyperparameters.items():
+            if name not in self._plan.settings[place]:
+                raise unknown(f"hyperparameter of {self.rule.name}:", name, self._plan.settings[place])
+            if name not in numbers or callable(value):
+                raise HyperparameterError(
+                    f"{self.name}: {name} follows {self._plan.settings[place][name]!r}, which is part of the compiled "
+                    "step, and a state holds numbers; make another optimizer for another schedule",
+                    name=name,
+                )
+            if is_traced(value):
+                raise HyperparameterError(
+                    f"{self.name}: {name} is traced, so it cannot be checked; set it outside of the traced function",
+                    name=name,
+                )
+            concrete = np.asarray(value)[()] if isinstance(value, jax.Array) else value
+            found = checked(self.rule, name, concrete, OptimizationState())
+            for held in jax.tree.leaves(state.slots):
+                self._check_rounded({name: found}, held.dtype)
+            numbers[name] = lowering.number(found)
+        several = list(state.hyperparameters)
+        several[place] = numbers
+        return state._replace(hyperparameters=tuple(several))
+
+    def current(self, state: JaxState, name: str, *, group: int | None = None) -> jax.Array:
+        """The present value of a hyperparameter: what the last step used, or will the first.
+
+        Args:
+            state: the state, traced or not.
+            name: for instance ``"learning_rate"``.
+            group: which group's, from 0; by default the optimizer's own.
+
+        Returns:
+            A scalar, also where a schedule says it, of the widest dtype that JAX has.
+
+        Raises:
+            HyperparameterError: a name is unknown, or there is no such group.
+        """
+        if name not in self._plan.settings[0]:
+            raise unknown(f"hyperparameter of {self.rule.name}:", name, self._plan.settings[0])
+        values = jax_step.hypers(self._plan, state, state.counts)[self._place(group)]
+        return lowering.as_scalar(getattr(values, name))
+
+    def _resolved(self, table: Mapping[str, Scheduled], now: OptimizationState) -> Any:
+        """The hyperparameters at these counts, as floats."""
+        return self.rule.hyper(**{name: resolve(self.rule, name, value, now) for name, value in table.items()})
+
+    def _check_rounded(self, values: Mapping[str, Any], kind: DType) -> None:
+        """Refuse hyperparameters that leave their range when rounded (β₂ = 1 − 1e-9 is 1 in float32)."""
+        for name, value in values.items():
+            interval = self.rule.hyperparameters[name].interval
+            with np.errstate(over="ignore"):
+                rounded = float(kind.type(value))
+            if rounded not in interval:
+                raise HyperparameterError(
+                    f"{self.rule.name}: {name} = {value!r} becomes {rounded!r} in {kind}, outside its range "
+                    f"{interval}; use float64 parameters or another value",
+                    owner=self.rule.name,
+                    name=name,
+                    value=value,
+                )
+
+    def _tables(self, state: JaxState) -> list[dict[str, Scheduled]]:
+        """For each group the hyperparameters that it sets: schedules, and the numbers that the state has."""
+        return [
+            {name: value if callable(value) else lowering.as_float(numbers[name]) for name, value in table.items()}
+            for table, numbers in zip(self._plan.settings, state.hyperparameters, strict=True)
+        ]
+
+    def _place(self, group: int | None) -> int:
+        if group is None:
+            return 0
+        if group not in range(len(self._plan.groups)):
+            raise HyperparameterError(
+                f"{self.name}: group is {group!r}, and there are {len(self._plan.groups)}, counted from 0", name="group"
+            )
+        return group + 1

@@ -1,0 +1,276 @@
+"""A step of a whole pytree as one pure function: gradients → ``process_grad`` → rule → ``process_model``. ::
+
+    (θ, state) := where(all is well, (θ', state'), (θ, state))
+
+A trace cannot raise an error for a value, so what is an error elsewhere is a selection here, and a flag in the state.
+Selecting never multiplies by 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from thalweg.errors import StateMismatchError
+from thalweg.lowering import jax as lowering
+from thalweg.lowering.pairs import Pair
+from thalweg.optimizers import jax_hooks, jax_leaves
+from thalweg.optimizers.groups import Group, assign
+from thalweg.optimizers.jax_leaves import Leaves
+from thalweg.optimizers.jax_state import JaxState
+from thalweg.optimizers.pipeline import Pipeline
+from thalweg.optimizers.settings import Scheduled
+from thalweg.rules.base import Rule
+from thalweg.schedules import Counts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an optimizer was asked to do, all of it fixed when a step is traced.
+
+    Args:
+        rule: the rule in its form.
+        settings: for each group the hyperparameters that it sets, the optimizer's own first. Of numbers only the names
+            matter: their values are in the state.
+        groups: the groups.
+        process_grad: what is called on gradients.
+        process_model: what is called on parameters.
+        nonfinite: what to do with gradients that are not finite.
+        accumulate: how many gradients make a step.
+    """
+
+    rule: Rule
+    settings: tuple[Mapping[str, Scheduled], ...]
+    groups: tuple[Group, ...]
+    process_grad: Pipeline
+    process_model: Pipeline
+    nonfinite: str
+    accumulate: int
+
+    @property
+    def halts(self) -> bool:
+        """Whether a gradient that is not finite keeps a step from being made."""
+        return self.nonfinite in ("raise", "skip")
+
+
+class Looked(NamedTuple):
+    """Gradients after they were looked at."""
+
+    grads: list[Any]
+    bad: jax.Array
+    zeroed: jax.Array
+
+
+class Moved(NamedTuple):
+    """What a step makes of everything, or everything as it was if it was not ``made``."""
+
+    params: list[Any]
+    slots: list[list[Any]]
+    carried: tuple[Any, ...]
+    bad: jax.Array
+    zeroed: jax.Array
+    usable: jax.Array
+    made: jax.Array
+
+
+def advance(plan: Plan, params: Any, grads: Any, state: JaxState) -> tuple[Any, JaxState, jax.Array]:
+    """One step, or one gradient gathered.
+
+    Args:
+        plan: what is to be done.
+        params: a pytree of arrays.
+        grads: its gradients.
+        state: the state.
+
+    Returns:
+        The new parameters, the new state, and for each parameter whether its gradient was not finite.
+    """
+    leaves = jax_leaves.read(params)
+    given = widened(jax_leaves.gradients(grads, leaves), leaves)
+    fit(plan, leaves, state)
+    if plan.accumulate > 1:
+        return _gather(plan, leaves, given, state)
+    moved = _move(plan, leaves, given, state)
+    return leaves.tree(moved.params), _settle(plan, leaves, state, moved), moved.bad
+
+
+def fit(plan: Plan, leaves: Leaves, state: JaxState) -> None:
+    """Refuse a state that does not belong to these parameters.
+
+    Raises:
+        StateMismatchError: it is no state of this optimizer, or of other parameters, or made under another setting
+            of ``jax_enable_x64``.
+    """
+    rule = plan.rule
+    if not isinstance(state, JaxState) or not isinstance(state.slots, rule.slots):
+        raise StateMismatchError(f"{rule.name}: the state is a {type(state).__name__}; give what init or step returned")
+    trees = dict(zip(rule.slot_names, state.slots, strict=True))
+    if state.accumulated is not None:
+        trees["accumulated"] = state.accumulated
+    for slot, tree in trees.items():
+        if jax.tree.structure(tree) != leaves.structure:
+            raise StateMismatchError(
+                f"{rule.name}: {slot} of the state is {jax.tree.structure(tree)}, the parameters {leaves.structure}"
+            )
+        for name, array, kind, held in zip(
+            leaves.names, leaves.arrays, leaves.kinds, jax.tree.leaves(tree), strict=True
+        ):
+            if held.shape != array.shape or held.dtype != kind:
+                raise StateMismatchError(
+                    f"{rule.name}: {slot} of parameter {name!r} is {held.shape} {held.dtype}; expected {array.shape} "
+                    f"{kind}"
+                )
+    present = [tuple(sorted(table)) for table in state.hyperparameters]
+    expected = [tuple(sorted(n for n, v in table.items() if not callable(v))) for table in plan.settings]
+    if present != expected:
+        raise StateMismatchError(f"{rule.name}: the state has the numbers {present}; this optimizer has {expected}")
+    for table in state.hyperparameters:
+        if any(isinstance(value, Pair) == lowering.has_float64() for value in table.values()):
+            raise StateMismatchError(
+                f"{rule.name}: jax_enable_x64 was another one when the state was made; switch it before init, or "
+                "carry the state over with snapshot and restore"
+            )
+
+
+def hypers(plan: Plan, state: JaxState, counts: Counts) -> list[Any]:
+    """The hyperparameters of each group during the step that has these counts, as numbers."""
+
+    tables = [
+        {n: jax_hooks.resolve(n, v, counts) if callable(v) else numbers[n] for n, v in table.items()}
+        for table, numbers in zip(plan.settings, state.hyperparameters, strict=True)
+    ]
+    return [plan.rule.hyper(**{**tables[0], **table}) for table in tables]
+
+
+def processed(plan: Plan, leaves: Leaves, grads: Sequence[Any]) -> list[Any]:
+    """The gradients after ``process_grad``."""
+    if plan.process_grad.hook is None:
+        return list(grads)
+    params = leaves.by_name(widened(leaves.arrays, leaves))
+    return list(jax_hooks.run_all(plan.process_grad, leaves.by_name(grads), params).values())
+
+
+def widened(arrays: Sequence[Any], leaves: Leaves) -> list[Any]:
+    """Arrays in the order of the parameters, in the dtypes of their states."""
+    return [jnp.asarray(array, kind) for array, kind in zip(arrays, leaves.kinds, strict=True)]
+
+
+def _looked_at(plan: Plan, grads: list[Any]) -> Looked:
+    """Look for what is not finite, and take it as zero if that was asked for."""
+    nothing = jnp.zeros((), jnp.int32)
+    if plan.nonfinite == "ignore":
+        return Looked(grads, jnp.zeros(len(grads), bool), nothing)
+    finite = [jnp.isfinite(grad) for grad in grads]
+    bad = jnp.stack([~jnp.all(where) for where in finite])
+    if plan.nonfinite != "zero":
+        return Looked(grads, bad, nothing)
+    zeroed = sum((jnp.sum(~where, dtype=jnp.int32) for where in finite), nothing)
+    return Looked([jnp.where(w, g, jnp.zeros_like(g)) for w, g in zip(finite, grads, strict=True)], bad, zeroed)
+
+
+def _move(plan: Plan, leaves: Leaves, grads: Sequence[Any], state: JaxState) -> Moved:
+    """The rule, with what goes before and after it."""
+    rule = plan.rule
+    counts = state.counts._replace(curr_iter=state.counts.curr_iter + 1)
+    values = hypers(plan, state, counts)
+    looked = _looked_at(plan, processed(plan, leaves, grads))
+    before = state.carried or (None,) * len(values)
+    prepared = [
+        lowering.prepare(rule, h, state.updates + 1, carried) for h, carried in zip(values, before, strict=True)
+    ]
+    places = assign(plan.groups, leaves.names)
+    usable = jnp.all(
+        jnp.stack(
+            [
+                lowering.usable(rule, values[place], prepared[place][0], kind)
+                for place, kind in sorted(set(zip(places, leaves.kinds, strict=True)), key=str)
+            ]
+        )
+    )
+    made = usable & ~jnp.any(looked.bad) if plan.halts else usable
+
+    old = [list(leaves.structure.flatten_up_to(tree)) for tree in state.slots]
+    params, slots = widened(leaves.arrays, leaves), []
+    for k, (place, kind) in enumerate(zip(places, leaves.kinds, strict=True)):
+        held = rule.slots(*(column[k] for column in old))
+        if rule.start is not None:  # as elsewhere the state begins at what is there at the first step
+            fresh = lowering.init(rule, params[k], lowering.rounded(values[place], kind))
+            held = _select(state.updates == 0, fresh, held)
+        params[k], moved = lowering.step(rule, params[k], looked.grads[k], held, prepared[place][0])
+        slots.append(moved)
+    if plan.process_model.hook is not None:
+        named = leaves.by_name(params)
+        params = list(jax_hooks.run_all(plan.process_model, named, named).values())
+    new = [param.astype(array.dtype) for param, array in zip(params, leaves.arrays, strict=True)]
+    return Moved(
+        params=_select(made, new, list(leaves.arrays)),
+        slots=_select(made, [[moved[i] for moved in slots] for i in range(len(old))], old),
+        carried=_select(made, tuple(after for _, after in prepared), state.carried) if state.carried else (),
+        bad=looked.bad,
+        zeroed=looked.zeroed,
+        usable=usable,
+        made=made,
+    )
+
+
+def _select(condition: Any, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)
+
+
+def _settle(plan: Plan, leaves: Leaves, state: JaxState, moved: Moved) -> JaxState:
+    """The state after the rule had its turn."""
+    made, bad = moved.made.astype(jnp.int32), jnp.any(moved.bad)
+    return state._replace(
+        updates=state.updates + made,
+        counts=state.counts._replace(curr_iter=state.counts.curr_iter + made),
+        slots=plan.rule.slots(*map(leaves.tree, moved.slots)),
+        carried=moved.carried,
+        finite=~bad,
+        usable=moved.usable,
+        skipped=state.skipped + (bad & plan.halts).astype(jnp.int32),
+        zeroed=state.zeroed + moved.zeroed * made,
+    )
+
+
+def _gather(plan: Plan, leaves: Leaves, grads: list[Any], state: JaxState) -> tuple[Any, JaxState, jax.Array]:
+    """One gradient more, and a step of their mean when there are enough."""
+    looked = _looked_at(plan, grads)
+    taken = ~jnp.any(looked.bad) if plan.halts else jnp.ones((), bool)
+    held = leaves.structure.flatten_up_to(state.accumulated)
+    first = state.micro == 0
+    added = [jnp.where(first, grad, sums + grad) for sums, grad in zip(held, looked.grads, strict=True)]
+    micro = state.micro + taken.astype(jnp.int32)
+    due = micro >= plan.accumulate
+
+    def step() -> Moved:
+        return _move(plan, leaves, [sums * jnp.asarray(1.0 / plan.accumulate, sums.dtype) for sums in added], state)
+
+    def stay() -> Moved:
+        return Moved(
+            params=[jnp.asarray(array) for array in leaves.arrays],
+            slots=[list(leaves.structure.flatten_up_to(tree)) for tree in state.slots],
+            carried=state.carried,
+            bad=jnp.zeros_like(looked.bad),
+            zeroed=jnp.zeros((), jnp.int32),
+            usable=jnp.ones((), bool),
+            made=jnp.zeros((), bool),
+        )
+
+    moved = jax.lax.cond(due & taken, step, stay)
+    after = _settle(plan, leaves, state, moved)
+    # A step that was refused leaves everything as it was; one that was skipped also uses up what was gathered.
+    skipped = jnp.any(moved.bad) & moved.usable if plan.nonfinite == "skip" else jnp.zeros((), bool)
+    kept = taken & ~(due & ~moved.made & ~skipped)
+    bad = looked.bad | moved.bad
+    state = after._replace(
+        finite=~jnp.any(bad),
+        skipped=after.skipped + (~taken).astype(jnp.int32),
+        zeroed=after.zeroed + jnp.where(kept, looked.zeroed, 0),
+        micro=jnp.where(kept, jnp.where(due, 0, micro), state.micro).astype(jnp.int32),
+        accumulated=leaves.tree(_select(kept, added, held)),
+    )
+    return leaves.tree(moved.params), state, bad
