@@ -117,8 +117,9 @@ class Pipeline:
         return self._checked(step, name, found, array)
 
     def _checked(self, step: Any, variable: str, found: Any, given: np.ndarray) -> np.ndarray:
-        if not isinstance(found, np.ndarray | np.generic) or np.shape(found) != given.shape:
-            got = f"shape {np.shape(found)}" if isinstance(found, np.ndarray | np.generic) else repr(found)
+        fits = isinstance(found, np.ndarray | np.generic) and not isinstance(found, np.ma.MaskedArray)
+        if not fits or np.shape(found) != given.shape:
+            got = f"shape {np.shape(found)}" if fits else repr(found)
             raise HyperparameterError(
                 f"{self.what} of variable {variable!r}: {step!r} returned {got}; "
                 f"it must return an array of shape {given.shape}",
