@@ -43,6 +43,7 @@ def test_a_run_leaves_everything_behind(tmp_path, document, kinds, deconvolution
     assert sorted(p.name for p in out.iterdir()) == [
         "checkpoints",
         "figures",
+        "models",
         "result.npz",
         "run.lock",
         "run.sqlite",

@@ -6,6 +6,7 @@
       study.toml           the study as it ran, with every --set applied
       run.sqlite           history and events (thalweg.runs.History)
       checkpoints/NNNNNN/  manifest.json, state.safetensors (thalweg.checkpoints)
+      models/              the variables after each block, block-0.npz and so on
       figures/             pictures
       result.npz           the model that came out, and what the problem puts beside it
       summary.json         the figures of the run; "status" is running, finished, interrupted or failed
@@ -57,6 +58,7 @@ class RunFolder:
         self.study = path / "study.toml"
         self.history = path / "run.sqlite"
         self.checkpoints = path / "checkpoints"
+        self.models = path / "models"
         self.figures = path / "figures"
         self.result = path / "result.npz"
         self.summary = path / "summary.json"
@@ -214,10 +216,25 @@ class RunFolder:
         Raises:
             RunError: an array holds Python objects, which would need pickle.
         """
+        self._write_arrays(self.result, arrays)
+
+    def write_model(self, block: int, arrays: dict[str, NDArray[Any]]) -> None:
+        """Write ``models/block-<n>.npz``, the variables as they were after a block.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        try:
+            self.models.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.models} cannot be made: {error.strerror or error}.") from error
+        self._write_arrays(self.models / f"block-{block}.npz", arrays)
+
+    def _write_arrays(self, path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         objects = [name for name, array in arrays.items() if array.dtype.hasobject]
         if objects:
             raise RunError(f"The results {objects} hold Python objects; our .npz files hold numbers and text only.")
-        with replacing(self.result) as file:
+        with replacing(path) as file:
             members: dict[str, Any] = {_member(name): array for name, array in arrays.items()}
             np.savez(file, **members)
 

@@ -25,7 +25,7 @@ import dataclasses
 import inspect
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,11 +37,13 @@ from thalweg.graph import wait
 from thalweg.optimizers import LocalOptimizer
 from thalweg.runs.display import Display
 from thalweg.runs.history import COLUMNS, HistoryWriter, IterationRecord
+from thalweg.runs.norms import apply_measured
 from thalweg.runs.problem import Feedback, Problem
 from thalweg.runs.selection import Batch, Selection
 from thalweg.runs.settings import GenericBlock
 from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.waiting import to_the_end
+from thalweg.runs.workers import WorkerCounts
 from thalweg.runtime import Runtime, Watched
 
 SHORT_STEP = 1 << 20
@@ -86,6 +88,8 @@ class Loop:
         began: :func:`time.monotonic` at the run's beginning.
         position: where to begin: at the beginning, or where a checkpoint was taken whose state the variables and
             the optimizer have.
+        after_block: called in the runtime with the index of a block that is done and saved.
+        counted: items by worker, counted before this process.
     """
 
     def __init__(
@@ -102,12 +106,16 @@ class Loop:
         display: Display,
         began: float,
         position: Position | None = None,
+        after_block: Callable[[int], None] | None = None,
+        counted: Mapping[str, int] | None = None,
     ) -> None:
         self._problem = problem
         self._optimizer = optimizer
         self._blocks = blocks
         self._seed = seed
-        self._runtime = Watched(runtime, display.items)
+        self._workers = WorkerCounts(display.items, runtime, counted)
+        self._runtime = Watched(runtime, self._workers)
+        self._after_block = after_block
         self._history = history
         self._store = store
         self._checkpoint_every = checkpoint_every
@@ -137,6 +145,8 @@ class Loop:
                 if self.position.iteration - saved >= self._checkpoint_every:
                     await to_the_end(self.checkpoint())
             await to_the_end(self.checkpoint())
+            if self._after_block is not None:
+                await self._runtime.run(self._after_block, index)
 
     async def checkpoint(self) -> None:
         """Save the state after the last committed step, unless that was done already."""
@@ -158,6 +168,7 @@ class Loop:
             "optimizer": snapshot.meta,
             "seed": self._seed,
         }
+        self._history.fact("items_by_worker", self._workers.items)
         # The history comes first: a checkpoint never knows of an iteration that the history has lost.
         self._history.flush()
         self._store.save(arrays, meta)
@@ -224,7 +235,7 @@ class Loop:
             if batch.begins_epoch:
                 state.begin_epoch()
             state.begin_batch()
-            await self._apply(feedback)
+            norms = await self._apply(feedback)
             self._optimizer.observe(float(feedback.loss))
         except BaseException:
             # The counters move with the step: a batch that was selected and never used is not counted.
@@ -233,6 +244,7 @@ class Loop:
             raise
         after = await self._runtime.run(self._problem.metrics)
         metrics = {**feedback.metrics, **self._optimizer_metrics(), **after}
+        metrics = {**metrics, **{name: value for name, value in norms.items() if name not in metrics}}
         faults = [name for name, value in metrics.items() if not _is_finite(value)]
         old = self.position
         self.position = replace(
@@ -255,11 +267,11 @@ class Loop:
         self._display.iteration(record)
         self._check_metrics(metrics, faults, "after")
 
-    async def _apply(self, feedback: Feedback) -> None:
-        if sum(np.size(variable.data) for variable in self._problem.variables) <= SHORT_STEP:
-            await self._optimizer.apply(feedback)
-        else:
-            await self._runtime.run(lambda: wait(self._optimizer.apply(feedback)))
+    async def _apply(self, feedback: Feedback) -> dict[str, float]:
+        optimizer, variables = self._optimizer, self._problem.variables
+        if sum(np.size(variable.data) for variable in variables) <= SHORT_STEP:
+            return await apply_measured(optimizer, variables, feedback)
+        return await self._runtime.run(lambda: wait(apply_measured(optimizer, variables, feedback)))
 
     def _optimizer_metrics(self) -> dict[str, float]:
         names = [name for name in ("learning_rate",) if name in self._optimizer.hyperparameters]

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.checkpoints import CheckpointStore
+from thalweg.errors import RunError
 from thalweg.optimizers import LocalOptimizer
 from thalweg.runs import resuming
-from thalweg.runs.closing import Closing, notes_of, status_of
+from thalweg.runs.closing import Closing, model, notes_of, status_of
 from thalweg.runs.display import Display, Ending, GuardedDisplay, QuietDisplay
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History, HistoryWriter
 from thalweg.runs.loop import Loop
+from thalweg.runs.machine import all_versions, machine
 from thalweg.runs.problem import Problem
 from thalweg.runs.study import Study
 from thalweg.runs.summary import closing_table, identity
@@ -86,6 +88,7 @@ class Run:
         self._summary: dict[str, Any] | None = None
         self._seconds: dict[str, float] = {}
         self._began = 0.0
+        self._counted: dict[str, int] = {}
 
     @classmethod
     def resume(
@@ -194,6 +197,8 @@ class Run:
     def _reopen(self, found: resuming.Resumption) -> None:
         folder = found.folder
         folder.reopen()
+        before = folder.study.read_text(encoding="utf-8")
+        self._counted = History(folder.history).facts().get("items_by_worker", {})
         if found.changed:
             folder.write_study(self.study.text)
         self._disk = _Disk(folder, HistoryWriter(folder.history))
@@ -202,7 +207,8 @@ class Run:
         lost = self._disk.history.forget_after(found.position.iteration)
         again = f"; {lost} iterations after its checkpoint are computed again" if lost else ""
         text = f"from iteration {found.position.iteration}{again}"
-        self._disk.history.event("resumed", text, iteration=found.position.iteration, details={"set": found.changed})
+        details = {"set": found.changed, "study_before": before, **_process()}
+        self._disk.history.event("resumed", text, iteration=found.position.iteration, details=details)
         folder.write_summary({"status": "running", **identity(self.study)})
 
     def _loop(self, work: _Work) -> Loop:
@@ -219,7 +225,16 @@ class Run:
             display=self._display,
             began=self._began,
             position=self._resumption.position if self._resumption is not None else None,
+            after_block=lambda index: self._keep_model(work.problem, index),
+            counted=self._counted,
         )
+
+    def _keep_model(self, problem: Problem, block: int) -> None:
+        assert self._disk is not None
+        try:
+            self._disk.folder.write_model(block, model(problem))
+        except RunError as error:  # for the report only; the run is worth more
+            self._disk.history.event("warning", f"the model after block {block} was not kept: {error}")
 
     async def _execute(self, work: _Work, loop: Loop) -> None:
         assert self._disk is not None
@@ -230,7 +245,7 @@ class Run:
         self._disk.history.fact("study_folder", str(self.study.folder))
         if self._resumption is None:
             text = f"{self.study.iterations} iterations in {len(self.study.blocks)} blocks"
-            self._disk.history.event("started", text)
+            self._disk.history.event("started", text, details={"set": self.study.overrides, **_process()})
         plan = await work.runtime.run(work.problem.plan, work.runtime, self.study.iterations)
         self._display.begin(self.study.settings.title, self._disk.folder.path, plan, self.study.blocks)
         with self._timing("prepare"):
@@ -301,6 +316,10 @@ async def run_study(
 ) -> Outcome:
     """Run a study; the arguments and errors are those of :class:`Run`."""
     return await Run(study, out=out, runtime=runtime, display=display).execute()
+
+
+def _process() -> dict[str, Any]:
+    return {"versions": all_versions(), "machine": machine()}
 
 
 @dataclass(frozen=True)

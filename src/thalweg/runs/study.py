@@ -54,6 +54,7 @@ class Study:
     problem_class: type[Problem]
     problem_settings: BaseModel
     problem_blocks: tuple[BaseModel, ...]
+    overrides: tuple[str, ...] = ()
 
     @property
     def iterations(self) -> int:
@@ -135,6 +136,7 @@ class Study:
         kinds: Mapping[str, type[Problem]] | None,
         source: str,
     ) -> Study:
+        overrides = tuple(overrides)
         document, faults = apply_overrides(document, overrides)
         if faults:
             raise study_error(source, faults)
@@ -167,6 +169,7 @@ class Study:
             problem_class=problem_class,
             problem_settings=problem_settings,
             problem_blocks=tuple(problem_blocks),
+            overrides=overrides,
         )
 
     def build_problem(self) -> Problem:
