@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import graph, imports, steps, waves
+from benchmarks import graph, imports, runs, steps, waves
 from benchmarks.contest import Options
 from benchmarks.figures import Figure, table
 from benchmarks.machine import machine, machine_line
@@ -19,12 +19,14 @@ SUITES: dict[str, Callable[[Options], list[Figure]]] = {
     "waves": waves.figures,
     "graph": graph.figures,
     "steps": steps.figures,
+    "runs": runs.figures,
     "imports": imports.figures,
 }
 NOTES: dict[str, Sequence[str]] = {
     "waves": waves.NOTES,
     "graph": graph.NOTES,
     "steps": steps.NOTES,
+    "runs": runs.NOTES,
     "imports": imports.NOTES,
 }
 

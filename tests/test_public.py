@@ -15,7 +15,8 @@ PUBLIC: dict[str, set[str]] = {
     "thalweg": {
         *("Variable", "Operator", "Call", "Graph", "Node", "check_adjoint", "check_gradient", "wait"),
         *("Optimizer", "LocalOptimizer", "OptimizationState", "GradientDescent", "SGD", "Momentum", "Nesterov"),
-        *("AdaGrad", "RMSProp", "Adadelta", "Adam", "Adamax"),
+        *("AdaGrad", "RMSProp", "Adadelta", "Adam", "AMSGrad", "AdamW", "Adamax", "Nadam", "RAdam", "Lion", "Rprop"),
+        *("LAMB", "ScheduleFreeAdamW", "get_updater", "normalized_gradient"),
         *("ThalwegError", "errors", "optimizers", "rules", "schedules", "transforms", "__version__"),
     },
     "thalweg.graph": {
@@ -23,11 +24,14 @@ PUBLIC: dict[str, set[str]] = {
         *("check_adjoint", "AdjointCheck", "check_gradient", "GradientCheck"),
     },
     "thalweg.rules": {
-        *("Rule", "Hyperparameter", "Interval", "NoSlots"),
+        *("Rule", "Hyperparameter", "Interval", "NoSlots", "registry", "decayed", "lookahead", "averaged"),
         *("gradient_descent", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamax"),
+        *("amsgrad", "adamw", "nadam", "radam", "lion", "rprop", "lamb", "schedule_free_adamw"),
     },
-    "thalweg.rules.arithmetic": {"absolute", "maximum", "minimum", "sign", "sqrt", "where"},
-    "thalweg.lowering": {"Kernel", "compile_rule", "compile_scan"},
+    "thalweg.rules.arithmetic": {
+        *("absolute", "cos", "floor", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"),
+    },
+    "thalweg.lowering": {"Batch", "Kernel", "Part", "address_of", "compile_rule"},
     "thalweg.schedules": {
         *("Schedule", "Fixed", "Exp", "Inv", "Step", "Piecewise", "Polynomial", "Cosine", "OneCycle", "Cyclic"),
         *("WarmUp", "Join", "Chain", "Plateau", "OptimizationState", "Counts", "State", "build", "registry"),
@@ -39,7 +43,9 @@ PUBLIC: dict[str, set[str]] = {
     },
     "thalweg.optimizers": {
         *("Optimizer", "LocalOptimizer", "GradientDescent", "SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp"),
-        *("Adadelta", "Adam", "Adamax", "OptimizerSnapshot", "Scheduled", "Setting", "build", "registry"),
+        *("Adadelta", "Adam", "AMSGrad", "AdamW", "Adamax", "Nadam", "RAdam", "Lion", "Rprop", "LAMB"),
+        *("ScheduleFreeAdamW", "OptimizerSnapshot", "Scheduled", "Group", "build", "registry"),
+        *("get_updater", "normalized_gradient"),
     },
     "thalweg.runtime": {"Runtime", "Local", "Watched", "TreeReduction", "add_trees"},
     "thalweg.runs": {
@@ -70,9 +76,10 @@ WITHOUT_EXAMPLE = {
     "thalweg.rules.Hyperparameter": "made by Rule.hyperparameters",
     "thalweg.rules.NoSlots": "an empty named tuple",
     "thalweg.lowering.Kernel": "made by compile_rule",
+    "thalweg.lowering.Part": "Batch has it",
+    "thalweg.lowering.address_of": "Batch has it",
     "thalweg.optimizers.Optimizer": "abstract; LocalOptimizer has it",
     "thalweg.optimizers.OptimizerSnapshot": "made by LocalOptimizer.state; docs/optimizers.md",
-    "thalweg.optimizers.Setting": "LocalOptimizer has it",
     "thalweg.runtime.Runtime": "a protocol; Local has it",
     "thalweg.runs.Run": "Problem has it",
     "thalweg.runs.run_study": "docs/waves.md has it",
