@@ -35,7 +35,7 @@ def with_scalars(
     """
     hyper, inner, conclude = rule.hyper(), rule.prepare, rule.conclude
     known = type(rule.scalars(hyper, 1, rule.advance(hyper, 1, None)))
-    taken = ({h.name for h in extra} & set(rule.hyperparameters)) | (set(names) & set(known._fields))
+    taken = {h.name for h in extra} & set(rule.hyperparameters) or set(names) & set(known._fields)
     if taken:
         raise TypeError(f"rule {rule.name!r} has {', '.join(sorted(taken))} already; wrap it only once")
     scalars = extended(known, *names, name="Scalars")
