@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thalweg import checkpoints
 from thalweg.checkpoints import CheckpointStore, canonical
+from thalweg.checkpoints import store as store_module
+from thalweg.checkpoints.manifest import digest, render
 from thalweg.errors import CheckpointCorruptError, CheckpointError, CheckpointVersionError
 
 ARRAYS = {
@@ -129,7 +130,7 @@ def test_what_is_no_count_prunes_nothing(tmp_path: Path, keep: Any) -> None:
     assert store.generations() == [1, 2]
 
 
-@pytest.mark.parametrize("step", ["_write_state", "_flush", "_digest"])
+@pytest.mark.parametrize("step", ["write_state", "flush_folder", "write_manifest"])
 def test_a_failed_save_leaves_the_earlier_generations_and_no_litter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -140,7 +141,7 @@ def test_a_failed_save_leaves_the_earlier_generations_and_no_litter(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, step, fail)
+        patch.setattr(store_module, step, fail)
         with pytest.raises(CheckpointError, match="no space left"):
             store.save(ARRAYS, {"step": 2}, generation=1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["000001"]
@@ -204,8 +205,8 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None], *, sign: bool = F
     change(manifest)
     if sign:
         manifest.pop("digest")
-        manifest["digest"] = checkpoints._digest(canonical(manifest))
-    path.write_text(json.dumps(manifest))
+        manifest["digest"] = digest(canonical(manifest))
+    path.write_text(render(manifest))
 
 
 def flip(path: Path, place: int) -> None:
@@ -242,7 +243,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "two entries exchanged": (
         lambda g: edit(g / "manifest.json", lambda m: m["arrays"].update(single=m["arrays"]["empty"]), sign=True),
-        "entry 'single' does not match its digest",
+        "entry 'single' is .* and by the manifest",
     ),
 }
 
@@ -304,3 +305,69 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_canonical_json_is_one_text() -> None:
     assert canonical({"b": 0.1, "a": "ä"}) == '{"a":"ä","b":0.1}'.encode()
+
+
+def test_the_state_is_a_safetensors_file_that_others_read(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    path = CheckpointStore(tmp_path).save(ARRAYS, {}) / "state.safetensors"
+    found = load_file(path)
+    assert found.keys() == ARRAYS.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+GOLDEN = Path(__file__).parent / "data" / "run-0.1" / "checkpoints"
+"""Written by version 0.1, through the safetensors library; read for ever."""
+
+
+def test_the_checkpoints_of_version_0_1_are_read(tmp_path: Path) -> None:
+    store = CheckpointStore(GOLDEN)
+    assert [store.meta(number)["iteration"] for number in store.generations()] == [2, 4, 5]
+    arrays, meta, _ = store.load(3)
+    assert set(meta) == {"iteration", "block", "block_iteration", "selection", "optimizer", "seed"}
+    np.random.default_rng().bit_generator.state = meta["selection"]["generator"]
+    assert {name: (array.dtype.name, array.shape) for name, array in arrays.items()} == dict.fromkeys(
+        ("optimizer/slots/mean/x", "optimizer/slots/mean_square/x", "variable/x"), ("float64", (16,))
+    )
+    with np.load(GOLDEN.parent / "result.npz") as result:
+        assert arrays["variable/x"].tobytes() == result["x"].tobytes()
+
+
+@pytest.mark.parametrize("way", ["copy", "move", "tar", "zip"])
+def test_a_folder_loads_wherever_it_is_taken(tmp_path: Path, way: str) -> None:
+    store = CheckpointStore(tmp_path / "a" / "checkpoints")
+    for step in range(3):
+        store.save(ARRAYS, {**META, "iteration": step})
+    source, target = tmp_path / "a", tmp_path / "b"
+    if way == "copy":
+        shutil.copytree(source, target)
+    elif way == "move":
+        shutil.move(source, target)
+    else:
+        packed = shutil.make_archive(str(tmp_path / "packed"), way, source)
+        extra = {"filter": "data"} if way == "tar" else {}
+        shutil.unpack_archive(packed, target, **extra)
+    moved = CheckpointStore(target / "checkpoints")
+    assert moved.generations() == [1, 2, 3]
+    for number in moved.generations():
+        arrays, meta, _ = moved.load(number)
+        assert meta == {**META, "iteration": number - 1}
+        for name, array in ARRAYS.items():
+            assert arrays[name].tobytes() == np.ascontiguousarray(array).astype(arrays[name].dtype).tobytes()
+
+
+def test_generations_that_are_spared_stay(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for _ in range(6):
+        store.save({}, {})
+    assert store.prune(2, spare={1, 3}) == [2, 4]
+    assert store.generations() == [1, 3, 5, 6]
+
+
+def test_other_names_are_no_generations(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save({}, {})
+    for name in ("١٢٣٤٥٦", "0000001", "00001", "000002x", "9" * 40, ".writing-1"):
+        (tmp_path / name).mkdir()
+    assert store.generations() == [1]
