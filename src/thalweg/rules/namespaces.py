@@ -105,7 +105,10 @@ def _jax() -> dict[str, Callable[..., Any]]:
     import jax.numpy as jnp
 
     def largest(x: Any, axis: _Axis = None) -> Any:
-        return jnp.max(x, axis, keepdims=axis is not None, initial=0.0 if x.size == 0 else None)
+        over: Any = {"axis": axis, "keepdims": axis is not None}
+        # On CPUs XLA forgets NaN in the maximum of a large array
+        nan = jnp.any(jnp.isnan(x), **over)
+        return jnp.where(nan, jnp.nan, jnp.max(x, initial=0.0 if x.size == 0 else None, **over))
 
     return {
         "sqrt": jnp.sqrt,
