@@ -14,6 +14,9 @@ import numpy as np
 from thalweg.runs.history import History
 from thalweg.runs.settings import GenericBlock
 
+MISFIT_MARK = "thalweg.runs.figures.draw_misfit"
+"""Stands in the picture's metadata: a report, which has this curve already, leaves the picture out."""
+
 
 def draw_misfit(path: Path, history: History, blocks: Sequence[GenericBlock]) -> None:
     """Draw the misfit an item over the iterations, block by block.
@@ -49,4 +52,4 @@ def draw_misfit(path: Path, history: History, blocks: Sequence[GenericBlock]) ->
     axes.set_ylabel("misfit ÷ first of its block")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Source": MISFIT_MARK})

@@ -61,6 +61,10 @@ COLUMNS: dict[str, type[np.generic]] = {
 }
 """The columns that every iteration has; metrics come besides and may not have these names."""
 
+_ITERATIONS = f"SELECT {', '.join(COLUMNS)}, metrics FROM iterations ORDER BY iteration"
+_EVENTS = "SELECT time, kind, iteration, text, details FROM events ORDER BY id"
+_FACTS = "SELECT name, value FROM facts ORDER BY name"
+
 
 @dataclass(frozen=True)
 class IterationRecord:
@@ -257,6 +261,21 @@ class HistoryWriter:
                     database.execute("ROLLBACK")
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A history as it was at one moment: what :meth:`History.moment` read in one transaction.
+
+    Args:
+        iterations: as :meth:`History.iterations` has them.
+        events: as :meth:`History.events` has them.
+        facts: as :meth:`History.facts` has them.
+    """
+
+    iterations: dict[str, NDArray[Any]]
+    events: list[dict[str, Any]]
+    facts: dict[str, Any]
+
+
 class History:
     """The history of a run, for reading: while it runs, after it ended, or from a read-only folder.
 
@@ -282,40 +301,45 @@ class History:
         ``misfit`` (the loss an item) and ``seconds`` (float64), and one a metric, NaN where an iteration did
         not log it.
         """
-        rows = self._read(f"SELECT {', '.join(COLUMNS)}, metrics FROM iterations ORDER BY iteration")
-        columns: dict[str, NDArray[Any]] = {
-            name: np.array([row[place] for row in rows], dtype) for place, (name, dtype) in enumerate(COLUMNS.items())
-        }
-        metrics = [json.loads(row[-1]) for row in rows]
-        names = dict.fromkeys(name for entry in metrics for name in entry)
-        for name in names.keys() - COLUMNS.keys():
-            columns[name] = np.array([entry.get(name, math.nan) for entry in metrics], np.float64)
-        return columns
+        (rows,) = self._read(_ITERATIONS)
+        return _columns(rows)
 
     def batches(self) -> list[list[int]]:
         """The indices of the items of each iteration."""
-        return [json.loads(row[0]) for row in self._read("SELECT batch FROM iterations ORDER BY iteration")]
+        (rows,) = self._read("SELECT batch FROM iterations ORDER BY iteration")
+        return [json.loads(row[0]) for row in rows]
 
     def events(self) -> list[dict[str, Any]]:
         """What else happened, in order: ``time`` (Unix), ``kind``, ``iteration``, ``text``, ``details``."""
-        rows = self._read("SELECT time, kind, iteration, text, details FROM events ORDER BY id")
-        names = ("time", "kind", "iteration", "text", "details")
-        return [dict(zip(names, (*row[:-1], json.loads(row[-1])), strict=True)) for row in rows]
+        (rows,) = self._read(_EVENTS)
+        return _events(rows)
 
     def facts(self) -> dict[str, Any]:
         """What is known about the run, by name, such as the folder of its study and the versions it ran
         with."""
-        return {name: json.loads(value) for name, value in self._read("SELECT name, value FROM facts ORDER BY name")}
+        (rows,) = self._read(_FACTS)
+        return {name: json.loads(value) for name, value in rows}
+
+    def moment(self, *, last: int | None = None) -> Moment:
+        """Iterations, events and facts that belong together, however busy the writer is.
+
+        Args:
+            last: so many of the newest iterations; by default all.
+        """
+        newest = f"SELECT * FROM ({_ITERATIONS} DESC LIMIT {last}) ORDER BY iteration" if last is not None else None
+        rows, events, facts = self._read(newest or _ITERATIONS, _EVENTS, _FACTS)
+        return Moment(_columns(rows), _events(events), {name: json.loads(value) for name, value in facts})
 
     def writer_alive(self) -> bool | None:
         """Whether the process that writes it lives, from the lock on the run's folder; None where the file
         system cannot say. A run whose summary says "running" and whose writer is not alive was killed."""
         return RunFolder(self.path.parent).writer_alive()
 
-    def _read(self, query: str) -> list[tuple[Any, ...]]:
-        def ask(path: Path) -> list[tuple[Any, ...]]:
+    def _read(self, *queries: str) -> list[list[tuple[Any, ...]]]:
+        def ask(path: Path) -> list[list[tuple[Any, ...]]]:
             with _open_to_read(path) as database:
-                return database.execute(query).fetchall()
+                database.execute("BEGIN")  # all of them see the same state
+                return [database.execute(query).fetchall() for query in queries]
 
         try:
             return ask(self.path)
@@ -326,7 +350,7 @@ class History:
         except sqlite3.DatabaseError as error:
             raise RunError(f"The history {self.path} cannot be read: {error}.") from error
 
-    def _ask_a_copy(self, ask: Callable[[Path], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+    def _ask_a_copy(self, ask: Callable[[Path], list[list[tuple[Any, ...]]]]) -> list[list[tuple[Any, ...]]]:
         with tempfile.TemporaryDirectory(prefix="thalweg-") as folder:
             try:
                 for suffix in ("", "-wal"):
@@ -345,3 +369,19 @@ def _open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
         yield database
     finally:
         database.close()
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {
+        name: np.array([row[place] for row in rows], dtype) for place, (name, dtype) in enumerate(COLUMNS.items())
+    }
+    metrics = [json.loads(row[-1]) for row in rows]
+    names = dict.fromkeys(name for entry in metrics for name in entry)
+    for name in [name for name in names if name not in COLUMNS]:
+        columns[name] = np.array([entry.get(name, math.nan) for entry in metrics], np.float64)
+    return columns
+
+
+def _events(rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    names = ("time", "kind", "iteration", "text", "details")
+    return [dict(zip(names, (*row[:-1], json.loads(row[-1])), strict=True)) for row in rows]
