@@ -147,7 +147,7 @@ def usable_data(variable: Variable, name: str) -> np.ndarray:
         fault = f"holds {data.dtype}"
     elif not data.flags.writeable:
         fault = "holds a read-only array (copy it first)"
-    elif not is_plain(data) and overlaps_itself(data):
+    elif data.size and not is_plain(data) and overlaps_itself(data):
         fault = "holds a view whose elements share memory (copy it first)"
     if fault is not None:
         raise ParameterError(
