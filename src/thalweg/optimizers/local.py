@@ -429,6 +429,52 @@ class LocalOptimizer(ConfiguredOptimizer):
             self._evaluating = False
             self._running.release()
 
+    def update(self, cost: Any, params: Any, lr: Any = None) -> list[tuple[Any, Any]]:
+        """One step on PyTensor: what ``pytensor.function(..., updates=...)`` takes. ::
+
+            [(θ, θ'), (slot, slot'), …, (t, t')]
+
+        Each parameter is followed by its state, which the optimizer keeps; t is there if the step depends on it. Asked
+        for again, also in another order, it is the same state. With ``nonfinite="raise"`` the function raises an error
+        and changes nothing when a gradient holds NaN or infinity (on PyTensor's JAX backend, which has no errors, it
+        does not: take ``"skip"`` there).
+
+        Args:
+            cost: a real scalar expression; its gradient is ``pytensor.grad``'s.
+            params: a list of shared variables of float32 or float64, in the variables' own units, with distinct names.
+            lr: the learning rate: a number, a shared scalar, which may change from step to step, or an expression;
+                by default the optimizer's own, whose schedule has to count iterations.
+
+        Returns:
+            Pairs of a shared variable and the expression for what it becomes.
+
+        Raises:
+            MissingExtraError: PyTensor is not installed.
+            OptimizerError: the optimizer is bound to Variables; the cost is no real scalar; or the parameters are
+                none, have no distinct names, or are others than before.
+            ParameterError: a parameter is no shared variable of float32 or float64.
+            MissingGradientError: the cost does not depend on a parameter.
+            HyperparameterError: the rate is out of its range, or a graph cannot hold a schedule or hook.
+
+        Example:
+            >>> import numpy as np
+            >>> import pytensor
+            >>> import thalweg as tw
+            >>> x = pytensor.shared(np.array([1.0, 2.0]), name="x")
+            >>> updates = tw.Adam().update((x**2).sum(), [x], lr=0.5)
+            >>> [variable.name for variable, _ in updates]
+            ['x', 'x/mean', 'x/mean_square', 'adam/t']
+            >>> step = pytensor.function([], updates=updates, mode="FAST_COMPILE")
+            >>> _ = step()
+            >>> x.get_value()
+            array([0.5, 1.5])
+
+        Source: the API page of PyCMTensor's optimizers, from which ``update`` and its arguments have their names.
+        """
+        from thalweg.optimizers.pytensor import symbolic
+
+        return symbolic(self).update(cost, params, lr)
+
     async def propose(self) -> list[dict[str, np.ndarray]]:
         """The points on which feedback is wanted: the present one.
 

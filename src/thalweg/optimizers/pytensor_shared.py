@@ -1,0 +1,282 @@
+"""Shared variables of PyTensor as an optimizer's parameters, and an optimizer's hooks on expressions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from thalweg.errors import HyperparameterError, OptimizerError, ParameterError
+from thalweg.lowering.pytensor import Expression, library
+from thalweg.optimizers.configured import ConfiguredOptimizer
+from thalweg.optimizers.parameters import SUPPORTED, Parameter
+from thalweg.optimizers.pipeline import Pipeline
+from thalweg.optimizers.settings import Scheduled, resolve
+from thalweg.rules.arithmetic import isfinite, where
+from thalweg.rules.base import Rule
+from thalweg.rules.namespaces import library_of
+from thalweg.transforms import ParameterTransform, TreeTransform, bounds
+
+
+class SharedParameter(Parameter):
+    """A shared variable, and beside it one for each slot of the rule's state, named ``<parameter>/<slot>``.
+
+    Args:
+        shared: the shared variable, checked by :func:`checked_list`.
+        name: the name that its state goes by.
+        rule: the update rule.
+        group: the number of the group whose hyperparameters hold.
+        hyper: those hyperparameters, on which a few rules' state depends.
+    """
+
+    def __init__(self, shared: Any, name: str, rule: Rule, group: int, hyper: Any) -> None:
+        self.shared, self.name, self.rule, self.group = shared, name, rule, group
+        value = np.asarray(shared.get_value(borrow=True))
+        self.shape = value.shape
+        self.dtype = value.dtype.newbyteorder("=")
+        self.accumulated = None
+        self.held = tuple(
+            library().shared(array, name=f"{name}/{slot}", shape=shared.type.shape)
+            for slot, array in self.beginning(hyper).items()
+        )
+
+    def beginning(self, hyper: Any) -> dict[str, np.ndarray]:
+        """The rule's state as before the first step, new arrays by slot."""
+        starts = self.rule.beginning(self.data(), hyper)
+        return {
+            slot: np.array(np.broadcast_to(np.asarray(start, self.dtype), self.shape))
+            for slot, start in zip(self.rule.slot_names, starts, strict=True)
+        }
+
+    def begin(self, hyper: Any) -> None:
+        """The rule's state as before the first step."""
+        self.set_slots(self.beginning(hyper))
+
+    def slots(self) -> dict[str, np.ndarray]:
+        """The rule's state by name: what the shared variables hold, not to be written to."""
+        held = zip(self.rule.slot_names, self.held, strict=True)
+        return {slot: np.asarray(variable.get_value(borrow=True)) for slot, variable in held}
+
+    def set_slots(self, arrays: dict[str, np.ndarray]) -> None:
+        """Fill the state; the arrays have been checked with ``fit``."""
+        for slot, variable in zip(self.rule.slot_names, self.held, strict=True):
+            variable.set_value(np.array(arrays[slot], self.dtype))
+
+    def data(self) -> np.ndarray:
+        """What the shared variable holds, not to be written to.
+
+        Raises:
+            ParameterError: it has another shape than the state.
+        """
+        data = np.asarray(self.shared.get_value(borrow=True))
+        if data.shape != self.shape:
+            raise ParameterError(
+                f"shared variable {self.name!r} is now {data.shape}; the optimizer's state belongs to {self.shape}: "
+                "make a new optimizer",
+                variable=self.name,
+            )
+        return data
+
+    def set_data(self, array: np.ndarray) -> None:
+        """Fill the shared variable; the array has been checked with ``fit``."""
+        self.shared.set_value(np.array(array, self.dtype))
+
+
+def checked_list(params: Any, names: Sequence[str | None] | None = None) -> list[tuple[str, Any]]:
+    """Shared variables with the names that their state will go by.
+
+    Args:
+        params: shared variables of float32 or float64.
+        names: names in place of their own.
+
+    Returns:
+        Pairs of name and shared variable, in the order given.
+
+    Raises:
+        ParameterError: one of them is no shared variable of float32 or float64.
+        OptimizerError: there is none, one is there twice, or several and one has no name, or two have the same.
+    """
+    shared_type = library("pytensor.tensor.sharedvar").TensorSharedVariable
+    if not isinstance(params, list | tuple):
+        raise ParameterError(f"params is a {type(params).__name__}; give a list of shared variables of PyTensor")
+    if not params:
+        raise OptimizerError("params is empty; give at least one shared variable")
+    found: dict[str, Any] = {}
+    for index, shared in enumerate(params):
+        where_ = f"params[{index}]"
+        if not isinstance(shared, shared_type):
+            raise ParameterError(
+                f"{where_} is {shared!r} ({type(shared).__name__}); give shared variables of PyTensor, "
+                "pytensor.shared(array, name=...)"
+            )
+        own = shared.name if names is None else names[index]
+        if shared.dtype not in {dtype.name for dtype in SUPPORTED}:
+            raise ParameterError(
+                f"{where_}, {own!r}, is {shared.dtype}; shared variables of float32 or float64 can be updated",
+                variable=own,
+                got=shared.dtype,
+            )
+        if any(other is shared for other in found.values()):
+            raise OptimizerError(f"{where_}, {own!r}, is there twice; each parameter can be updated once")
+        if not own and len(params) > 1:
+            raise OptimizerError(f"{where_} of {len(params)} has no name; state is kept by name, so give it one")
+        name = str(own or "variable")
+        if name in found:
+            raise OptimizerError(f"two parameters are named {name!r}; state is kept by name, so give each its own")
+        found[name] = shared
+    return list(found.items())
+
+
+def scalar(value: float, name: str, dtype: str = "float64") -> Any:
+    """A shared number."""
+    return library().shared(np.asarray(value, dtype), name=name)
+
+
+def apply_hook(
+    hook: Pipeline, arrays: Mapping[str, Expression], params: Mapping[str, Expression]
+) -> dict[str, Expression]:
+    """What a hook's callables make of the expressions of all parameters.
+
+    Args:
+        hook: ``process_grad`` or ``process_model``.
+        arrays: gradients, or new parameters, by name.
+        params: the parameters by name, for transforms that look at them.
+
+    Returns:
+        The expressions by name.
+
+    Raises:
+        HyperparameterError: a callable is a coroutine, or returned something else than an expression that fits.
+    """
+    results = dict(arrays)
+    if isinstance(hook.hook, Mapping):
+        for name in results:
+            for step in hook.steps(name):
+                results[name] = _one(hook, step, name, results[name], params[name])
+        return results
+    for step in hook.steps(""):
+        if isinstance(step, TreeTransform):
+            found = step(results)
+            results = {name: _checked(hook, step, name, found.get(name), results[name]) for name in results}
+        else:
+            results = {name: _one(hook, step, name, results[name], params[name]) for name in results}
+    return results
+
+
+def _one(hook: Pipeline, step: Any, name: str, given: Expression, param: Expression) -> Expression:
+    found = step(given, param) if isinstance(step, ParameterTransform) else step(given)
+    return _checked(hook, step, name, found, given)
+
+
+def _checked(hook: Pipeline, step: Any, variable: str, found: Any, given: Expression) -> Expression:
+    fault = None
+    if inspect.isawaitable(found):
+        if inspect.iscoroutine(found):
+            found.close()
+        fault = "is a coroutine function, and a graph is made at once"
+    elif library_of(found) != "pytensor":
+        fault = f"returned a {type(found).__name__}"
+    elif found.ndim != given.ndim or found.dtype != given.dtype:
+        fault = f"returned {found.type}"
+    if fault is not None:
+        raise HyperparameterError(
+            f"{hook.what} of variable {variable!r}: {step!r} {fault}; on PyTensor it must return an expression of "
+            f"{given.ndim} axes and dtype {given.dtype}",
+            name=hook.what,
+            variable=variable,
+        )
+    if hook.what == "process_grad" and type(step) is bounds:
+        # As on NumPy: bounds would put a number where infinity must be noticed
+        return where(isfinite(given), found, given)
+    return found
+
+
+class Held:
+    """The numbers of an optimizer as shared variables: counts, hyperparameters, and what goes from step to step.
+
+    Args:
+        optimizer: the optimizer.
+    """
+
+    def __init__(self, optimizer: ConfiguredOptimizer) -> None:
+        self.optimizer = optimizer
+        self.groups = 1 + len(optimizer.groups)
+        self.t = scalar(0, f"{optimizer.name}/t", "int64")
+        self.offset = scalar(0, f"{optimizer.name}/offset", "int64")  # the iterations that schedules count, less t
+        self.skipped = scalar(0, f"{optimizer.name}/skipped", "int64")
+        self.zeroed = scalar(0, f"{optimizer.name}/zeroed", "int64")
+        start = optimizer.rule.carried()._asdict() if optimizer.rule.carried else {}
+        self.carried = [
+            tuple(scalar(value, f"{optimizer.name}/{field}") for field, value in start.items())
+            for _ in range(self.groups)
+        ]
+        self._numbers: dict[tuple[int, str], Any] = {}
+
+    def settings(self, group: int) -> dict[str, Scheduled]:
+        """The hyperparameters of a group: numbers and schedules, the group's own and the optimizer's."""
+        own = self.optimizer.groups[group - 1].settings if group else {}
+        return {**self.optimizer.hyperparameters, **own}
+
+    def number(self, group: int, name: str) -> Expression:
+        """The shared variable of a hyperparameter that is a number."""
+        group = group if group and name in self.optimizer.groups[group - 1].settings else 0
+        if (group, name) not in self._numbers:
+            label = f"{self.optimizer.name}/{name}" if group == 0 else f"{self.optimizer.name}/{group}/{name}"
+            self._numbers[group, name] = scalar(cast(float, self.settings(group)[name]), label)
+        return self._numbers[group, name]
+
+    def hyper(self, group: int, rate: float | None = None) -> Any:
+        """The numbers that a group's hyperparameters are in the first step.
+
+        Args:
+            group: the group's number.
+            rate: a learning rate in place of its own.
+        """
+        rule, now = self.optimizer.rule, self.optimizer.optimization_state.copy()
+        now.begin_step()
+        values = self.settings(group) | ({} if rate is None else {"learning_rate": rate})
+        return rule.hyper(**{name: resolve(rule, name, value, now) for name, value in values.items()})
+
+    def push(self) -> None:
+        """Put the optimizer's present hyperparameters into the shared variables."""
+        for (group, name), variable in self._numbers.items():
+            value = self.settings(group)[name]
+            if not callable(value):
+                variable.set_value(np.asarray(value, np.float64))
+
+    def set_counts(self, updates: int, iterations: int, skipped: int, zeroed: int, carried: np.ndarray | None) -> None:
+        """Put counts, and what goes from step to step, into the shared variables."""
+        counts = (self.t, updates), (self.offset, iterations - updates), (self.skipped, skipped), (self.zeroed, zeroed)
+        for variable, value in counts:
+            variable.set_value(np.asarray(value, np.int64))
+        start = self.optimizer.rule.carried() if self.optimizer.rule.carried else ()
+        for group, variables in enumerate(self.carried):
+            for variable, value in zip(variables, start if carried is None else carried[group], strict=True):
+                variable.set_value(np.asarray(value, np.float64))
+
+
+def refuse_rounded(rule: Rule, hyper: Any, dtype: np.dtype[Any]) -> None:
+    """Refuse hyperparameters that leave their range when rounded to a dtype.
+
+    Args:
+        rule: the rule.
+        hyper: its hyperparameters, checked in double precision.
+        dtype: float32 or float64.
+
+    Raises:
+        HyperparameterError: a value leaves its range when rounded (β₂ = 1 − 1e-9 is 1 in float32).
+    """
+    for name, value in hyper._asdict().items():
+        with np.errstate(over="ignore"):
+            rounded = float(dtype.type(value))
+        interval = rule.hyperparameters[name].interval
+        if rounded not in interval and value != rounded:
+            raise HyperparameterError(
+                f"{rule.name}: {name} = {value!r} becomes {rounded!r} in {dtype}, outside its range {interval}; use a "
+                "float64 variable or another value",
+                owner=rule.name,
+                name=name,
+                value=value,
+            )
