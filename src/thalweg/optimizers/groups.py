@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -50,9 +50,10 @@ class Group:
         object.__setattr__(self, "_context", (rule, state, changed))
 
     def __getattr__(self, name: str) -> Scheduled:
-        if name.startswith("_") or name not in self.settings:
-            raise AttributeError(f"this group sets no {name!r}; it sets: {', '.join(self.settings) or 'nothing'}")
-        return self.settings[name]
+        settings: dict[str, Scheduled] = vars(self).get("settings", {})  # a copy in the making has none yet
+        if name.startswith("_") or name not in settings:
+            raise AttributeError(f"this group sets no {name!r}; it sets: {', '.join(settings) or 'nothing'}")
+        return settings[name]
 
     def __setattr__(self, name: str, value: Scheduled) -> None:
         rule, state, changed = self._context
@@ -65,7 +66,7 @@ class Group:
 
     def holds(self, name: str) -> bool:
         """Whether a variable of this name belongs here."""
-        return any(fnmatchcase(name, pattern) for pattern in self.variables)
+        return any(_fits(name, pattern) for pattern in self.variables)
 
 
 def read(rule: Rule, tables: Any, state: OptimizationState, changed: Any) -> tuple[Group, ...]:
@@ -92,9 +93,10 @@ def read(rule: Rule, tables: Any, state: OptimizationState, changed: Any) -> tup
                 f"groups holds {table!r}; give tables such as {{'variables': ['*.bias'], 'weight_decay': 0.0}}",
                 name="groups",
             )
-        names = [table["variables"]] if isinstance(table["variables"], str) else list(table["variables"])
+        given = table["variables"]
+        names = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else []
         if not names or not all(isinstance(name, str) for name in names):
-            raise HyperparameterError(f"groups: variables is {names!r}; give names or patterns", name="groups")
+            raise HyperparameterError(f"groups: variables is {given!r}; give names or patterns", name="groups")
         settings = {name: value for name, value in table.items() if name != "variables"}
         groups.append(Group(rule, names, settings, state, changed))
     return tuple(groups)
@@ -115,9 +117,13 @@ def assign(groups: Sequence[Group], names: Sequence[str]) -> list[int]:
     """
     for group in groups:
         for pattern in group.variables:
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not any(_fits(name, pattern) for name in names):
                 raise unknown("variable for a group:", pattern, names)
     return [next((k for k, group in enumerate(groups, start=1) if group.holds(name)), 0) for name in names]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)  # brackets in a name would be a pattern's
 
 
 def group_config(group: Group) -> dict[str, Any]:
