@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
 import threading
@@ -128,6 +129,22 @@ class ConfiguredOptimizer(Optimizer):
         names = ", ".join(parameter.name for parameter in self._parameters[:8]) or "unbound"
         more = f", … {len(self._parameters)} in all" if len(self._parameters) > 8 else ""
         return f"{type(self).__name__}({names}{more}; {', '.join(settings + forms)})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A twin over copies of the variables, with the same state. Its rule is the same: functions have no copies."""
+        self._at_rest("copying")
+        made = type(self).__new__(type(self))
+        memo |= {id(self): made, id(self.rule): self.rule}
+        fresh = {"_running": threading.Lock(), "_seating": None, "_quick": False}
+        state = {name: value for name, value in vars(self).items() if name not in fresh}
+        vars(made).update(copy.deepcopy(state | {"_carried": self._carried_numbers()}, memo) | fresh)
+        return made
+
+    def __getstate__(self) -> Any:
+        raise OptimizerError(
+            f"{self.name} cannot be pickled or copied by copy.copy: its rule is made of functions, and two would share "
+            "one state; use copy.deepcopy, or get_config() and state()"
+        )
 
     @classmethod
     def keywords(cls) -> dict[str, Any]:

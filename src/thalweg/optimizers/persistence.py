@@ -17,7 +17,7 @@ from thalweg.optimizers.parameters import Parameter, mismatch
 from thalweg.optimizers.settings import Scheduled, checked, from_config, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.rules.base import Rule
-from thalweg.schedules import OptimizationState
+from thalweg.schedules import OptimizationState, Schedule
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def settle(
     known = {"weight_decay": 0.0} if "form" not in saved else {}  # what version 0.1 did not have yet
     restored = _settings(rule, settings, known | _table(saved.get("hyperparameters")), differences)
     of_groups = _groups(rule, groups, saved.get("groups", []), differences)
-    carried = _carried(rule, len(groups) + 1, saved.get("carried", []), differences)
+    carried = _carried(rule, len(groups) + 1, saved.get("carried", []), counts["updates"], differences)
     state = _state(saved, differences)
     followed = _schedules(restored, of_groups, saved.get("schedules", {}), differences)
     if differences:
@@ -201,7 +201,8 @@ def _groups(rule: Rule, groups: Sequence[Group], saved: Any, differences: list[s
     for group, table in zip(groups, tables, strict=True):
         settings = {name: value for name, value in table.items() if name != "variables"}
         if set(settings) != set(group.settings):
-            differences.append(f"group {here} set {sorted(settings)}, here it sets {sorted(group.settings)}")
+            was, now = (", ".join(sorted(several)) or "nothing" for several in (settings, group.settings))
+            differences.append(f"group {', '.join(group.variables)} set {was}, here it sets {now}")
         else:
             restored.append(_settings(rule, group.settings, settings, differences))
     return restored
@@ -214,6 +215,9 @@ def _schedules(
     places = dict(settings)
     for index, group in enumerate(groups):
         places |= {f"groups.{index}.{name}": value for name, value in group.items()}
+    for place, value in places.items():
+        if isinstance(value, Schedule) and value.state() and place not in _table(saved):
+            differences.append(f"missing: the state of the schedule at {place}")
     for place, state in _table(saved).items():
         try:
             copy.deepcopy(places[place]).restore(state)  # type: ignore[union-attr]
@@ -222,9 +226,9 @@ def _schedules(
     return _table(saved)
 
 
-def _carried(rule: Rule, groups: int, saved: Any, differences: list[str]) -> np.ndarray | None:
+def _carried(rule: Rule, groups: int, saved: Any, updates: int, differences: list[str]) -> np.ndarray | None:
     """The saved numbers that go from step to step, one row a group; none before the first step."""
-    if saved == []:
+    if saved == [] and not (updates and rule.carried_names):
         return None
     expected = (groups, len(rule.carried_names))
     try:
