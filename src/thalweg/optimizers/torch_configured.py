@@ -1,0 +1,337 @@
+"""What a PyTorch optimizer is made of: a recipe, param groups, and its state in and out."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+
+from thalweg.errors import HyperparameterError, OptimizerError, ParameterError
+from thalweg.optimizers import torch_state
+from thalweg.optimizers.groups import Group, assign
+from thalweg.optimizers.local import LocalOptimizer
+from thalweg.optimizers.pipeline import Pipeline
+from thalweg.optimizers.settings import Scheduled
+from thalweg.optimizers.snapshot import OptimizerSnapshot
+from thalweg.optimizers.torch_checks import Footprint, usable
+from thalweg.optimizers.torch_groups import Spelling
+from thalweg.optimizers.torch_seating import KERNELS, Plan
+from thalweg.rules.base import Rule
+from thalweg.rules.spelling import unknown
+from thalweg.schedules import OptimizationState, Schedule
+
+Params = Iterable[torch.Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, torch.Tensor]]
+
+
+class ConfiguredTorchOptimizer(torch.optim.Optimizer):
+    """All of :class:`~thalweg.optimizers.torch.TorchOptimizer` but the step; see there for the arguments."""
+
+    rule: Rule
+    """The rule, in the form that the recipe has."""
+
+    def __init__(self, params: Params, recipe: LocalOptimizer, *, kernel: str = "auto") -> None:
+        _check_recipe(recipe)
+        if kernel not in KERNELS:
+            raise unknown("kernel", str(kernel), KERNELS)
+        config = recipe.get_config()
+        self.rule, self.name, self.kernel = recipe.rule, recipe.name, kernel
+        self._base_rule: Rule = type(recipe).rule
+        self._convention, self._wrap = config["convention"], tuple(config["wrap"])
+        self._accumulate, self._nonfinite = config["accumulate"], config["nonfinite"]
+        self._process_grad = Pipeline("process_grad", recipe.process_grad)
+        self._process_model = Pipeline("process_model", recipe.process_model)
+        self._spelling = Spelling(self.rule)
+        self._settings: dict[str, Scheduled] = recipe.hyperparameters
+        self._optimization_state = recipe.optimization_state.copy()
+        self._patterns = tuple(
+            Group(self.rule, group.variables, group.settings, self._optimization_state, None) for group in recipe.groups
+        )
+        # Beside each param group: the recipe's group, what was given for this one alone, and what is a schedule.
+        self._origins: list[int] = []
+        self._explicit: list[set[str]] = []
+        self._scheduled: list[dict[str, Scheduled]] = []
+        self._skipped = self._zeroed = self._micro = 0
+        self._gathered: dict[torch.Tensor, torch.Tensor] = {}
+        self._evaluating = False
+        self._forget()
+
+        groups = _tables(params)
+        named = [name for group in groups for name in group.get("param_names", ())]
+        if named:
+            assign(self._patterns, named)  # refuses a pattern that fits nothing
+        self._check_hooks(named, bool(named))
+        present = self._spelling.read(self._spelling.shown(self._settings), {}, self._optimization_state, self.name)
+        super().__init__(groups, self._spelling.shown(present._asdict()))
+
+    def _forget(self) -> None:
+        """Something was set: the next step may not take anything for granted."""
+        self._plan: Plan | None = None
+        self._hypers: dict[int, tuple[tuple[Any, ...], Any]] = {}
+
+    # Param groups
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, with hyperparameters of their own if the table has any.
+
+        Where the recipe has groups by name, the table becomes a param group for each of them that it has
+        parameters of.
+
+        Args:
+            param_group: ``params`` (tensors, or pairs of name and tensor) and hyperparameters, numbers or schedules.
+
+        Raises:
+            ParameterError: a parameter cannot be updated in place, or shares memory with another.
+            HyperparameterError: a hyperparameter is unknown or out of its range.
+            OptimizerError: some parameters have names and others have not, or two have the same.
+        """
+        (table,) = _tables([param_group])
+        tensors, names = table["params"], table.get("param_names")
+        first = sum(len(group["params"]) for group in self.param_groups)
+        labels = names or [str(first + k) for k in range(len(tensors))]
+        for tensor, label in zip(tensors, labels, strict=True):
+            usable(tensor, label)
+        known = self._listing()
+        self._check_names(names, [label for _, label, _ in known])
+        Footprint([*(p for p, _, _ in known), *tensors], [*(label for _, label, _ in known), *labels])
+        given = self._spelling.given(table)
+        numbers = {key: value for key, value in table.items() if key not in ("params", "param_names")}
+        rest = {
+            k: v for k, v in numbers.items() if k not in self._spelling.theirs and k not in self.rule.hyperparameters
+        }
+        parts = []
+        for origin, members in self._by_pattern(labels, bool(names)).items():
+            settings = {**self._settings, **(self._patterns[origin - 1].settings if origin else {}), **given}
+            scheduled = {name: value for name, value in settings.items() if callable(value)}
+            present = self._spelling.read(self._spelling.shown(settings), {}, self._optimization_state, self.name)
+            group = {**rest, **self._spelling.shown(present._asdict()), "params": [tensors[k] for k in members]}
+            if names:
+                group["param_names"] = [names[k] for k in members]
+            parts.append((group, origin, scheduled))
+        for group, origin, scheduled in parts:
+            super().add_param_group(group)
+            self._origins.append(origin)
+            self._explicit.append(set(given))
+            self._scheduled.append(scheduled)
+        self._forget()
+
+    def _by_pattern(self, labels: Sequence[str], named: bool) -> dict[int, list[int]]:
+        """The parameters of a table by the recipe's group that they belong to."""
+        found: dict[int, list[int]] = {}
+        for index, label in enumerate(labels):
+            several = enumerate(self._patterns, start=1) if named else ()
+            found.setdefault(next((k for k, group in several if group.holds(label)), 0), []).append(index)
+        return dict(sorted(found.items())) or {0: []}
+
+    def _check_names(self, names: list[str] | None, known: list[str]) -> None:
+        if self.param_groups and ("param_names" in self.param_groups[0]) != (names is not None):
+            raise OptimizerError(
+                f"{self.name}: either all parameters have names or none; give named_parameters() of all"
+            )
+        if not names:
+            return
+        twice = [name for name, times in Counter([*names, *known]).items() if times > 1]
+        if twice:
+            raise OptimizerError(f"{self.name}: two parameters are named {twice[0]!r}; state is kept by name")
+
+    def _check_hooks(self, names: Sequence[str], named: bool) -> None:
+        by_name = [p.what for p in (self._process_grad, self._process_model) if isinstance(p.hook, Mapping)]
+        if not named and (self._patterns or by_name):
+            what = " and ".join([*(["groups"] if self._patterns else []), *by_name])
+            raise OptimizerError(
+                f"{self.name}: {what} find parameters by name, and these have none; give model.named_parameters()"
+            )
+        if named:
+            self._process_grad.check_names(names)
+            self._process_model.check_names(names)
+
+    def _listing(self) -> list[tuple[torch.Tensor, str, int]]:
+        """All parameters with their names (or numbers) and param groups, in order."""
+        found: list[tuple[torch.Tensor, str, int]] = []
+        for index, group in enumerate(self.param_groups):
+            names = group.get("param_names")
+            for place, param in enumerate(group["params"]):
+                found.append((param, names[place] if names else str(len(found)), index))
+        return found
+
+    def _label(self, group: int, place: int) -> str:
+        """The name of a parameter, or its number."""
+        names = self.param_groups[group].get("param_names")
+        return str(names[place] if names else sum(len(g["params"]) for g in self.param_groups[:group]) + place)
+
+    def _hyper(self, group: int, now: OptimizationState) -> Any:
+        """The hyperparameters of a param group during the step that has the counts ``now``."""
+        table, scheduled = self.param_groups[group], self._scheduled[group]
+        raw = tuple(map(table.get, self._spelling.keys))
+        known = self._hypers.get(group)
+        if known is not None and known[0] == raw and not scheduled and "learning_rate" not in table:
+            return known[1]
+        hyper = self._spelling.read(table, scheduled, now, self.name)
+        if not any(isinstance(value, torch.Tensor) for value in raw):
+            self._hypers[group] = tuple(map(table.get, self._spelling.keys)), hyper
+        return hyper
+
+    # What there is to see
+
+    @property
+    def optimization_state(self) -> OptimizationState:
+        """The counts that our schedules follow. A step advances the iteration; the loop says when an epoch begins."""
+        return self._optimization_state
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were skipped because a gradient was not finite."""
+        return self._skipped
+
+    @property
+    def zeroed(self) -> int:
+        """How many elements of gradients were taken as zero because they were not finite."""
+        return self._zeroed
+
+    def observe(self, metric: float) -> None:
+        """Tell our schedules that follow a metric (``schedules.Plateau``) what it is now.
+
+        Args:
+            metric: for instance the loss of this epoch.
+
+        Raises:
+            HyperparameterError: the metric is no real number.
+        """
+        several = [*self._settings.values(), *(v for scheduled in self._scheduled for v in scheduled.values())]
+        for value in {id(value): value for value in several if isinstance(value, Schedule)}.values():
+            value.observe(metric)
+
+    # State in and out
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, as PyTorch's optimizers give it: tensors, numbers and names, which ``torch.load`` takes unasked.
+
+        Returns:
+            ``state`` by the parameter's number (``step``, the rule's slots, its numbers), ``param_groups``, and
+            ``thalweg``: the rule, the counts that schedules follow, and what was skipped. As in PyTorch the tensors are
+            the optimizer's own.
+        """
+        return {**super().state_dict(), torch_state.KEY: torch_state.describe(self)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`, to the same bits: state and param groups. The parameters stay.
+
+        Hyperparameters become what they were, a learning rate that a ``torch.optim.lr_scheduler`` had set, too. Our
+        schedules and hooks are the recipe's: they must be the same ones.
+
+        Args:
+            state_dict: from an optimizer of the same rule over parameters of the same shapes; it is copied.
+
+        Raises:
+            StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
+        """
+        torch_state.check(self, state_dict)
+        names = [group.get("param_names") for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        for group, known in zip(self.param_groups, names, strict=True):
+            group.pop("param_names", None)
+            if known is not None:
+                group["param_names"] = known
+        torch_state.load(self, state_dict)
+        self._forget()
+
+    def snapshot(self) -> OptimizerSnapshot:
+        """The state as ``LocalOptimizer.state()`` gives it, for any backend.
+
+        Returns:
+            A copy of everything that decides the next step besides the parameters.
+
+        Raises:
+            OptimizerError: the parameters have no names, or have not made the same number of steps.
+        """
+        return torch_state.take(self)
+
+    def restore(self, snapshot: OptimizerSnapshot) -> None:
+        """Continue from a snapshot of any backend: state, hyperparameters and schedules. The parameters stay.
+
+        Args:
+            snapshot: from :meth:`snapshot`, or from ``state()`` of a ``LocalOptimizer`` over variables of these names.
+
+        Raises:
+            StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
+            OptimizerError: the parameters have no names.
+        """
+        torch_state.restore(self, snapshot)
+        self._forget()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        for shared in (self.rule, self._base_rule, self._spelling, self._process_grad, self._process_model):
+            memo[id(shared)] = shared
+        torch.optim.Optimizer.__setstate__(made, {n: copy.deepcopy(getattr(self, n), memo) for n in _COPIED})
+        made._forget()
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise OptimizerError(
+            f"{type(self).__name__} cannot be pickled, as its rule is made of functions; save its state_dict(), or use "
+            "copy.deepcopy"
+        )
+
+
+_COPIED = (
+    *("defaults", "param_groups", "state", "rule", "name", "kernel"),
+    *(
+        "_base_rule",
+        "_convention",
+        "_wrap",
+        "_accumulate",
+        "_nonfinite",
+        "_process_grad",
+        "_process_model",
+        "_spelling",
+    ),
+    *("_settings", "_optimization_state", "_patterns", "_origins", "_explicit", "_scheduled"),
+    *("_skipped", "_zeroed", "_micro", "_gathered", "_evaluating"),
+)
+
+
+def _check_recipe(recipe: Any) -> None:
+    if not isinstance(recipe, LocalOptimizer):
+        raise HyperparameterError(
+            f"the recipe is a {type(recipe).__name__}; give one of our optimizers without variables, such as "
+            "tw.Adam(learning_rate=1e-3)"
+        )
+    if recipe.variables:
+        names = ", ".join(str(variable.name) for variable in recipe.variables)
+        raise OptimizerError(f"the recipe is bound to {names}; give an optimizer without variables")
+    kind = type(recipe)
+    for hook in ("pre_process", "post_process", "step"):
+        if getattr(kind, hook) is not getattr(LocalOptimizer, hook):
+            raise OptimizerError(f"{kind.__name__} has a {hook} of its own, which works on NumPy arrays; use a hook")
+
+
+def _tables(params: Any) -> list[dict[str, Any]]:
+    """Param groups with ``params``, a list of tensors, and ``param_names``, if there are names."""
+    if isinstance(params, torch.Tensor | torch.nn.Module | Mapping) or not isinstance(params, Iterable):
+        raise ParameterError(
+            f"got a {type(params).__name__} to optimize; give model.named_parameters(), or a list of tensors or tables"
+        )
+    several: list[Any] = list(params)
+    if not several:
+        raise OptimizerError("there is no parameter to optimize; give at least one")
+    groups = several if isinstance(several[0], dict) else [{"params": several}]
+    return [_table(group) for group in groups]
+
+
+def _table(group: Any) -> dict[str, Any]:
+    if not isinstance(group, dict) or "params" not in group:
+        raise ParameterError(f"a param group is a {type(group).__name__}; give tables with 'params'")
+    given = group["params"]
+    if isinstance(given, set | frozenset):
+        raise ParameterError("a param group holds a set, which has no order; give a list of parameters")
+    members = [given] if isinstance(given, torch.Tensor) else list(given)
+    pairs = [member for member in members if isinstance(member, tuple) and len(member) == 2]
+    if pairs and len(pairs) != len(members):
+        raise OptimizerError("a param group has parameters with names and others without; give all of them names")
+    if not pairs:
+        return {**group, "params": members}
+    return {**group, "params": [tensor for _, tensor in pairs], "param_names": [str(name) for name, _ in pairs]}
