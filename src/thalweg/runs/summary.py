@@ -28,7 +28,7 @@ from thalweg.runs.display import duration
 from thalweg.runs.history import History
 from thalweg.runs.study import Study
 
-_NOT_IN_THE_TABLE = frozenset(
+SHOWN_APART = frozenset(
     {
         *(
             "status",
@@ -98,7 +98,7 @@ def closing_table(summary: dict[str, Any]) -> list[tuple[str, str]]:
         if start is not None and end is not None:
             lines.append((f"misfit, block {name}", f"{start:.4e} → {end:.4e}"))
     for name, value in summary.items():
-        if name not in _NOT_IN_THE_TABLE and isinstance(value, (int, float, str)):
+        if name not in SHOWN_APART and isinstance(value, (int, float, str)):
             text = f"{value:.6g}" if isinstance(value, float) else str(value)
             lines.append((name.replace("_", " "), text))
     lines.append(("time", duration(summary["seconds"])))
