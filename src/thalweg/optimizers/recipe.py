@@ -67,9 +67,21 @@ def effective(
     rule = rule.form(**options)
     for name in rest:
         if name not in rule.hyperparameters:
-            known = [*rule.hyperparameters, *rule.options, *rule.switches, *COMMON]
-            raise unknown(f"hyperparameter or option of {rule.name}:", name, known)
+            raise _not_there(rule, name, around)
     return rule, rest
+
+
+def _not_there(rule: Rule, name: str, around: tuple[str, ...]) -> HyperparameterError:
+    """The error for what this rule does not take as it is; if another form of it does, it says which."""
+    if name in rule.switches:
+        option = rule.switches[name]
+        return HyperparameterError(f"{rule.name}: {name} means nothing with {option}=False; leave one of them out")
+    wrapper = next((wrapper for wrapper in WRAPPERS if name in _added(wrapper)), None)
+    if wrapper is not None:
+        wrap = [*around, wrapper]
+        return HyperparameterError(f"{rule.name}: {name} belongs to a wrapper; ask for it, too: wrap={wrap}", name=name)
+    known = [*rule.hyperparameters, *rule.options, *rule.switches, *COMMON]
+    return unknown(f"hyperparameter or option of {rule.name}:", name, known)
 
 
 def declared(base: Rule) -> dict[str, Any]:
@@ -90,11 +102,15 @@ def declared(base: Rule) -> dict[str, Any]:
 
 def of_wrappers() -> dict[str, float]:
     """The hyperparameters that wrappers add, with their defaults."""
+    return {name: default for wrapper in WRAPPERS for name, default in _added(wrapper).items()}
+
+
+@functools.cache
+def _added(wrapper: str) -> Mapping[str, float]:
     from thalweg.rules import sgd
 
-    plain = set(sgd.hyperparameters)
-    several = (wrapper(sgd).hyperparameters for wrapper in WRAPPERS.values())
-    return {name: h.default for found in several for name, h in found.items() if name not in plain}
+    several = WRAPPERS[wrapper](sgd).hyperparameters
+    return {name: h.default for name, h in several.items() if name not in sgd.hyperparameters}
 
 
 def _names(wrap: Any) -> tuple[str, ...]:
