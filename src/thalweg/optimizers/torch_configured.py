@@ -209,11 +209,11 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         """The state, as PyTorch's optimizers give it: tensors, numbers and names, which ``torch.load`` takes unasked.
 
         Returns:
-            ``state`` by the parameter's number (``step``, the rule's slots, its numbers), ``param_groups``, and
-            ``thalweg``: the rule, the counts that schedules follow, and what was skipped. As in PyTorch the tensors are
-            the optimizer's own.
+            ``state`` by the parameter's number (``step``, the rule's slots, its numbers) and ``param_groups``, of which
+            the first has the rule, the counts that schedules follow, and what was skipped, as ``thalweg``. As in
+            PyTorch the tensors are the optimizer's own.
         """
-        return {**super().state_dict(), torch_state.KEY: torch_state.describe(self)}
+        return torch_state.complete(self, super().state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`, to the same bits: state and param groups. The parameters stay.
@@ -232,6 +232,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
         for group, known in zip(self.param_groups, names, strict=True):
             group.pop("param_names", None)
+            group.pop(torch_state.KEY, None)
             if known is not None:
                 group["param_names"] = known
         torch_state.load(self, state_dict)

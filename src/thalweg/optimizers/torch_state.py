@@ -29,16 +29,28 @@ if TYPE_CHECKING:
     from thalweg.optimizers.torch_configured import ConfiguredTorchOptimizer as Configured
 
 KEY = "thalweg"
-"""Where a ``state_dict`` has what PyTorch knows nothing of."""
+"""Where the first param group of a ``state_dict`` has what PyTorch knows nothing of.
+
+Beside ``param_groups`` it would be lost: ``torch.distributed.checkpoint`` passes on states and param groups only.
+"""
 
 
 # PyTorch's state_dict
 
 
+def complete(optimizer: Configured, found: dict[str, Any]) -> dict[str, Any]:
+    """PyTorch's ``state_dict`` with what it does not know of."""
+    for number, (param, _, _) in enumerate(optimizer._listing()):
+        if param in optimizer._gathered:
+            known = found["state"].get(number, {})
+            found["state"][number] = {**known, "accumulated": optimizer._gathered[param]}
+    found["param_groups"][0][KEY] = describe(optimizer)
+    return found
+
+
 def describe(optimizer: Configured) -> dict[str, Any]:
-    """What a ``state_dict`` has besides PyTorch's part."""
+    """Rule, counts and schedules of an optimizer."""
     places = _places(optimizer)
-    params = [param for param, _, _ in optimizer._listing()]
     return {
         "rule": optimizer.rule.name,
         "form": dict(optimizer.rule.chosen),
@@ -48,10 +60,17 @@ def describe(optimizer: Configured) -> dict[str, Any]:
         "skipped": optimizer._skipped,
         "zeroed": optimizer._zeroed,
         "micro": optimizer._micro,
-        "accumulated": {k: optimizer._gathered[p] for k, p in enumerate(params) if p in optimizer._gathered},
         "schedules": {place: to_config(value) for place, value in places.items()},
         "schedule_states": {p: s for p, v in places.items() if isinstance(v, Schedule) and (s := v.state())},
     }
+
+
+def described(saved: Any) -> Any:
+    """What :func:`describe` said, in a ``state_dict``; ``None`` where there is nothing."""
+    try:
+        return saved["param_groups"][0][KEY] if "state" in saved else None
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def check(optimizer: Configured, saved: Any) -> None:
@@ -60,8 +79,8 @@ def check(optimizer: Configured, saved: Any) -> None:
     Raises:
         StateMismatchError: listing every difference.
     """
-    ours = saved.get(KEY) if isinstance(saved, Mapping) else None
-    if not isinstance(ours, Mapping) or not {"state", "param_groups"} <= set(saved):
+    ours = described(saved)
+    if not isinstance(ours, Mapping):
         raise mismatch([f"it has no {KEY!r}: it is of another optimizer than ours"], "state_dict")
     here = describe(optimizer)
     differences = [
@@ -72,33 +91,41 @@ def check(optimizer: Configured, saved: Any) -> None:
     if differences and ours.get("rule") != here["rule"]:
         raise mismatch(differences[:1], "state_dict")
     differences += _check_groups(optimizer, saved["param_groups"])
-    listing = optimizer._listing()
     if not differences:
+        params = _by_id(optimizer, saved)
         for key, state in saved["state"].items():
-            if not state:
-                continue
-            if not isinstance(key, int) or not 0 <= key < len(listing):
-                differences.append(f"state of a parameter {key!r}, which there is not")
+            if key in params:
+                differences += _check_state(optimizer, *params[key], state)
             else:
-                differences += _check_state(optimizer, *listing[key][:2], state)
-    differences += _check_counts(optimizer, ours, len(listing))
+                differences.append(f"state of a parameter {key!r}, which there is not")
+    differences += _check_counts(optimizer, ours)
     if differences:
         raise mismatch(differences, "state_dict")
 
 
 def load(optimizer: Configured, saved: Mapping[str, Any]) -> None:
     """Put the state of a ``state_dict`` that was checked in place: copies, in the state's own dtypes."""
-    ours = saved[KEY]
-    params = [param for param, _, _ in optimizer._listing()]
+    ours = described(saved)
+    params = _by_id(optimizer, saved)
     optimizer.state.clear()
-    for key, state in ((key, state) for key, state in saved["state"].items() if state):
-        optimizer.state[params[key]] = _copied(optimizer, params[key], state)
-    optimizer._gathered = {params[k]: given.to(params[k].device, copy=True) for k, given in ours["accumulated"].items()}
+    optimizer._gathered = {}
+    for key, state in saved["state"].items():
+        param, _ = params[key]
+        if "step" in state:
+            optimizer.state[param] = _copied(optimizer, param, state)
+        if "accumulated" in state:
+            optimizer._gathered[param] = state["accumulated"].to(param.device, copy=True)
     optimizer._skipped, optimizer._zeroed, optimizer._micro = ours["skipped"], ours["zeroed"], ours["micro"]
     persistence.set_counts(optimizer._optimization_state, ours["optimization_state"])
     places = _places(optimizer)
-    for place, state in ours["schedule_states"].items():
+    for place, state in ours.get("schedule_states", {}).items():
         places[place].restore(state)  # type: ignore[union-attr]
+
+
+def _by_id(optimizer: Configured, saved: Mapping[str, Any]) -> dict[Any, tuple[torch.Tensor, str]]:
+    """The parameters with their names by what a ``state_dict`` calls them: the ids in its groups, in order."""
+    ids = (key for group in saved["param_groups"] for key in group["params"])
+    return {key: (param, label) for key, (param, label, _) in zip(ids, optimizer._listing(), strict=True)}
 
 
 def _places(optimizer: Configured) -> dict[str, Scheduled]:
@@ -125,38 +152,32 @@ def _check_groups(optimizer: Configured, saved: Sequence[Mapping[str, Any]]) -> 
 
 
 def _check_state(optimizer: Configured, param: torch.Tensor, label: str, state: Mapping[str, Any]) -> list[str]:
-    rule = optimizer.rule
+    rule, kind = optimizer.rule, COMPUTED_IN[param.dtype]
     expected = {"step", *rule.slot_names, *rule.carried_names}
-    if set(state) != expected:
-        return [f"the state of {label!r} was {sorted(state)}, here it is {sorted(expected)}"]
+    known = set(state) - {"accumulated"}
+    if known and known != expected:
+        return [f"the state of {label!r} was {sorted(known)}, here it is {sorted(expected)}"]
     differences = []
-    kind = COMPUTED_IN[param.dtype]
-    for name in rule.slot_names:
+    for name in [name for name in (*rule.slot_names, "accumulated") if name in state]:
         slot = state[name]
         if not isinstance(slot, torch.Tensor) or slot.shape != param.shape or slot.dtype != kind:
             got = f"{tuple(slot.shape)} {slot.dtype}" if isinstance(slot, torch.Tensor) else repr(slot)
             differences.append(f"{name} of {label!r} is {got}, here {tuple(param.shape)} {kind}")
-    numbers = [state[name] for name in rule.carried_names]
-    if not _is_count(state["step"]) or not all(isinstance(n, float) and np.isfinite(n) for n in numbers):
+    numbers = [state[name] for name in rule.carried_names if known]
+    if known and not (_is_count(state["step"]) and all(isinstance(n, float) and np.isfinite(n) for n in numbers)):
         differences.append(
             f"step and numbers of {label!r} are {state['step']!r} and {numbers}, no count and no numbers"
         )
     return differences
 
 
-def _check_counts(optimizer: Configured, ours: Mapping[str, Any], count: int) -> list[str]:
-    differences = [
-        f"{n} is {ours.get(n)!r}, no count" for n in ("skipped", "zeroed", "micro") if not _is_count(ours.get(n))
-    ]
+def _check_counts(optimizer: Configured, ours: Mapping[str, Any]) -> list[str]:
+    names = ("skipped", "zeroed", "micro")
+    differences = [f"{name} is {ours.get(name)!r}, no count" for name in names if not _is_count(ours.get(name))]
     try:
         OptimizationState(**ours["optimization_state"])
     except (KeyError, TypeError, HyperparameterError) as error:
         differences.append(f"optimization_state cannot be used: {error}")
-    listing = optimizer._listing()
-    for key, given in ours.get("accumulated", {}).items():
-        fits = isinstance(key, int) and 0 <= key < count and isinstance(given, torch.Tensor)
-        if not fits or given.shape != listing[key][0].shape or given.dtype != COMPUTED_IN[listing[key][0].dtype]:
-            differences.append(f"the gathered gradient of parameter {key!r} does not fit")
     places = _places(optimizer)
     for place, state in ours.get("schedule_states", {}).items():
         try:
