@@ -1,9 +1,25 @@
+"""A kernel compiled from another text is never taken for this one's, and the same text is known in every process."""
+
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from types import FunctionType
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
+import pytest
+
+from thalweg import rules
+from thalweg.lowering import numpy as lowering
+from thalweg.lowering import objects
 from thalweg.lowering.digest import reachable, text_digest
+from thalweg.rules import Rule
+from thalweg.rules.base import Number
+from thalweg.rules.ranges import nonnegative
+
+DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 
 
 def functions(source: str) -> dict[str, Any]:
@@ -27,10 +43,40 @@ def test_the_same_text_has_the_same_digest() -> None:
     assert text_digest(functions(TEXT)["update"]) == text_digest(functions("\n\n" + TEXT)["update"])
 
 
-def test_a_change_anywhere_below_changes_the_digest() -> None:
-    before = text_digest(functions(TEXT)["update"])
-    for old, new in [("x + 1.0", "x + 1.5"), ("* scale", "/ scale"), ("scale = 2.0", "scale = 3.0"), ("x + ", "x - ")]:
-        assert text_digest(functions(TEXT.replace(old, new))["update"]) != before, new
+@pytest.mark.parametrize(
+    ("old", "new"), [("x + 1.0", "x + 1.5"), ("* scale", "/ scale"), ("scale = 2.0", "scale = 3.0"), ("x + ", "x - ")]
+)
+def test_a_change_anywhere_below_changes_the_digest(old: str, new: str) -> None:
+    assert text_digest(functions(TEXT.replace(old, new))["update"]) != text_digest(functions(TEXT)["update"])
+
+
+STALE = pytest.mark.xfail(reason="counts by its type alone: a stale kernel would be used", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "old", "new"),
+    [
+        ("def update(x, *, k=2.0): return k * x", "2.0", "3.0"),
+        ("def update(x, k=2.0): return k * x", "2.0", "3.0"),
+        ("def update(x):\n    def inner(y): return y + 1.0\n    return inner(x)", "1.0", "1.5"),
+        ("half = (0.5, 1)\ndef update(x): return half[0] * x", "0.5", "0.25"),
+        ("import math as m\ndef update(x): return m.sqrt(x)", "import math", "import cmath"),
+        ("import math as m\ndef update(x): return m.sqrt(x)", "m.sqrt", "m.exp"),
+        ("from numpy import float32 as cast\ndef update(x): return cast(x)", "float32", "float64"),
+        pytest.param(
+            "import numpy as np\nhalf = np.float32(0.5)\ndef update(x): return half * x", "0.5", "0.25", marks=STALE
+        ),
+        pytest.param(
+            "import numpy as np\nhalf = np.array([0.5])\ndef update(x): return half[0] * x", "0.5", "0.25", marks=STALE
+        ),
+        pytest.param("from numpy import sqrt as f\ndef update(x): return f(x)", "sqrt", "exp", marks=STALE),
+        pytest.param("from math import sqrt as f\ndef update(x): return f(x)", "sqrt", "exp", marks=STALE),
+    ],
+)
+def test_what_a_text_refers_to_is_part_of_it(source: str, old: str, new: str) -> None:
+    assert old in source
+    assert text_digest(functions(source)["update"]) == text_digest(functions(source)["update"])
+    assert text_digest(functions(source.replace(old, new, 1))["update"]) != text_digest(functions(source)["update"])
 
 
 def test_reachable_follows_globals_and_survives_recursion() -> None:
@@ -46,3 +92,149 @@ def test_closures_and_other_objects_count() -> None:
 
     assert text_digest(make(1.0)) != text_digest(make(2.0))
     assert text_digest("avx2") != text_digest("avx512")
+
+
+# ------------------------------------------------------------------ of a rule
+
+
+SCRIPT = """
+import numpy as np
+from thalweg import rules
+from thalweg.lowering.numpy import _digest
+for name, rule in rules.registry.items():
+    for library in (None, *rule.conventions):
+        form = rules.decayed(rule) if library is None else rules.decayed(rule).convention(library)
+        wrapped = rules.lookahead(form) if form.evaluate else rules.averaged(rules.lookahead(form))
+        for dtype in ("f4", "f8"):
+            print(name, library, dtype, _digest(form, np.dtype(dtype)), _digest(wrapped, np.dtype(dtype)))
+"""
+
+
+def test_every_process_finds_the_same_digests() -> None:
+    """Whatever the order of its sets and the addresses of its functions."""
+    said = []
+    for seed in ("1", "2"):
+        process = subprocess.run(
+            [sys.executable, "-W", "error", "-c", SCRIPT],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr
+        said.append(process.stdout.splitlines())
+    assert said[0] == said[1]
+    assert len(said[0]) > 100
+
+
+def test_other_rules_and_wrappers_have_other_digests() -> None:
+    """But for SGD, which is gradient descent with another default."""
+    found = []
+    for name, one in rules.registry.items():
+        if name == "sgd":
+            assert lowering._digest(one, SINGLE) == lowering._digest(rules.gradient_descent, SINGLE)
+            continue
+        whole = rules.decayed(one)
+        several = [whole, rules.lookahead(whole), *([rules.averaged(whole)] if whole.evaluate is None else [])]
+        found += [lowering._digest(form, dtype) for form in several for dtype in (SINGLE, DOUBLE)]
+    assert len(set(found)) == len(found)
+
+
+class Hyper(NamedTuple):
+    """One hyperparameter."""
+
+    learning_rate: Annotated[Number, nonnegative, "η"] = 0.5
+
+
+class Slots(NamedTuple):
+    """One slot."""
+
+    memory: Any
+
+
+def rule(**fields: Any) -> Rule:
+    def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        return param - h.learning_rate * grad, slots
+
+    return Rule(**({"name": "own", "slots": Slots, "hyper": Hyper, "update": update} | fields))
+
+
+def of(one: Rule, dtype: Any = DOUBLE) -> str:
+    return lowering._digest(one, dtype)
+
+
+def test_each_text_of_a_rule_is_part_of_its_digest() -> None:
+    class Carried(NamedTuple):
+        count: Any = 0.0
+
+    class Scalars(NamedTuple):
+        learning_rate: Any
+
+    def ascend(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        return param + h.learning_rate * grad, slots
+
+    carrying = {"carried": Carried, "prepare": lambda t, h, now: Scalars(h.learning_rate)}
+    measuring = {"measure": lambda param, grad, slots, h: (param,), "conclude": lambda h, sums: h}
+    several = [
+        rule(),
+        rule(update=ascend),
+        rule(prepare=lambda t, h: Scalars(h.learning_rate)),
+        rule(prepare=lambda t, h: Scalars(h.learning_rate / t)),
+        rule(**carrying, carry=lambda t, h, now: now),
+        rule(**carrying, carry=lambda t, h, now: Carried(now.count + h.learning_rate)),
+        rule(**measuring),
+        rule(**measuring | {"measure": lambda param, grad, slots, h: (grad,)}),
+        rule(**measuring | {"conclude": lambda h, sums: Hyper(sums[0])}),
+    ]
+    digests = [of(one) for one in several]
+    assert len(set(digests)) == len(digests)
+    assert [of(one) for one in several] == digests
+
+
+def test_names_and_dtype_are_part_of_it_and_defaults_are_not() -> None:
+    Other = NamedTuple("Slots", [("remembered", Any)])  # noqa: UP014
+    assert of(rule()) != of(rule(slots=Other))
+    assert of(rule()) != of(rule(), SINGLE)
+    assert of(rule()) == of(rule().with_defaults(learning_rate=0.25))
+    assert of(rule()) == of(rule(name="another"))  # and its file holds the name of the function
+
+
+def test_versions_and_processor_are_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    import llvmlite
+
+    found = {of(rule())}
+    version = importlib.metadata.version
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "version", lambda name: "0.99" if name == "numba" else version(name))
+        found.add(of(rule()))
+    with monkeypatch.context() as patch:
+        patch.setattr(llvmlite, "__version__", "0.99")
+        found.add(of(rule()))
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "__version__", "9.9")
+        found.add(of(rule()))
+    for name, features in (("generic", None), ("generic", "+sse4.2"), ("skylake", "+avx2")):
+        with monkeypatch.context() as patch:
+            patch.setenv("NUMBA_CPU_NAME", name)
+            patch.delenv("NUMBA_CPU_FEATURES", raising=False)
+            if features is not None:
+                patch.setenv("NUMBA_CPU_FEATURES", features)
+            assert objects.processor()[0] == name
+            assert features is None or objects.processor()[1] == features
+            found.add(of(rule()))
+    assert len(found) == 7
+
+
+def test_the_lowerings_own_sources_are_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pathlib import Path
+
+    read = Path.read_bytes
+    found = {of(rule())}
+    for name in ("loops.py", "memory.py", "layout.py", "numpy.py"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda self, n=name: read(self) + (b"#" if self.name == n else b""))
+            found.add(of(rule()))
+    assert len(found) == 5
