@@ -344,6 +344,15 @@ class Symbolic:
         return differences
 
 
+def require_pytensor() -> None:
+    """Say so at once if PyTensor is not installed.
+
+    Raises:
+        MissingExtraError: it is not; the message names the extra.
+    """
+    library()
+
+
 def _starts_at_rate(parameter: SharedParameter, hyper: Any) -> bool:
     """Whether a parameter's state before the first step depends on the learning rate."""
     one, other = (parameter.beginning(hyper._replace(learning_rate=rate)) for rate in (1.0, 2.0))
