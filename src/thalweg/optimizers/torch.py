@@ -43,6 +43,8 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
     - A hyperparameter that is one of our schedules follows ``optimization_state``: each step counts an iteration, the
       loop says ``begin_epoch()``. It goes before whatever a ``torch.optim.lr_scheduler`` writes into the group,
       where it shows what it said last.
+    - To look for gradients that are not finite takes one wait for the device in each step, which
+      ``nonfinite="ignore"`` saves on a GPU.
     - Parameters of bfloat16 and float16 have state of float32, are computed with in float32, and are rounded when
       they are written.
 
