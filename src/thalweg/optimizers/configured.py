@@ -124,8 +124,8 @@ class ConfiguredOptimizer(Optimizer):
 
     def __repr__(self) -> str:
         settings = [f"{name}={value!r}" for name, value in self._settings.items()]
-        first = {name: values[0] for name, values in type(self).rule.options.items()}
-        forms = [f"{name}={value!r}" for name, value in self.rule.chosen.items() if value != first.get(name, value)]
+        first = {name: values[0] for name, values in self.rule.options.items()}
+        forms = [f"{name}={value!r}" for name, value in self.rule.chosen.items() if value != first[name]]
         names = ", ".join(parameter.name for parameter in self._parameters[:8]) or "unbound"
         more = f", … {len(self._parameters)} in all" if len(self._parameters) > 8 else ""
         return f"{type(self).__name__}({names}{more}; {', '.join(settings + forms)})"

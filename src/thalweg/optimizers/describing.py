@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from typing import Any
 
 from thalweg.optimizers import recipe
 from thalweg.rules.base import Rule
@@ -22,8 +23,9 @@ def signature(rule: Rule) -> inspect.Signature:
     )
 
 
-def docstring(rule: Rule, cls: str) -> str:
-    """The docstring of an optimizer class of this rule."""
+def docstring(cls: Any) -> str:
+    """The docstring of an optimizer class, from its rule."""
+    rule: Rule = cls.rule
     full = decayed(rule)
     arguments = [
         "variables: a Variable, several with distinct names, or ``None``; float32 or float64, updated in place."
@@ -56,18 +58,21 @@ def docstring(rule: Rule, cls: str) -> str:
         "Raises:",
         *map(_wrapped, raised),
         "",
+    ]
+    example = [
         "Example:",
         "    >>> import numpy as np",
         "    >>> import thalweg as tw",
         '    >>> x = tw.Variable(np.array([1.0, 2.0]), name="x", needs_grad=True)',
-        f"    >>> optimizer = tw.optimizers.{cls}(x, learning_rate=0.1)",
+        f"    >>> optimizer = tw.optimizers.{cls.__name__}(x, learning_rate=0.1)",
         "    >>> y = tw.wait(optimizer.step(grad=np.array([0.5, -0.5])))",
         "    >>> y is x, optimizer.iterations",
         "    (True, 1)",
         "",
-        f"Source: {rule.source}.",
     ]
-    return "\n".join(lines)
+    ours = cls.__module__.startswith("thalweg.")  # where another class is to be imported from, nobody knows
+    source = textwrap.fill(f"Source: {rule.source}.", 116, subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join([*lines, *(example if ours else []), source])
 
 
 def _wrapped(text: str) -> str:

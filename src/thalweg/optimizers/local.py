@@ -81,10 +81,11 @@ class LocalOptimizer(ConfiguredOptimizer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "rule" in vars(cls):
-            cls.__signature__ = describing.signature(cls.rule)  # type: ignore[attr-defined]
-            if not cls.__doc__:
-                cls.__doc__ = describing.docstring(cls.rule, cls.__name__)
+        ours = hasattr(cls, "rule") and cls.__init__ is LocalOptimizer.__init__
+        # None has a constructor of a subclass's own tell its signature.
+        cls.__signature__ = describing.signature(cls.rule) if ours else None  # type: ignore[attr-defined]
+        if ours and "rule" in vars(cls) and not cls.__doc__:
+            cls.__doc__ = describing.docstring(cls)
 
     def clear_grad(self) -> None:
         """Clear the gradients of the variables."""

@@ -97,10 +97,10 @@ def settle(
     saved = snapshot.meta
     if saved.get("rule") != rule.name:
         raise mismatch([f"it belongs to the rule {saved.get('rule')!r}, this is {rule.name!r}"], "saved state")
+    old = {"form": {name: values[0] for name, values in rule.options.items()}, "wrap": [], "accumulate": 1}
+    made = {what: saved.get(what, meant) for what, meant in old.items()}
     differences = [
-        f"{what} was {saved.get(what)}, here it is {here[what]}"
-        for what in ("form", "wrap", "accumulate")
-        if saved.get(what, _BEFORE.get(what)) != here[what] and not (what == "form" and what not in saved)
+        f"{what} was {value}, here it is {here[what]}" for what, value in made.items() if value != here[what]
     ]
     counts = _counts(saved, differences)
     micro = counts.pop("micro")
@@ -110,7 +110,7 @@ def settle(
     for hook in ("process_grad", "process_model"):
         if saved.get(hook) != here[hook]:
             differences.append(f"{hook} was {saved.get(hook)}, here it is {here[hook]}: hand in the same one")
-    known = {"weight_decay": 0.0} if "form" not in saved else {}  # what version 0.1 did not have yet
+    known = {name: value for name, value in _NEW.items() if "form" not in saved and name in settings}
     restored = _settings(rule, settings, known | _table(saved.get("hyperparameters")), differences)
     of_groups = _groups(rule, groups, saved.get("groups", []), differences)
     carried = _carried(rule, len(groups) + 1, saved.get("carried", []), counts["updates"], differences)
@@ -133,8 +133,8 @@ def settle(
     )
 
 
-_BEFORE: dict[str, Any] = {"wrap": [], "accumulate": 1}
-"""What is meant where version 0.1 said nothing."""
+_NEW = {"weight_decay": 0.0, "initial_accumulator": 0.0}
+"""Hyperparameters that version 0.1 did not have, at what it computed; it had the first of all forms only."""
 
 
 def set_counts(state: OptimizationState, counts: Mapping[str, int]) -> None:

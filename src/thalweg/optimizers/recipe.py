@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from thalweg.errors import HyperparameterError
 from thalweg.rules import averaged, decayed, lookahead
 from thalweg.rules.base import Rule
@@ -55,20 +57,26 @@ def effective(
         HyperparameterError: an unknown convention, option, value, wrapper or hyperparameter, naming the nearest.
     """
     around = _names(wrap)
+    if convention is not None and not isinstance(convention, str):
+        raise unknown(f"convention of {base.name}:", str(convention), base.conventions)
     rule = _around(base, convention, around)
     options = {name: value for name, value in given.items() if name in rule.options}
     rest = {name: value for name, value in given.items() if name not in options}
     for name, option in rule.switches.items():
         if name in rest and option not in options:
-            if callable(rest[name]) or rest[name] != 0:
-                options[option] = True
+            if _is_zero(rest[name]):
+                del rest[name]  # what the form without it has
             else:
-                del rest[name]  # 0 is what the form without it has
+                options[option] = True
     rule = rule.form(**options)
     for name in rest:
         if name not in rule.hyperparameters:
             raise _not_there(rule, name, around)
     return rule, rest
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, int | float | np.generic) and not isinstance(value, bool) and bool(value == 0)
 
 
 def _not_there(rule: Rule, name: str, around: tuple[str, ...]) -> HyperparameterError:
