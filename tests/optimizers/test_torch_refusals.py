@@ -96,6 +96,20 @@ def test_parameters_that_move_are_followed() -> None:
         optimizer.step()
 
 
+def test_a_parameter_may_be_put_into_another_group() -> None:
+    x, y = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+    optimizer = TorchOptimizer(
+        [{"params": [x]}, {"params": [y], "lr": 0.25}], tw.Momentum(learning_rate=1.0, momentum=0.5)
+    )
+    for _ in range(2):
+        x.grad, y.grad = torch.ones(2), torch.ones(2)
+        optimizer.step()
+        optimizer.param_groups[1]["params"] += optimizer.param_groups[0]["params"]
+        optimizer.param_groups[0]["params"] = []
+    assert y.tolist() == [-0.625, -0.625]
+    assert x.tolist() == [-1.75, -1.75]
+
+
 @kernels
 def test_a_gradient_that_is_a_parameter_is_read_before_it_is_written(kernel: str) -> None:
     x, y = torch.ones(3, requires_grad=True), torch.full((3,), 2.0, requires_grad=True)

@@ -170,18 +170,16 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         """The plan for these parameters: the one of the last step, if it was for the same."""
         states: list[State | None] = [self.state.get(one.param) for one in given]
         if self._plan is not None:
-            if self._plan.serves([one.param for one in given], states) and self._plan.follow():
+            params, groups = [one.param for one in given], [one.group for one in given]
+            if self._plan.serves(params, groups, states) and self._plan.follow():
                 return self._plan
             self._plan = None
-        seats = [
-            Seat(one.param, self._label(one.group, one.place), one.group, state or self._fresh(one, hypers))
-            for one, state in zip(given, states, strict=True)
-        ]
+        seats = []
+        for one, known in zip(given, states, strict=True):
+            state = known if known and "step" in known else fresh(self.rule, one.param, hypers[one.group])
+            seats.append(Seat(one.param, self._label(one.group, one.place), one.group, state))
         self._plan = Plan(self.rule, seats, self.kernel)
         return self._plan
-
-    def _fresh(self, one: Given, hypers: dict[int, Any]) -> State:
-        return fresh(self.rule, one.param, hypers[one.group])
 
     def _processed(self, plan: Plan, raws: list[torch.Tensor]) -> list[torch.Tensor]:
         """The gradients after ``process_grad``, which sees those of 16 bits as float32."""

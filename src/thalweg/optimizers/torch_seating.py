@@ -63,10 +63,11 @@ class Seat:
         self.numbers = rule.carried_names
         self.watched = tuple((name, slot, address_of(slot)) for name, slot in slots)
 
-    def knows(self, param: torch.Tensor, state: State | None) -> bool:
+    def knows(self, param: torch.Tensor, group: int, state: State | None) -> bool:
         """Whether this is its parameter, with a state in which nobody has changed anything but values."""
         return (
             param is self.param
+            and group == self.group
             and state is self.state
             and state.get("step") == self.lane.steps
             and tuple(map(state.get, self.numbers)) == self.lane.carried
@@ -141,9 +142,9 @@ class Plan:
             seat.watch(self.rule)
         return unit
 
-    def serves(self, params: Sequence[torch.Tensor], states: Sequence[State | None]) -> bool:
-        """Whether these are its parameters, with the state that it knows."""
-        return len(params) == len(self.seats) and all(map(Seat.knows, self.seats, params, states))
+    def serves(self, params: Sequence[torch.Tensor], groups: Sequence[int], states: Sequence[State | None]) -> bool:
+        """Whether these are its parameters, in the groups and with the state that it knows."""
+        return len(params) == len(self.seats) and all(map(Seat.knows, self.seats, params, groups, states))
 
     def follow(self) -> bool:
         """Follow parameters that lie elsewhere now; whether all could be followed."""
