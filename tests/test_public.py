@@ -47,7 +47,7 @@ PUBLIC: dict[str, set[str]] = {
         *("ScheduleFreeAdamW", "OptimizerSnapshot", "Scheduled", "Group", "build", "registry"),
         *("get_updater", "normalized_gradient"),
     },
-    "thalweg.runtime": {"Runtime", "Local", "Watched", "TreeReduction", "add_trees"},
+    "thalweg.runtime": {"Runtime", "Local", "Dask", "Watched", "TreeReduction", "add_trees", "Shared", "Pieces"},
     "thalweg.runs": {
         *("Study", "Run", "run_study", "Outcome", "History", "Problem", "Feedback", "Check", "Progress"),
         *("Selection", "Batch", "Display", "PlainDisplay", "QuietDisplay", "find_study", "model_digest"),

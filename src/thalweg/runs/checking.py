@@ -16,6 +16,7 @@ from rich.text import Text
 
 from thalweg.runs.display import duration
 from thalweg.runs.problem import Check
+from thalweg.runs.settings import LocalRuntime
 from thalweg.runs.study import Study
 from thalweg.runs.tuning import build_optimizer
 from thalweg.runtime import Local
@@ -35,7 +36,8 @@ def print_checks(study: Study, console: Console) -> bool:
     with console.status("building the problem"):
         problem = study.build_problem()
         build_optimizer(study.settings.optimizer, problem)
-    with Local(study.settings.runtime.threads) as runtime:
+    table = study.settings.runtime
+    with Local(table.threads if isinstance(table, LocalRuntime) else None) as runtime:
         plan = [
             ("items", f"{problem.items} {problem.item_name}s"),
             ("iterations", f"{study.iterations} in {len(study.blocks)} blocks"),

@@ -24,12 +24,13 @@ from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History, HistoryWriter
 from thalweg.runs.loop import Loop
 from thalweg.runs.machine import all_versions, machine
+from thalweg.runs.placing import make_runtime
 from thalweg.runs.problem import Problem
 from thalweg.runs.study import Study
 from thalweg.runs.summary import closing_table, identity
 from thalweg.runs.tuning import build_optimizer
 from thalweg.runs.waiting import to_the_end
-from thalweg.runtime import Local, Runtime
+from thalweg.runtime import Dask, Runtime
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,13 @@ class Run:
         """
         self._began = time.monotonic() - (self._resumption.seconds if self._resumption is not None else 0.0)
         with ExitStack() as stack:
-            runtime = self._runtime or stack.enter_context(Local(self.study.settings.runtime.threads))
+            runtime = self._runtime or stack.enter_context(
+                make_runtime(self.study.settings.runtime, self._display.note)
+            )
             problem = await runtime.run(self.study.build_problem)
             optimizer = await runtime.run(build_optimizer, self.study.settings.optimizer, problem)
+            if isinstance(runtime, Dask):
+                await runtime.start()
             work = _Work(problem, optimizer, runtime)
             loop: Loop | None = None
             error: BaseException | None = None

@@ -22,7 +22,7 @@ A study is a TOML file::
     ...                                               # further keys are the problem's
 
     [runtime]
-    kind = "local"
+    kind = "local"                                    # or "dask": a cluster, docs/cluster.md
     threads = 2                                       # default: every core that the process may use
 
     [output]
@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class _Strict(BaseModel):
@@ -89,6 +89,42 @@ class LocalRuntime(_Strict):
     threads: int | None = Field(default=None, ge=1)
 
 
+class DaskRuntime(_Strict):
+    """A Dask cluster: an existing scheduler, or worker processes of this machine.
+
+    Args:
+        scheduler: the address of an existing scheduler, such as ``"tcp://node1:8786"``.
+        workers: without a scheduler, how many processes to start here; default: one for each core that the
+            process may use.
+        ca_file: for a ``tls://`` address: the certificate of the authority that is trusted.
+        cert_file: the same: our certificate.
+        key_file: the same: its key.
+        patience: s without a sign of life from any worker after which the run fails; a single worker is given up
+            after half of it, and its items are computed again.
+        retries: how often an item that failed by an error of its own is tried again.
+    """
+
+    kind: Literal["dask"] = "dask"
+    scheduler: str | None = Field(default=None, min_length=1)
+    workers: int | None = Field(default=None, ge=1)
+    ca_file: str | None = Field(default=None, min_length=1)
+    cert_file: str | None = Field(default=None, min_length=1)
+    key_file: str | None = Field(default=None, min_length=1)
+    patience: float = Field(default=30.0, gt=0.0, allow_inf_nan=False)
+    retries: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> DaskRuntime:
+        if self.scheduler is not None and self.workers is not None:
+            raise ValueError("scheduler and workers are both given; a scheduler has the workers that it has")
+        files = (self.ca_file, self.cert_file, self.key_file)
+        if any(files) and not (all(files) and self.scheduler and self.scheduler.startswith("tls://")):
+            raise ValueError(
+                "TLS needs all of ca_file, cert_file and key_file, and a scheduler whose address begins with tls://"
+            )
+        return self
+
+
 class OutputSettings(_Strict):
     """Where a run is written.
 
@@ -115,5 +151,10 @@ class StudySettings(_Strict):
     problem: dict[str, Any]
     optimizer: dict[str, Any]
     blocks: list[dict[str, Any]] = Field(min_length=1)
-    runtime: LocalRuntime = Field(default_factory=LocalRuntime)
+    runtime: LocalRuntime | DaskRuntime = Field(default_factory=LocalRuntime, discriminator="kind")
     output: OutputSettings = Field(default_factory=OutputSettings)
+
+    @field_validator("runtime", mode="before")
+    @classmethod
+    def _local_unless_said(cls, table: Any) -> Any:
+        return {"kind": "local", **table} if isinstance(table, dict) else table

@@ -1,7 +1,9 @@
-"""Where work runs: a pool of threads on this machine; the same face serves a cluster."""
+"""Where work runs: a pool of threads on this machine, or a cluster; both have the same face."""
 
 from thalweg.runtime.base import Runtime, Watched
+from thalweg.runtime.dask import Dask
 from thalweg.runtime.local import Local
-from thalweg.runtime.tree import TreeReduction, add_trees
+from thalweg.runtime.shared import Shared
+from thalweg.runtime.tree import Pieces, TreeReduction, add_trees
 
-__all__ = ["Local", "Runtime", "TreeReduction", "Watched", "add_trees"]
+__all__ = ["Dask", "Local", "Pieces", "Runtime", "Shared", "TreeReduction", "Watched", "add_trees"]

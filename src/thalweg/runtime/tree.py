@@ -29,6 +29,22 @@ Tree = Any
 """A result: an array, a number, or dicts, lists and tuples of them (the same structure for every item)."""
 
 
+class Pieces(dict[int, Any]):
+    """Results that are put side by side instead of added: the sum of two is their union.
+
+    Each item returns one piece under its own number, and the sum holds all of them.
+
+    Example:
+        >>> import thalweg as tw
+        >>> from thalweg.runtime import Local, Pieces
+        >>> def square(i):
+        ...     return Pieces({i: i * i})
+        >>> with Local(threads=2) as runtime:
+        ...     tw.wait(runtime.map_reduce(square, range(3))) == {0: 0, 1: 1, 2: 4}
+        True
+    """
+
+
 class TreeReduction:
     """The sum of ``count`` results that arrive in any order, with the same bits whatever the order.
 
@@ -121,6 +137,10 @@ def add_trees(left: Tree, right: Tree, *, into_left: bool = False, path: str = "
         >>> add_trees({"loss": 1.0, "g": np.ones(2)}, {"loss": 2.0, "g": np.ones(2)})
         {'loss': 3.0, 'g': array([2., 2.])}
     """
+    if isinstance(left, Pieces) and isinstance(right, Pieces):
+        if left.keys() & right.keys():
+            raise RunError(f"Two items have both returned the pieces {sorted(left.keys() & right.keys())} of {path}.")
+        return Pieces({**left, **right})
     if isinstance(left, dict) and isinstance(right, dict):
         if left.keys() != right.keys():
             raise _differ(path, f"the keys {sorted(map(str, left))}", f"the keys {sorted(map(str, right))}")

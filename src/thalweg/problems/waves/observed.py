@@ -13,6 +13,7 @@ from thalweg.graph import Variable, wait
 from thalweg.problems.waves.grid import Grid
 from thalweg.problems.waves.propagator import Propagator
 from thalweg.problems.waves.time_dispersion import RemoveTimeDispersion
+from thalweg.runtime import Pieces
 
 
 def finer_grid(grid: Grid, ratio: float) -> Grid:
@@ -46,7 +47,7 @@ class ObservedShot:
         receivers: NDArray[np.float64],
         *,
         resample: tuple[int, int],
-        out: NDArray[Any],
+        steps: int,
         correction: RemoveTimeDispersion | None,
     ) -> None:
         self._propagator = propagator
@@ -55,11 +56,11 @@ class ObservedShot:
         self._sources = sources
         self._receivers = receivers
         self._up, self._down = resample
-        self._out = out
+        self._steps = steps
         self._correction = correction
 
-    def __call__(self, shot: int) -> int:
-        """Write the traces of shot number ``shot`` into its place in ``out`` (shots, steps, receivers)."""
+    def __call__(self, shot: int) -> Pieces:
+        """Return the traces of shot number ``shot``, (steps, receivers), as the piece of that number."""
         from scipy import signal
 
         vp = Variable(self._model, name="vp")
@@ -68,8 +69,7 @@ class ObservedShot:
         simulated = wait(self._propagator(vp, wavelet, geometry))
         traces = (wait(self._correction(simulated)) if self._correction else simulated).data
         sampled = signal.resample_poly(traces.astype(np.float64), self._up, self._down, axis=0)
-        self._out[shot] = sampled[: self._out.shape[1]]
-        return 1
+        return Pieces({shot: sampled[: self._steps].astype(self._model.dtype)})
 
 
 def add_noise(data: NDArray[Any], level: float, rng: np.random.Generator) -> None:

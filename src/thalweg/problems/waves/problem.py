@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves import settings as spec
 from thalweg.problems.waves.grid import Grid
-from thalweg.problems.waves.misfit import L2Misfit
 from thalweg.problems.waves.observed import ObservedShot, add_noise
 from thalweg.problems.waves.propagator import Propagator
 from thalweg.problems.waves.setup import OBSERVED_ORDER, WaveSetup
+from thalweg.problems.waves.shots import Band, ShotFeedback, traces_digest
 from thalweg.problems.waves.time_dispersion import RemoveTimeDispersion
 from thalweg.runs.problem import Check, Feedback, Problem, Progress
+from thalweg.runtime import Pieces, Shared
 
 if TYPE_CHECKING:
     from thalweg.runs.history import History
@@ -48,9 +49,8 @@ class WaveProblem(Problem):
         self.items = len(self.setup.sources)
         self._vp = Variable(self.setup.start.copy(), name="vp", needs_grad=True)
         self.variables = (self._vp,)
-        self._misfit = L2Misfit(name="misfit")
-        self._observed: dict[int, NDArray[Any]] = {}
-        self._task: Callable[[int], dict[str, Any]] | None = None
+        self._observed: dict[int, NDArray[Any] | str] = {}  # or the digest of the file's traces
+        self._band: Shared[Band] | None = None
         self._points = 0.0
         self._seconds = 0.0
 
@@ -95,12 +95,8 @@ class WaveProblem(Problem):
         await runtime.run(self._compile)
         table = self.setup.settings.observed
         if isinstance(table, spec.FromFile):
-            measured = await runtime.run(self.setup.measured, table)
-            for block in range(len(self.setup.blocks)):
-                _, band = self.setup.banded(block)
-                data = self._observed[block] = np.empty_like(measured)
-                for shot in range(self.items):
-                    data[shot] = band(measured[shot])
+            digest = await runtime.run(lambda: traces_digest(self.setup.measured(table)))
+            self._observed = dict.fromkeys(range(len(self.setup.blocks)), digest)
             return
         for block in range(len(self.setup.blocks)):
             self._observed[block] = await self._simulate(table, block, runtime, progress)
@@ -125,8 +121,6 @@ class WaveProblem(Problem):
         s = self.setup.settings
         propagator, driven = await runtime.run(self.setup.finer, table, block)
         model, _ = await runtime.run(self.setup.true_model, propagator.grid)
-        # Each task writes its own slot: the result depends on no order, and no shot is held twice.
-        data = np.empty((self.items, s.steps, len(self.setup.receivers)), self.setup.dtype)
         task = ObservedShot(
             propagator,
             model,
@@ -134,12 +128,20 @@ class WaveProblem(Problem):
             self.setup.sources,
             self.setup.receivers,
             resample=table.finer_time,
-            out=data,
+            steps=s.steps,
             correction=RemoveTimeDispersion(propagator.steps) if s.time_correction else None,
         )
         text = f"observed data, band {block + 1} of {len(self.setup.blocks)}"
         offset, total = block * self.items, len(self.setup.blocks) * self.items
-        await runtime.map_reduce(task, range(self.items), progress=lambda done, _: progress(offset + done, total, text))
+        pieces = await runtime.map_reduce(
+            task, range(self.items), progress=lambda done, _: progress(offset + done, total, text)
+        )
+        return await runtime.run(self._noisy, table, block, pieces)
+
+    def _noisy(self, table: spec.Simulated, block: int, pieces: Pieces) -> NDArray[Any]:
+        data = np.empty((self.items, self.setup.settings.steps, len(self.setup.receivers)), self.setup.dtype)
+        for shot in range(self.items):
+            data[shot] = pieces.pop(shot)  # so that no shot is held twice
         add_noise(data, table.noise, np.random.default_rng([self.seed, block]))
         _, band = self.setup.banded(block)
         for shot in range(self.items):
@@ -148,37 +150,18 @@ class WaveProblem(Problem):
 
     async def begin_block(self, index: int) -> None:
         """Choose the frequency band."""
-        self._task = self._shot_task(index)
+        self._band = Shared(Band, self.setup, index, self._observed[index])
 
     async def feedback(self, batch: NDArray[np.int64], runtime: Runtime) -> Feedback:
         """Return the misfit of a batch of shots and its gradient; see `Problem.feedback`."""
-        task = self._task
-        assert task is not None, "begin_block comes before feedback"
+        assert self._band is not None, "begin_block comes before feedback"
+        task = ShotFeedback(self._vp.data, self._band)
         began = time.perf_counter()
         total = await runtime.map_reduce(task, [int(shot) for shot in batch])
         self._seconds += time.perf_counter() - began
         rows, columns = self.setup.grid.padded_shape
         self._points += 2.0 * rows * columns * self.setup.settings.steps * len(batch)
         return Feedback(loss=float(total["loss"]), gradients={"vp": total["vp"]})
-
-    def _shot_task(self, block: int) -> Callable[[int], dict[str, Any]]:
-        setup, misfit = self.setup, self._misfit
-        propagator, correction = setup.propagator(block), setup.correction
-        driving = setup.driven(block)
-        model, observed = self._vp, self._observed[block]
-
-        async def shot_feedback(shot: int) -> dict[str, Any]:
-            vp = Variable(model.data, name="vp", needs_grad=True)
-            used = setup.receivers_of(shot)
-            geometry = propagator.shot(setup.sources[shot : shot + 1], setup.receivers[used])
-            traces = await propagator(vp, Variable(driving, name="wavelet"), geometry)
-            if correction is not None:
-                traces = await correction(traces)
-            loss = await misfit(traces, observed[shot][:, used])
-            await loss.adjoint()
-            return {"loss": float(loss.data), "vp": vp.grad}
-
-        return lambda shot: wait(shot_feedback(shot))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return ``region``, where the model may change: 1 inside, 0 outside."""

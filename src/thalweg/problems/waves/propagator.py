@@ -158,6 +158,10 @@ class Propagator(Operator):
             raise SimulationError(f"{attribute} of a Propagator cannot be changed; make a new Propagator.")
         super().__setattr__(attribute, value)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the buffers behind: another process makes its own."""
+        return {**self.__dict__, "_workspaces": {}, "_stores": {}}
+
     def shot(self, sources: ArrayLike, receivers: ArrayLike) -> Shot:
         """Return the shot with these positions, (n, 2) in m, anywhere inside the padded grid.
 

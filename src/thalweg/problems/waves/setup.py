@@ -54,7 +54,7 @@ class WaveSetup:
         self.blocks = blocks
         self.grid = Grid(s.shape, s.spacing, s.absorbing, s.free_surface)
         self.dtype = np.dtype(s.dtype)
-        self._folder = folder
+        self._folder = folder.absolute()  # workers have other present folders
         self.sources = self._transducers(s.sources, "sources")
         self.receivers = self.sources if s.receivers is None else self._transducers(s.receivers, "receivers")
         self.start = self._starting_model()
@@ -76,6 +76,10 @@ class WaveSetup:
         self.correction = RemoveTimeDispersion(s.steps, name="time correction") if s.time_correction else None
         self._latest: Propagator | None = None
         self.speeds = self._check_all()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the latest simulator behind: another process makes its own."""
+        return {**self.__dict__, "_latest": None}
 
     def frequency(self, block: int) -> float:
         """Return the frequency, Hz, that the wavelet of a block is made for."""

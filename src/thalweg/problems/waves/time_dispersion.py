@@ -76,6 +76,10 @@ class _LinearInTime(Operator):
         self._map = into, gain
         self._matrices: dict[np.dtype[Any], NDArray[Any]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the matrices behind: another process makes its own, bit by bit the same."""
+        return {**self.__dict__, "_matrices": {}}
+
     def memory(self, dtype: DTypeLike = np.float32) -> int:
         """Return the bytes of the matrix."""
         return int(self._steps**2 * np.dtype(dtype).itemsize)

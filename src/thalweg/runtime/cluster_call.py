@@ -1,0 +1,322 @@
+"""One map_reduce on a cluster: a graph of tasks, watched until its root is there.
+
+::
+
+    order ──┬── item 0 ──┐
+            ├── item 1 ──┴── add ──┐
+            ├── item 2 ──┐         ├── add      the tree of thalweg.runtime.tree
+            └── item 3 ──┴── add ──┘
+
+All of it is sent at once, so Dask works depth first and few partial sums are alive. What is lost with a worker is
+computed again by Dask from this graph. Waiting is ours: Dask would wait for ever for a cluster without workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from thalweg.errors import RunError, ThalwegError
+from thalweg.runtime import onworker
+from thalweg.runtime.base import ItemProgress
+from thalweg.runtime.identity import differences, identity, refusal
+
+LOOK = 0.05  # s between two looks at the futures' states, which are local
+SURVEY = 1.0  # s between two questions to the scheduler
+
+
+@dataclass
+class Crew:
+    """What is known of the workers, over all calls.
+
+    Args:
+        client: Dask's client.
+        token: what the names of all keys hold.
+        patience: s without a sign of life after which the workers count as dead; a single one after half of it.
+        note: told what a person at the terminal should know.
+    """
+
+    client: Any
+    token: str
+    patience: float
+    note: Callable[[str], None]
+    identity: dict[str, str] = field(default_factory=identity)
+    admitted: set[str] = field(default_factory=set)
+    threads: int = 0
+    alive: float | None = None  # when a worker last gave a sign of life; None before the first one
+    waiting: bool = False
+    paused: bool = False
+
+    async def survey(self) -> list[str]:
+        """Ask the scheduler who is there; returns the workers' addresses.
+
+        Raises:
+            RunError: all workers are dead, the scheduler does not answer, or a worker would compute other bits.
+        """
+        try:
+            question = self.client.run_on_scheduler(onworker.attend, self.token, self.patience / 2)
+            found = await asyncio.wait_for(question, self.patience)
+        except (OSError, TimeoutError) as error:  # Dask's errors of connections are OSErrors
+            raise self.lost() from error
+        self.threads = found["threads"]
+        now = time.monotonic()
+        if found["age"] is not None:
+            self.alive = max(self.alive or 0.0, now - found["age"])
+        for address in found["removed"]:
+            self.note(f"the worker {address} has been silent for {self.patience / 2:g} s; its items are computed again")
+        if self.alive is None:
+            if not self.waiting:
+                self.note("no worker yet: waiting until the cluster gives one (Ctrl-C stops waiting)")
+            self.waiting = True
+        elif now - self.alive > self.patience:
+            raise RunError(
+                f"All workers died: for {self.patience:g} s none has given a sign of life. Look into their logs (often "
+                "they had too little memory, or their time in the queue was over), start workers, and resume the run. "
+                "Where workers come back by themselves after a longer time, set runtime.patience to more than that."
+            )
+        elif found["workers"]:
+            if self.waiting:
+                self.note(f"workers have come: {len(found['workers'])}")
+            self.waiting = False
+        paused = bool(found["workers"]) and found["paused"] == len(found["workers"])
+        if paused and not self.paused:
+            self.note("all workers have paused, since their memory is nearly full; give them more, or fewer threads")
+        self.paused = paused
+        await self._admit(set(found["workers"]))
+        return list(found["workers"])
+
+    async def _admit(self, workers: set[str]) -> None:
+        """Refuse workers that would compute other bits. Each item looks again: one may come in between."""
+        new = workers - self.admitted
+        if not new:
+            return
+        ask = self.client.run(onworker.report, workers=list(new), on_error="return")
+        try:
+            answers: dict[str, Any] = await asyncio.wait_for(ask, self.patience)
+        except (OSError, TimeoutError):
+            return  # one of them is gone, or stopped; the next survey knows
+        for address, answer in answers.items():
+            if isinstance(answer, (OSError, ValueError)):  # as Dask says that it has gone
+                continue
+            if isinstance(answer, Exception):
+                raise RunError(
+                    f"The worker {address} cannot say what it is: {type(answer).__name__}: {answer}. Workers and "
+                    "scheduler need the same versions of Thalweg, Python and their libraries as this process.",
+                    worker=address,
+                ) from answer
+            differing = differences(self.identity, answer)
+            if differing:
+                raise RunError(refusal(address, differing), worker=address, differences=differing)
+            self.admitted.add(address)
+
+    def lost(self) -> RunError:
+        """The error of a scheduler that is not there any more."""
+        return RunError(
+            "The connection to the Dask scheduler is lost: it has ended, or it does not answer. What was being "
+            "computed is lost with it. Start the scheduler again and resume the run."
+        )
+
+
+class ClusterCall:
+    """One map_reduce.
+
+    Args:
+        crew: the workers.
+        order: the task.
+        shared: keys of its shared parts, which the cluster holds.
+        items: what the task is called with.
+        progress: told of each finished item.
+        retries: how often an item that failed by itself is tried again.
+
+    :meth:`run` and :meth:`stop` belong to the client's event loop.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        order: onworker.Order,
+        shared: Sequence[str],
+        items: Sequence[Any],
+        *,
+        progress: ItemProgress | None,
+        retries: int,
+    ) -> None:
+        self._crew = crew
+        self._client = crew.client
+        self._order = order
+        self._shared = shared
+        self._items = items
+        self._progress = progress
+        self._retries = retries
+        self._futures: dict[int, Any] = {}
+        self._open: list[int] = []
+        self._root: Any = None
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """Start no further item; :meth:`run` ends when those under way have."""
+        self._stopped.set()
+
+    async def run(self) -> tuple[Any, dict[str, int]]:
+        """The sum, and which worker did how many items.
+
+        Raises:
+            RunError: see :class:`Crew`, and for items that nobody survives.
+            Exception: the error of an item.
+            asyncio.CancelledError: after :meth:`stop`.
+        """
+        survey = asyncio.ensure_future(self._survey())
+        try:
+            await self._crew.survey()  # before anything is sent: a mixture is refused
+            self._submit()
+            return await self._watch(survey)
+        except BaseException:
+            await self._abandon()
+            raise
+        finally:
+            survey.cancel()
+            await asyncio.gather(survey, return_exceptions=True)
+            for future in (*self._futures.values(), self._root):
+                if future is not None:
+                    future.release()
+            self._futures = {}
+
+    def _submit(self) -> None:
+        from dask.task_spec import Task, TaskRef
+
+        name = self._order.call
+        order = f"thalweg-order-{name}"
+        graph: dict[Any, Any] = {order: Task(order, onworker.hold, self._order)}
+        shared = [TaskRef(key) for key in self._shared]
+        level: list[Any] = [(f"thalweg-item-{name}", index) for index in range(len(self._items))]
+        leaves = level
+        for index, (key, item) in enumerate(zip(leaves, self._items, strict=True)):
+            graph[key] = Task(key, onworker.work, TaskRef(order), index, item, *shared)
+        height = 0
+        while len(level) > 1:
+            height += 1
+            above = []
+            for index in range(0, len(level) - 1, 2):
+                key = (f"thalweg-add-{name}", height, index // 2)
+                graph[key] = Task(key, onworker.add, TaskRef(level[index]), TaskRef(level[index + 1]))
+                above.append(key)
+            level = above + level[len(level) - len(level) % 2 :]
+        *futures, self._root = self._client.get(graph, [*leaves, level[0]], sync=False, retries=self._retries or None)
+        self._futures = dict(enumerate(futures))
+        self._open = list(self._futures)
+
+    async def _survey(self) -> None:
+        while True:
+            await asyncio.sleep(SURVEY)
+            await self._crew.survey()
+
+    async def _watch(self, survey: asyncio.Future[None]) -> tuple[Any, dict[str, int]]:
+        root = asyncio.ensure_future(self._root.exception())
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        pause = LOOK
+        try:
+            while True:
+                waiting: set[asyncio.Future[Any]] = {root, stopped, survey}
+                await asyncio.wait(waiting, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                if stopped.done():
+                    raise asyncio.CancelledError
+                began = time.monotonic()
+                if self._client.status != "running":
+                    raise self._crew.lost()
+                if root.done():
+                    if self._root.status == "error":
+                        await self._raise_error()
+                    if self._root.status != "finished":
+                        raise self._dropped()
+                    self._look(everything=True)
+                    return await self._result(survey)
+                self._look()
+                if survey.done():
+                    survey.result()
+                pause = max(LOOK, 10 * (time.monotonic() - began))
+        finally:
+            root.cancel()
+            stopped.cancel()
+            await asyncio.gather(root, stopped, return_exceptions=True)
+
+    async def _result(self, survey: asyncio.Future[None]) -> tuple[Any, dict[str, int]]:
+        """Fetch the root; the worker that has it may still die, and then Dask makes it again."""
+        fetch = asyncio.ensure_future(self._root.result())
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        waiting: set[asyncio.Future[Any]] = {fetch, survey, stopped}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not fetch.done():
+                if stopped.done():
+                    raise asyncio.CancelledError
+                survey.result()
+            value, counts = fetch.result()
+            return value, dict(counts)
+        except ThalwegError:
+            raise
+        except Exception as error:
+            raise (self._crew.lost() if self._client.status != "running" else self._dropped()) from error
+        finally:
+            fetch.cancel()
+            stopped.cancel()
+            await asyncio.gather(fetch, stopped, return_exceptions=True)
+
+    def _look(self, *, everything: bool = False) -> None:
+        """Tell of finished items, and let go of them: the sums hold what they need."""
+        done = len(self._items) - len(self._open)
+        still = []
+        for index in self._open:
+            future = self._futures[index]
+            if not everything and future.status != "finished":
+                still.append(index)
+                continue
+            if future.key != self._root.key:
+                future.release()
+                del self._futures[index]
+            done += 1
+            if self._progress is not None:
+                self._progress(done, len(self._items))
+        self._open = still
+
+    async def _raise_error(self) -> None:
+        """Raise the error of the lowest item that failed, with its own traceback."""
+        from distributed import KilledWorker
+
+        failed = [index for index in self._open if self._futures[index].status == "error"]
+        future = self._futures[failed[0]] if failed else self._root
+        error, trace = await future.exception(), await future.traceback()
+        if isinstance(error, KilledWorker):
+            what = "A sum"
+            if failed:
+                what = f"Item {self._items[failed[0]]!r} (number {failed[0] + 1} of {len(self._items)})"
+            raise RunError(
+                f"{what} was being worked on by {error.allowed_failures + 1} workers that died, the last one "
+                f"{error.last_worker.address}. Usually it needs more memory than a worker has; look into its log.",
+                worker=error.last_worker.address,
+            ) from error
+        raise error.with_traceback(trace)
+
+    def _dropped(self) -> RunError:
+        return RunError(
+            "The cluster has dropped the work: somebody has restarted or cleared the scheduler. Resume the run."
+        )
+
+    async def _abandon(self) -> None:
+        """Take everything back, and wait for the items that are being worked on: a thread cannot be stopped."""
+        if self._root is None or self._client.status != "running":
+            return
+        # Released and not cancelled: Dask's scheduler stumbles over cancelled keys whose sums nobody has asked for.
+        for future in (*self._futures.values(), self._root):
+            future.release()
+        while self._client.status == "running":
+            try:
+                ask = self._client.run(onworker.end, self._order.call, on_error="ignore")
+                busy = await asyncio.wait_for(ask, self._crew.patience)
+            except (OSError, TimeoutError, ValueError):  # a worker that was stopped, or nobody is there
+                return
+            if not any(busy.values()):
+                return
+            await asyncio.sleep(LOOK)

@@ -1,0 +1,283 @@
+"""A cluster: Dask's `distributed`, an existing scheduler or worker processes of this machine.
+
+The same sums to the same bits as the thread pool's, since the tree is the same; who computes what, and how often a
+worker dies, does not matter. Dask sends pickles between its processes and executes what they say, so everybody who can
+reach scheduler or workers can do as they like with them: docs/cluster.md.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import logging
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any, NoReturn
+
+from thalweg.errors import MissingExtraError, RunError
+from thalweg.runtime import onworker
+from thalweg.runtime.base import Item, ItemProgress, Result
+from thalweg.runtime.cluster_call import ClusterCall, Crew
+from thalweg.runtime.local import Local, _finish, _usable_cores
+from thalweg.runtime.packing import Packed, pack, recipe
+
+CONNECTING = 20.0  # s
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1)
+
+
+class Dask:
+    """Runs tasks on the workers of a Dask cluster, or in worker processes of this machine.
+
+    Args:
+        scheduler: the address of an existing scheduler, ``"tcp://host:8786"`` or ``"tls://..."``.
+        workers: without ``scheduler``, how many processes to start here; by default one for each core. They listen on
+            127.0.0.1 only, work on one item at a time, and end with this object.
+        ca_file, cert_file, key_file: for ``tls://``: the authority that is trusted, and our certificate and its key.
+        patience: s without a sign of life from any worker after which all count as dead. A single worker that is silent
+            for half as long is given up, and its items are computed again.
+        retries: how often an item that failed by an error of its own is tried again.
+        note: told what a person at the terminal should know: the dashboard's address, that no worker is there yet.
+
+    Raises:
+        MissingExtraError: Dask is not installed (``pip install 'thalweg[dask]'``).
+        RunError: an argument is wrong; later, when the first work comes: the scheduler cannot be reached.
+
+    The cluster is connected to, or started, when it is first needed. Functions for :meth:`run` stay in this process.
+
+    Example:
+        >>> import thalweg as tw
+        >>> from thalweg.runtime import Dask
+        >>> with Dask(workers=1) as runtime:
+        ...     tw.wait(runtime.map_reduce(abs, [-3, 1, 2]))
+        6
+    """
+
+    def __init__(
+        self,
+        scheduler: str | None = None,
+        *,
+        workers: int | None = None,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        patience: float = 30.0,
+        retries: int = 0,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        if find_spec("distributed") is None:
+            raise MissingExtraError(
+                "Dask is not installed, and the runtime is one of Dask's. Install it: pip install 'thalweg[dask]'."
+            )
+        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+            raise RunError(f"workers is {workers!r}; it must be an integer of at least 1, or None for all cores.")
+        if scheduler is not None and workers is not None:
+            raise RunError("scheduler and workers are both given; an existing cluster has the workers that it has.")
+        if not patience > 0:
+            raise RunError(f"patience is {patience!r}; it must be a positive number of seconds.")
+        files = (ca_file, cert_file, key_file)
+        if any(files) and not (all(files) and scheduler and scheduler.startswith("tls://")):
+            raise RunError(
+                "TLS needs all of ca_file, cert_file and key_file, and a scheduler whose address begins with tls://."
+            )
+        self._address = scheduler
+        self._count = workers or _usable_cores()
+        self._files = files if any(files) else None
+        self._patience = float(patience)
+        self._retries = retries
+        self._note = note
+        self._local = Local()
+        self._token = secrets.token_hex(8)  # a cluster is shared, and a second client's like key would get our result
+        self._generation = 0
+        self._shared: OrderedDict[str, Any] = OrderedDict()
+        self._connecting = threading.Lock()
+        self._client: Any = None
+        self._cluster: Any = None
+        self._crew: Crew | None = None
+        self.items_by_worker: dict[str, int] = {}
+
+    @property
+    def workers(self) -> int:
+        """How many tasks run at once: the threads of all workers, as far as they are known."""
+        known = self._crew.threads if self._crew is not None else 0
+        return known or (self._count if self._address is None else 1)
+
+    @property
+    def dashboard(self) -> str | None:
+        """The address of Dask's dashboard, once connected."""
+        address: str | None = self._client.dashboard_link if self._client is not None else None
+        return address
+
+    def __enter__(self) -> Dask:
+        self._local.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        finally:
+            self._local.__exit__(kind, error, trace)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be sent to a worker."""
+        raise RunError(
+            "A task refers to the runtime that it runs in, which stays in the process that made it. Hand the task what "
+            "it needs only, for instance as a module-level function with functools.partial."
+        )
+
+    def close(self) -> None:
+        """Let go of the cluster; one that was started here ends. The next call begins anew."""
+        client, cluster = self._client, self._cluster
+        self._client = self._cluster = self._crew = None
+        self._shared.clear()
+        for what in (client, cluster):
+            if what is not None:
+                with contextlib.suppress(TimeoutError, OSError):  # the other side is gone already
+                    what.close(timeout=10)
+        self._local.close()
+
+    async def start(self) -> None:
+        """Connect to the cluster, or start it, now.
+
+        Raises:
+            RunError: the scheduler cannot be reached.
+        """
+        await self.run(self._connect)
+
+    async def map_reduce(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        progress: ItemProgress | None = None,
+    ) -> Result:
+        """The sum of ``task(item)`` over ``items``, in the fixed tree; see :meth:`Runtime.map_reduce`.
+
+        Raises:
+            RunError: the task cannot be pickled, the scheduler is lost, all workers died, an item kills its workers, or
+                a worker would compute other bits than this process.
+        """
+        if not len(items):
+            raise RunError("There is nothing to reduce: the list of items is empty; give at least one.")
+        await self.start()
+        crew, client = self._crew, self._client
+        assert crew is not None
+        packed = await self.run(pack, task)
+        done: concurrent.futures.Future[tuple[Any, dict[str, int]]] = concurrent.futures.Future()
+        calls: list[ClusterCall] = []
+
+        async def work() -> None:
+            try:
+                keys = self._send_shared(packed)
+                self._generation += 1
+                order = onworker.Order(
+                    f"{self._token}-{self._generation}-{packed.digest}",
+                    packed.data,
+                    tuple(packed.shared),
+                    crew.identity,
+                    len(items),
+                )
+                call = ClusterCall(crew, order, keys, list(items), progress=progress, retries=self._retries)
+                calls.append(call)
+                if stopped.is_set():
+                    call.stop()
+                done.set_result(await call.run())
+            except BaseException as error:  # carried to whoever awaits the call
+                done.set_exception(error)
+
+        stopped = threading.Event()
+        loop = client.loop
+
+        def stop() -> None:
+            stopped.set()
+            for call in calls:
+                loop.add_callback(call.stop)
+
+        loop.add_callback(work)
+        await _finish([done], on_cancel=stop)
+        value, counts = done.result()
+        for name, count in counts.items():
+            self.items_by_worker[name] = self.items_by_worker.get(name, 0) + count
+        result: Result = value
+        return result
+
+    async def run(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Call one blocking function in a thread of this process; see :meth:`Runtime.run`."""
+        return await self._local.run(function, *args)
+
+    def _send_shared(self, packed: Packed) -> list[str]:
+        """Have the cluster hold the shared parts of a task; returns their keys."""
+        import dask
+
+        keys = []
+        for digest, part in packed.shared.items():
+            known = self._shared.get(digest)
+            if known is None or known.status not in ("pending", "finished"):
+                key = f"thalweg-shared-{self._token}-{secrets.token_hex(4)}-{digest}"
+                # Not scattered: what was scattered is lost with its worker, and a task is done again.
+                with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
+                    known = self._client.submit(onworker.hold, recipe(part), key=key)
+                self._shared[digest] = known
+            self._shared.move_to_end(digest)
+            keys.append(known.key)
+        while len(self._shared) > max(onworker.KEPT, len(keys)):
+            self._shared.popitem(last=False)[1].release()
+        return keys
+
+    def _connect(self) -> None:
+        """Start or find the cluster (in a thread: it takes seconds)."""
+        with self._connecting:
+            if self._client is not None:
+                return
+            distributed: Any = import_module("distributed")
+            security = None
+            if self._files is not None:
+                ca, cert, key = self._files
+                security = distributed.Security(
+                    tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True
+                )
+            cluster = self._start() if self._address is None else None
+            try:
+                client = distributed.Client(
+                    cluster or self._address,
+                    security=security,
+                    set_as_default=False,
+                    timeout=CONNECTING,
+                    name="thalweg",
+                )
+            except (OSError, ValueError, TypeError) as error:
+                if cluster is not None:
+                    cluster.close()
+                raise RunError(
+                    f"The Dask scheduler at {self._address!r} cannot be reached: {error}. Is it running, and is the "
+                    "address the one that it printed? A tls:// address needs ca_file, cert_file and key_file."
+                ) from error
+            self._client, self._cluster = client, cluster
+            self._crew = Crew(client, self._token, self._patience, self._note)
+            if client.dashboard_link:
+                without = "" if find_spec("bokeh") else " (it needs bokeh, which is not installed here)"
+                self._note(f"Dask's dashboard: {client.dashboard_link}{without}")
+
+    def _start(self) -> Any:
+        """Worker processes of this machine, which only this machine can reach."""
+        import dask
+
+        distributed: Any = import_module("distributed")
+        before = dask.config.get("distributed.nanny.pre-spawn-environ", {})
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": {**before, **ONE_THREAD}}):
+            return distributed.LocalCluster(
+                n_workers=self._count,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                memory_limit=0,  # as threads have none; Dask's would stop a process that simulates
+                preload=["thalweg.runtime.onworker"],
+                silence_logs=logging.CRITICAL,
+            )

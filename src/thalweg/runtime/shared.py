@@ -1,0 +1,60 @@
+"""What many tasks read and none changes: made once in every process that needs it.
+
+A task that goes to another process carries its data along, once a call. What stays the same over many calls
+(observed data, a simulator with its buffers) is wrapped in a :class:`Shared`: a cluster gets the recipe once, and each
+worker makes the value once and keeps it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class Shared(Generic[Value]):
+    """A value that is made when it is first asked for, and kept: ``make(*args)``.
+
+    Args:
+        make: a module-level function or class, since the recipe may go to another process.
+        args: its arguments; what they hold must not change any more.
+
+    Whoever reads a file in ``make`` has each worker read it, instead of sending its content around.
+
+    Example:
+        >>> from thalweg.runtime import Local, Shared
+        >>> import thalweg as tw
+        >>> data = Shared(range, 10, 20)
+        >>> def task(item):
+        ...     return data.value[item]
+        >>> with Local(threads=2) as runtime:
+        ...     tw.wait(runtime.map_reduce(task, [0, 9]))
+        29
+    """
+
+    def __init__(self, make: Callable[..., Value], *args: Any) -> None:
+        self._recipe = (make, args)
+        self._lock = threading.Lock()
+        self._made: tuple[Value] | None = None
+        self.digest: str | None = None  # of the recipe, once a runtime has needed it
+
+    @property
+    def value(self) -> Value:
+        """The value; the first one who asks makes it, and the others wait for it.
+
+        Raises:
+            Exception: whatever making it raises; the next one who asks tries again.
+        """
+        if self._made is None:
+            with self._lock:
+                if self._made is None:
+                    make, args = self._recipe
+                    self._made = (make(*args),)
+        return self._made[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send the recipe, not the value."""
+        make, args = self._recipe
+        return (Shared, (make, *args))
