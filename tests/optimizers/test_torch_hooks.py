@@ -19,6 +19,7 @@ from thalweg.errors import (
     NonFiniteGradientError,
     OptimizerError,
 )
+from thalweg.graph import Variable, wait
 from thalweg.optimizers.torch import TorchOptimizer
 
 
@@ -117,6 +118,35 @@ def test_a_gradient_that_is_not_finite_is_seen_before_anything_is_changed(
         assert torch.isfinite(params["a"]).all()
     give(1.0)
     optimizer.step()
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip", "zero"])
+def test_a_step_that_fails_at_its_last_micro_batch_is_what_it_is_on_numpy(policy: str) -> None:
+    broken = False
+
+    def hook(grad: Any) -> Any:
+        if broken and policy == "zero":
+            raise ArithmeticError("no")
+        return grad * np.nan if broken else grad
+
+    settings: dict[str, Any] = {"learning_rate": 1.0, "accumulate": 2, "nonfinite": policy, "process_grad": hook}
+    there = tw.SGD(Variable(np.zeros(2), name="x"), **settings)
+    x = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    here = TorchOptimizer([("x", x)], tw.SGD(**settings))
+    bad = np.nan if policy == "zero" else 3.0
+    for broken, grad in ((False, [2.0, 2.0]), (True, [4.0, bad]), (False, [6.0, 8.0]), (False, [1.0, 1.0])):  # noqa: B007
+        x.grad = torch.tensor(grad, dtype=torch.float64)
+        errors = []
+        for step in (here.step, lambda grad=grad: wait(there.step(grad=np.array(grad)))):
+            try:
+                step()
+                errors.append(None)
+            except (NonFiniteGradientError, ArithmeticError) as error:
+                errors.append(type(error))
+        assert errors[0] == errors[1]
+        np.testing.assert_array_equal(x.detach().numpy(), there.variable.data)
+        assert here.snapshot().meta == there.state().meta
+        assert str(here.snapshot().arrays) == str(there.state().arrays)
 
 
 def test_a_parameter_without_name_goes_by_its_number() -> None:

@@ -106,6 +106,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._zeroing = 0
         with torch.no_grad():
             given = self._given()
             if given and self._accumulate > 1:
@@ -138,6 +139,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         if self._nonfinite != "ignore" and not all(unit.clean() for unit in plan.units):
             repaired = self._repaired(plan, grads, raws, now.curr_iter)
             if repaired is None:
+                self._micro, self._gathered = 0, {}
                 return
             used = plan.set_grads(repaired)
         folded = self._fold_limits(plan)
@@ -162,6 +164,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             self.state[seat.param] = seat.state
         self._optimization_state.begin_step()
         self._micro, self._gathered = 0, {}
+        self._zeroed += self._zeroing
         for group, hyper in hypers.items():
             if self._scheduled[group]:
                 self._spelling.show(self.param_groups[group], self._scheduled[group], hyper)
@@ -205,7 +208,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             count = int(wrong.sum())
             if count and self._nonfinite == "raise":
                 raise not_finite(grad, raw, seat.label, iteration)
-            self._zeroed += count
+            self._zeroing += count
             repaired.append(grad.masked_fill(wrong, 0.0) if count else grad)
         return repaired
 
@@ -240,7 +243,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
                 if count and self._nonfinite == "skip":
                     self._skipped += 1
                     return []
-                self._zeroed += count
+                self._zeroing += count
                 grads[k] = grads[k].masked_fill(wrong, 0.0) if count else grads[k]
         total = dict(self._gathered)
         for one, grad in zip(given, grads, strict=True):
@@ -248,6 +251,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             total[one.param] = grad.clone() if known is None else known + grad
         if self._micro + 1 < self._accumulate:
             self._gathered, self._micro = total, self._micro + 1
+            self._zeroed += self._zeroing
             return []
         part = 1.0 / self._accumulate  # of the last one nothing is kept before the step is made
         listing = (

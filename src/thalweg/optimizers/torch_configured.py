@@ -53,7 +53,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         self._origins: list[int] = []
         self._explicit: list[set[str]] = []
         self._scheduled: list[dict[str, Scheduled]] = []
-        self._skipped = self._zeroed = self._micro = 0
+        self._skipped = self._zeroed = self._zeroing = self._micro = 0
         self._gathered: dict[torch.Tensor, torch.Tensor] = {}
         self._evaluating = False
         self._forget()
@@ -291,7 +291,7 @@ _COPIED = (
         "_spelling",
     ),
     *("_settings", "_optimization_state", "_patterns", "_origins", "_explicit", "_scheduled"),
-    *("_skipped", "_zeroed", "_micro", "_gathered", "_evaluating"),
+    *("_skipped", "_zeroed", "_zeroing", "_micro", "_gathered", "_evaluating"),
 )
 
 
