@@ -538,7 +538,8 @@ def test_a_checkpoint_never_knows_of_an_iteration_that_the_history_has_lost(tmp_
     monkeypatch.setattr(HistoryWriter, "_commit", slow)
     monkeypatch.setattr(CheckpointStore, "save", watched)
     run(document, kinds, tmp_path / "run", "output.checkpoint_every=2", "output.figures=false")
-    assert seen == [(2, 2), (4, 4), (6, 6), (7, 7)]
+    assert [iteration for iteration, _ in seen] == [2, 4, 6, 7]
+    assert all(known >= iteration for iteration, known in seen)
 
 
 def test_checkpoints_come_every_so_many_iterations_and_the_last_three_are_kept(tmp_path, document, kinds):

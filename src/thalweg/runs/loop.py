@@ -10,7 +10,7 @@
             ┌ optimizer.apply(feedback)            one commit: not left half done by a cancellation
             │ history    ← loss, metrics
             └ position   ← iteration, selection
-            every so many iterations: checkpoint
+            every so many iterations: checkpoint    a copy, which is written while the next iteration computes
         checkpoint
 
 It knows two faces only, the :class:`~thalweg.runs.problem.Problem` and the optimizer. When it stops, for
@@ -26,18 +26,19 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
 from thalweg.graph import wait
 from thalweg.optimizers import LocalOptimizer
 from thalweg.runs.display import Display
 from thalweg.runs.history import COLUMNS, HistoryWriter, IterationRecord
+from thalweg.runs.keeping import Keeper
 from thalweg.runs.norms import apply_measured
+from thalweg.runs.position import Position
 from thalweg.runs.problem import Feedback, Problem
 from thalweg.runs.selection import Batch, Selection
 from thalweg.runs.settings import GenericBlock
@@ -51,26 +52,6 @@ SHORT_STEP = 1 << 20
 smoothing and the like. A longer one, which would block the loop, is made in a thread with an event loop of
 its own."""
 
-KEPT = 3
-"""So many checkpoints stay; older ones are removed."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a run is: after how many committed steps, and what decides the next batch.
-
-    Args:
-        iteration: committed steps in the whole run.
-        block: index of the block.
-        block_iteration: committed steps in this block.
-        selection: :meth:`Selection.state` after the last committed step; None before the first block.
-    """
-
-    iteration: int = 0
-    block: int = 0
-    block_iteration: int = 0
-    selection: dict[str, Any] | None = None
-
 
 class Loop:
     """Runs the blocks of a study.
@@ -82,8 +63,7 @@ class Loop:
         seed: the study's seed.
         runtime: where numeric work runs.
         history: where committed steps are recorded.
-        store: where checkpoints go.
-        checkpoint_every: at most so many iterations are between two checkpoints.
+        keeper: writes checkpoints.
         display: who is told.
         began: :func:`time.monotonic` at the run's beginning.
         position: where to begin: at the beginning, or where a checkpoint was taken whose state the variables and
@@ -101,8 +81,7 @@ class Loop:
         seed: int,
         runtime: Runtime,
         history: HistoryWriter,
-        store: CheckpointStore,
-        checkpoint_every: int,
+        keeper: Keeper,
         display: Display,
         began: float,
         position: Position | None = None,
@@ -117,12 +96,12 @@ class Loop:
         self._runtime = Watched(runtime, self._workers)
         self._after_block = after_block
         self._history = history
-        self._store = store
-        self._checkpoint_every = checkpoint_every
+        self._keeper = keeper
         self._display = display
         self._began = began
         self.position = position or Position()
-        self._saved: Position | None = position
+        self._handed: Position | None = position
+        self._last = self.position.iteration
 
     async def run(self) -> None:
         """Run all blocks.
@@ -141,38 +120,45 @@ class Loop:
                 selection = await self._begin_block(index, block)
             while self.position.block_iteration < block.iterations:
                 await self._iterate(selection)
-                saved = self._saved.iteration if self._saved is not None else 0
-                if self.position.iteration - saved >= self._checkpoint_every:
-                    await to_the_end(self.checkpoint())
-            await to_the_end(self.checkpoint())
+                if self._keeper.retention.due(self.position.iteration, self._last):
+                    await to_the_end(self._hand_over())
+            await to_the_end(self._hand_over())
             if self._after_block is not None:
                 await self._runtime.run(self._after_block, index)
 
     async def checkpoint(self) -> None:
-        """Save the state after the last committed step, unless that was done already."""
-        if self._saved == self.position:
-            return
-        position = self.position
-        await self._runtime.run(self._save, position)
-        self._saved = position
+        """Save the state after the last committed step, unless that was done already; waits for the disk.
 
-    def _save(self, position: Position) -> None:
+        Raises:
+            CheckpointError: it, or the one before, could not be written.
+        """
+        await self._hand_over()
+        await self._written()
+
+    async def _hand_over(self) -> None:
+        """Have a copy of the state written beside the next iterations."""
+        if self._handed == self.position:
+            return
+        await self._written()  # before the copy: one of them at a time is in memory
+        position = self.position
+        arrays, meta = self._copy(position) if self._is_small() else await self._runtime.run(self._copy, position)
+        self._keeper.begin(arrays, meta)
+        self._handed = position
+        self._last = position.iteration
+
+    async def _written(self) -> None:
+        try:
+            await self._keeper.wait()
+        except Exception:
+            self._handed = None  # what was handed over is not there
+            raise
+
+    def _copy(self, position: Position) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         snapshot = self._optimizer.state()
         arrays = {f"optimizer/{name}": array for name, array in snapshot.arrays.items()}
-        arrays |= {f"variable/{v.name}": np.asarray(v.data) for v in self._problem.variables}
-        meta = {
-            "iteration": position.iteration,
-            "block": position.block,
-            "block_iteration": position.block_iteration,
-            "selection": position.selection,
-            "optimizer": snapshot.meta,
-            "seed": self._seed,
-        }
+        arrays |= {f"variable/{v.name}": np.array(v.data) for v in self._problem.variables}
         self._history.fact("items_by_worker", self._workers.items)
-        # The history comes first: a checkpoint never knows of an iteration that the history has lost.
-        self._history.flush()
-        self._store.save(arrays, meta)
-        self._store.prune(KEPT)
+        return arrays, {**position.meta(), "optimizer": snapshot.meta, "seed": self._seed}
 
     def _selection(self, index: int, block: GenericBlock) -> Selection:
         return Selection(
@@ -205,6 +191,11 @@ class Loop:
         return selection
 
     async def _iterate(self, selection: Selection) -> None:
+        try:
+            self._keeper.check()
+        except Exception:
+            self._handed = None
+            raise
         batch = selection.next()
         await self._optimizer.propose()
         feedback = await self._feedback(batch)
@@ -252,6 +243,7 @@ class Loop:
             iteration=old.iteration + 1,
             block_iteration=old.block_iteration + 1,
             selection=selection.state(),
+            misfit=float(feedback.loss) / len(batch.items),
         )
         record = IterationRecord(
             iteration=self.position.iteration,
@@ -269,9 +261,12 @@ class Loop:
 
     async def _apply(self, feedback: Feedback) -> dict[str, float]:
         optimizer, variables = self._optimizer, self._problem.variables
-        if sum(np.size(variable.data) for variable in variables) <= SHORT_STEP:
+        if self._is_small():
             return await apply_measured(optimizer, variables, feedback)
         return await self._runtime.run(lambda: wait(apply_measured(optimizer, variables, feedback)))
+
+    def _is_small(self) -> bool:
+        return sum(np.size(variable.data) for variable in self._problem.variables) <= SHORT_STEP
 
     def _optimizer_metrics(self) -> dict[str, float]:
         names = [name for name in ("learning_rate",) if name in self._optimizer.hyperparameters]

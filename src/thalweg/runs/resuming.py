@@ -22,8 +22,8 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History
-from thalweg.runs.loop import Position
 from thalweg.runs.overrides import apply_overrides
+from thalweg.runs.position import Position
 from thalweg.runs.problem import Problem
 from thalweg.runs.settings import GenericBlock
 from thalweg.runs.study import Study
@@ -169,7 +169,7 @@ def _checkpoint(store: CheckpointStore) -> tuple[dict[str, np.ndarray], dict[str
 def _position(meta: dict[str, Any], blocks: tuple[GenericBlock, ...], path: Path, status: str) -> Position:
     if not meta:
         return Position()
-    position = Position(meta["iteration"], meta["block"], meta["block_iteration"], meta["selection"])
+    position = Position.from_meta(meta)
     if position.block >= len(blocks):
         raise RunError(f"The run {path} is in block {position.block}, and the study has {len(blocks)} blocks.")
     before = sum(block.iterations for block in blocks[: position.block]) + position.block_iteration

@@ -22,10 +22,12 @@ from thalweg.runs.closing import Closing, model, notes_of, status_of
 from thalweg.runs.display import Display, Ending, GuardedDisplay, QuietDisplay
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History, HistoryWriter
+from thalweg.runs.keeping import Keeper, Retention
 from thalweg.runs.loop import Loop
 from thalweg.runs.machine import all_versions, machine
 from thalweg.runs.placing import make_runtime
 from thalweg.runs.problem import Problem
+from thalweg.runs.room import Room, room_for
 from thalweg.runs.study import Study
 from thalweg.runs.summary import closing_table, identity
 from thalweg.runs.tuning import build_optimizer
@@ -140,7 +142,8 @@ class Run:
             optimizer = await runtime.run(build_optimizer, self.study.settings.optimizer, problem)
             if isinstance(runtime, Dask):
                 await runtime.start()
-            work = _Work(problem, optimizer, runtime)
+            room = await runtime.run(self._room, problem, optimizer)
+            work = _Work(problem, optimizer, runtime, room)
             loop: Loop | None = None
             error: BaseException | None = None
             try:
@@ -187,6 +190,13 @@ class Run:
         else:
             self._display.note("Stopping after the shots that are being worked on; press Ctrl-C again to stop at once.")
 
+    def _room(self, problem: Problem, optimizer: LocalOptimizer) -> Room:
+        """Refuse a run that would fill the disk, before there is anything of it."""
+        folder = self._out or Path(self.study.settings.output.folder)
+        room = room_for(self.study, problem, optimizer, self._resumption.folder.path if self._resumption else folder)
+        room.check()
+        return room
+
     def _open(self) -> None:
         if self._resumption is not None:
             self._reopen(self._resumption)
@@ -225,8 +235,11 @@ class Run:
             seed=self.study.settings.seed,
             runtime=work.runtime,
             history=self._disk.history,
-            store=CheckpointStore(self._disk.folder.checkpoints),
-            checkpoint_every=self.study.settings.output.checkpoint_every,
+            keeper=Keeper(
+                CheckpointStore(self._disk.folder.checkpoints),
+                Retention.of(self.study.settings.output),
+                self._disk.history.flush,
+            ),
             display=self._display,
             began=self._began,
             position=self._resumption.position if self._resumption is not None else None,
@@ -252,6 +265,7 @@ class Run:
             text = f"{self.study.iterations} iterations in {len(self.study.blocks)} blocks"
             self._disk.history.event("started", text, details={"set": self.study.overrides, **_process()})
         plan = await work.runtime.run(work.problem.plan, work.runtime, self.study.iterations)
+        plan = [*plan, work.room.line]
         self._display.begin(self.study.settings.title, self._disk.folder.path, plan, self.study.blocks)
         with self._timing("prepare"):
             await work.problem.prepare(work.runtime, self._display.stage)
@@ -332,6 +346,7 @@ class _Work:
     problem: Problem
     optimizer: LocalOptimizer
     runtime: Runtime
+    room: Room
 
 
 @dataclass(frozen=True)

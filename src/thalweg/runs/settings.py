@@ -132,13 +132,18 @@ class OutputSettings(_Strict):
         folder: the folder of the run folders ``<study>-<n>`` that are made when ``--out`` does not say
             otherwise.
         figures: whether pictures are drawn at the end.
-        checkpoint_every: a checkpoint at least every so many iterations, and one at the end of each block. The
-            last three are kept.
+        checkpoint_every: a checkpoint at least every so many iterations, and one at the end of each block.
+        keep: so many of the newest checkpoints are kept.
+        keep_best: keep the one with the lowest loss an item of each block besides.
+        keep_every: make a checkpoint after each so many iterations of the run, and keep all of these.
     """
 
     folder: str = Field(default="runs", min_length=1)
     figures: bool = True
     checkpoint_every: int = Field(default=10, ge=1)
+    keep: int = Field(default=3, ge=1)
+    keep_best: bool = False
+    keep_every: int | None = Field(default=None, ge=1)
 
 
 class StudySettings(_Strict):

@@ -1,0 +1,162 @@
+"""Checkpoints of a run: written beside it, and which of them stay.
+
+The loop hands over a copy of the state and goes on computing; a thread brings the history to the disk, then
+the copy. One write is in flight: who hands over the next one waits for it. An error of a write is raised by the
+next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thalweg.checkpoints import CheckpointStore
+from thalweg.errors import CheckpointError
+from thalweg.runs.settings import GenericBlock, OutputSettings
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What decides whether a checkpoint stays.
+
+    Args:
+        iteration: where it was taken.
+        block: the block that it is of; losses of different blocks cannot be compared.
+        misfit: the loss an item there, if it is known.
+    """
+
+    iteration: int
+    block: int
+    misfit: float | None
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints are taken, and which of them stay.
+
+    Args:
+        every: at most so many iterations are between two of them.
+        keep: so many of the newest stay.
+        keep_best: the one with the lowest loss an item of each block stays.
+        keep_every: one is taken after each so many iterations, and stays.
+
+    Example:
+        >>> from thalweg.runs.keeping import Mark, Retention
+        >>> marks = {k: Mark(k, 0, misfit) for k, misfit in enumerate([3.0, 1.0, 2.0, 2.5], start=1)}
+        >>> sorted(Retention(every=1, keep=1, keep_best=True, keep_every=3).spared(marks))
+        [2, 3]
+    """
+
+    every: int = 10
+    keep: int = 3
+    keep_best: bool = False
+    keep_every: int | None = None
+
+    @classmethod
+    def of(cls, output: OutputSettings) -> Retention:
+        """What a study says."""
+        return cls(output.checkpoint_every, output.keep, output.keep_best, output.keep_every)
+
+    @property
+    def looks(self) -> bool:
+        """Whether anything but the age of a checkpoint decides."""
+        return self.keep_best or self.keep_every is not None
+
+    def due(self, iteration: int, last: int) -> bool:
+        """Whether one is to be taken after ``iteration``, when the newest is of iteration ``last``."""
+        asked = self.keep_every is not None and iteration % self.keep_every == 0
+        return iteration - last >= self.every or (asked and iteration != last)
+
+    def spared(self, marks: Mapping[int, Mark]) -> set[int]:
+        """The generations that stay, however old they are."""
+        stay = {n for n, mark in marks.items() if self.keep_every is not None and mark.iteration % self.keep_every == 0}
+        if self.keep_best:
+            best: dict[int, tuple[float, int]] = {}
+            for number in sorted(marks, reverse=True):
+                mark = marks[number]
+                if mark.misfit is not None and mark.misfit < best.get(mark.block, (float("inf"), 0))[0]:
+                    best[mark.block] = (mark.misfit, number)
+            stay |= {number for _, number in best.values()}
+        return stay
+
+    def most(self, blocks: Sequence[GenericBlock]) -> int:
+        """At most so many checkpoints are on the disk at once, the one that is being written included."""
+        iterations = sum(block.iterations for block in blocks)
+        taken = sum(-(-block.iterations // self.every) for block in blocks)
+        taken += iterations // self.keep_every if self.keep_every is not None else 0
+        stay = self.keep + 1 + (len(blocks) if self.keep_best else 0)
+        stay += iterations // self.keep_every if self.keep_every is not None else 0
+        return min(taken, stay, iterations)
+
+
+class Keeper:
+    """Writes the checkpoints of one run.
+
+    Args:
+        store: where they go.
+        retention: which of them stay.
+        before: called in the thread before each write; brings the history to the disk, since a checkpoint may
+            never know of an iteration that the history has lost.
+    """
+
+    def __init__(self, store: CheckpointStore, retention: Retention, before: Callable[[], None]) -> None:
+        self.retention = retention
+        self._store = store
+        self._before = before
+        self._job: Future[None] | None = None
+        self._marks: dict[int, Mark | None] = {}
+
+    async def wait(self) -> None:
+        """Wait until nothing is being written.
+
+        Raises:
+            CheckpointError: the write failed; it is told once.
+            RunError: the history could not be written.
+        """
+        if self._job is not None:
+            # A cancelled waiter leaves the write alone; asyncio would cancel a future that it awaits directly.
+            await asyncio.wait([asyncio.wrap_future(self._job)])
+            self.check()
+
+    def check(self) -> None:
+        """Raise what a write that has ended came to, without waiting; see :meth:`wait`."""
+        if self._job is not None and self._job.done():
+            job, self._job = self._job, None
+            job.result()
+
+    def begin(self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Begin to write; nothing may be in flight, and nobody may change the arrays any more."""
+        assert self._job is None
+        self._job = job = Future[None]()
+        # Nobody waits for it when the process ends at once: what is half written has no name yet.
+        threading.Thread(target=self._work, args=(job, arrays, meta), name="thalweg-checkpoint", daemon=True).start()
+
+    def _work(self, job: Future[None], arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        try:
+            self._before()
+            self._store.save(arrays, meta)
+            self._store.prune(self.retention.keep, self._spared() if self.retention.looks else ())
+        except BaseException as error:  # carried to the loop, which raises it
+            job.set_exception(error)
+        else:
+            job.set_result(None)
+
+    def _spared(self) -> set[int]:
+        there = self._store.generations()
+        self._marks = {number: self._marks[number] if number in self._marks else self._mark(number) for number in there}
+        return self.retention.spared({number: mark for number, mark in self._marks.items() if mark is not None})
+
+    def _mark(self, number: int) -> Mark | None:
+        """None for one that cannot be read: it goes when it is old."""
+        try:
+            meta = self._store.meta(number)
+            misfit = meta.get("misfit")
+            return Mark(int(meta["iteration"]), int(meta["block"]), None if misfit is None else float(misfit))
+        except (CheckpointError, KeyError, TypeError, ValueError):
+            return None
