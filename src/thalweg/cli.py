@@ -45,9 +45,10 @@ def _complete_study(incomplete: str) -> list[str]:
 
 
 def _complete_run(incomplete: str) -> list[str]:
-    found = [path.parent for path in Path().glob(f"{incomplete}*/run.sqlite")]
-    found += [path.parent for path in Path().glob(f"{incomplete}*/*/run.sqlite")]
-    return sorted(str(path) for path in found)
+    from glob import escape, glob  # Path.glob knows no patterns that begin with a slash
+
+    found = [path for depth in ("*", "*/*") for path in glob(f"{escape(incomplete)}{depth}/run.sqlite")]
+    return sorted(os.path.dirname(path) for path in found)
 
 
 StudyArgument = Annotated[

@@ -192,13 +192,15 @@ def draw_comparison(comparison: Comparison, out: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     positive = True
-    for name, record in zip(comparison.names, comparison.records, strict=True):
+    for index, (name, record) in enumerate(zip(comparison.names, comparison.records, strict=True)):
         x, y = _curve(record)
         positive &= bool(np.all(y[np.isfinite(y)] > 0))
         # A dollar sign would begin a formula, a leading underscore would hide the run from the legend.
         label = name.replace("$", r"\$")
         marker = "o" if len(x) <= 60 else None
-        axes.plot(x, y, label=f" {label}" if label.startswith("_") else label, marker=marker, markersize=3)
+        width = max(1.2, 3.6 - 1.2 * index)  # so that of equal curves the first is seen under the second
+        label = f" {label}" if label.startswith("_") else label
+        axes.plot(x, y, label=label, marker=marker, markersize=width + 1.5, linewidth=width)
     if positive:
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

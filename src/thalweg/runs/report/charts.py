@@ -24,6 +24,7 @@ SERIES = 8
 _INK, _LINE = "#a0f1c0", "#a0f1c1"
 _SERIES = [f"#a0f1d{i}" for i in range(SERIES)]
 _MOST = 1500  # points of a curve; a screen shows no more
+_LARGEST = 1e300
 _DOTS = 60  # up to so many points are marked
 
 
@@ -128,7 +129,8 @@ def _widest(curves: list[Curve]) -> float:
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Of many points the lowest and the highest of each stretch, so that no peak is lost."""
-    y = np.where(np.isfinite(y), y, np.nan)
+    # An axis cannot be longer than the largest float64.
+    y = np.where(np.isfinite(y), np.clip(y, -_LARGEST, _LARGEST), np.nan)
     if len(x) <= _MOST:
         return x, y
     edges = np.linspace(0, len(x), _MOST // 2 + 1).astype(int)

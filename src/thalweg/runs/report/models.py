@@ -71,7 +71,8 @@ def read_models(record: RunRecord) -> Models:
         if arrays:
             stages.append((f"after {record.block_name(index)}", arrays))
     result = _load(record.folder.result, faults) if record.folder.result.is_file() else {}
-    names = list(stages[-1][1]) if stages else list(newest)
+    # Without either, the result is all there is; its first array is the variable, unless the problem says otherwise.
+    names = list(stages[-1][1] if stages else newest) or list(result)[:1]
     final = {name: result[name] for name in names if name in result}
     if record.status == "running" and newest:  # a resumed run still has the result of the time before
         final = newest
@@ -199,7 +200,8 @@ def _load(path: Path, faults: list[str]) -> dict[str, NDArray[Any]]:
         if path.stat().st_size > _LARGEST:
             faults.append(f"{path.name} has more than {_LARGEST >> 30} GiB, so it is not drawn")
             return {}
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy does not close an archive that it cannot read.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # whatever a damaged archive makes NumPy raise
         faults.append(f"{path.name} cannot be read: {type(error).__name__}: {error}")

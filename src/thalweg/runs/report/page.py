@@ -197,7 +197,7 @@ def _blocks(record: RunRecord) -> Markup:
             rows.append((record.block_name(index), done, "", "", ""))
     if not rows:
         return Markup("")
-    head = ["block", "iterations", "misfit of its first", "misfit of its last", "last ÷ first"]
+    head = ["block", "iterations", "first misfit", "last misfit", "ratio"]
     return join([element("h3", "Blocks"), table(head, rows, numbers=[1, 2, 3, 4])])
 
 
@@ -208,15 +208,16 @@ def _timings(record: RunRecord) -> Markup:
     parts = record.summary.get("seconds_by_part")
     if isinstance(parts, dict) and parts:
         known = {str(name): float(value) for name, value in parts.items() if isinstance(value, (int, float))}
-        lines += [(name, duration(value)) for name, value in known.items()]
+        resumed = len(_sessions(record)) > 1
+        lines += [(f"{name}, last process" if resumed else name, duration(value)) for name, value in known.items()]
         rest = record.seconds - sum(known.values())
-        if record.status in ("finished", "interrupted", "failed") and rest > 0 and len(_sessions(record)) == 1:
+        if record.status in ("finished", "interrupted", "failed") and rest > 0 and not resumed:
             lines.append(("building and closing", duration(rest)))
     figure = Markup("")
     if len(seconds) > 1:
         steps = np.diff(seconds)
-        resumed = {event["iteration"] + 1 for event in record.events if event["kind"] == "resumed"}
-        steps[np.isin(numbers[1:], list(resumed))] = np.nan  # those hold the preparation, too
+        starts = {event["iteration"] + 1 for event in record.events if event["kind"] == "resumed"}
+        steps[np.isin(numbers[1:], list(starts))] = np.nan  # those hold the preparation, too
         good = steps[np.isfinite(steps)]
         if len(good):
             items = columns["items"][1:][np.isfinite(steps)]
@@ -254,11 +255,12 @@ def _events(record: RunRecord) -> Markup:
     events = record.events
     shown = events if len(events) <= _EVENTS else [*events[: _EVENTS // 2], *events[-_EVENTS // 2 :]]
     rows = [
-        (
-            element("span", _moment(event["time"]), class_="time"),
-            element("b", event["kind"], class_=event["kind"] if event["kind"].isalpha() else ""),
-            event["iteration"],
-            join(_event_text(event)),
+        element(
+            "div",
+            element("div", element("b", event["kind"], class_=event["kind"] if event["kind"].isalpha() else "")),
+            element("div", f"{_moment(event['time'])}, iteration {event['iteration']}", class_="dim"),
+            element("div", *_event_text(event)),
+            class_="event",
         )
         for event in shown
     ]
@@ -266,7 +268,7 @@ def _events(record: RunRecord) -> Markup:
     note = element("p", f"{left} events between are left out.", class_="dim") if left else ""
     if not rows:
         return Markup("")
-    return section("What happened", table(["time", "event", "iteration", ""], rows, numbers=[2]), note)
+    return section("What happened", *rows, note)
 
 
 def _event_text(event: dict[str, Any]) -> Iterable[Any]:

@@ -66,11 +66,16 @@ code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans 
 pre { background: var(--code); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; margin: 0;
   overflow-x: auto; line-height: 1.45; }
 td:has(.bar) { width: 60%; vertical-align: middle; }
+.event { display: grid; grid-template-columns: 110px 270px 1fr; gap: 4px 14px; padding: 6px 0;
+  border-bottom: 1px solid var(--line); font-size: .92rem; overflow-wrap: anywhere; }
 .bar { display: block; height: 8px; border-radius: 4px; background: var(--s1); min-width: 2px; }
 @media (max-width: 560px) {
   main { padding: 18px 14px 40px; } h1 { font-size: 1.4rem; }
   .picture { overflow-x: auto; } .picture img { max-width: none; width: 760px; }
   figure { padding: 10px; } .cards { grid-template-columns: 1fr 1fr; gap: 8px; }
+  .panels { grid-template-columns: 1fr 1fr; gap: 8px; }
+  th, td { padding-right: 9px; } table { font-size: .85rem; }
+  .event { grid-template-columns: 90px 1fr; } .event div:nth-child(3) { grid-column: 1 / 3; }
   dl > div { grid-template-columns: 1fr; gap: 0; } }
 @media print { body { background: #fff; } section { break-inside: avoid-page; } }
 """

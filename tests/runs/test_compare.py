@@ -1,0 +1,121 @@
+"""``thalweg compare``: what is equal and what differs between runs."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from thalweg.errors import RunError
+from thalweg.graph import wait
+from thalweg.runs import Run, Study
+from thalweg.runs.compare import Comparison, draw_comparison, print_comparison
+from thalweg.runs.folder import RunFolder
+from thalweg.runs.history import HistoryWriter
+
+
+@pytest.fixture
+def runs(tmp_path, document, kinds):
+    """Two runs of one study, and one of another."""
+    for name, overrides in (("a", []), ("b", []), ("c", ["optimizer.learning_rate=0.02", "blocks.1.iterations=2"])):
+        study = Study.from_document(document, kinds=kinds, overrides=overrides)
+        wait(Run(study, out=tmp_path / name).execute())
+    return [tmp_path / name for name in "abc"]
+
+
+def printed(comparison, width=200, terminal=False):
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, force_terminal=terminal, no_color=True, highlight=False)
+    print_comparison(comparison, console)
+    return stream.getvalue()
+
+
+def test_the_table_says_what_is_equal_and_what_differs(runs):
+    comparison = Comparison.read(runs)
+    text = printed(comparison, 400)
+    lines = {" ".join(line.split()[:2]): line for line in text.splitlines()}
+    assert lines["status finished"].split()[1:] == ["finished"] * 3
+    assert lines["iterations 7/7"].split()[1:] == ["7/7", "7/7", "6/6"]
+    assert lines["blocks.1.iterations 3"].split()[1:] == ["3", "3", "2"]
+    assert lines["optimizer.learning_rate 0.05"].split()[1:] == ["0.05", "0.05", "0.02"]
+    assert text.count("blocks.") == 1, "only what differs"
+    a, b = (str(run) for run in runs[:2])
+    assert f"The same model, to the last bit: {a}, {b}." in text
+    misfit = comparison.records[0].iterations["misfit"]
+    assert f"{misfit[0]:.4g} → {misfit[3]:.4g}" in text
+    assert "error end" in text
+    assert "All ended with the same model" in printed(Comparison.read(runs[:2]))
+    assert "the studies are the same" in printed(Comparison.read(runs[:2]))
+    assert "No two of them" in printed(Comparison.read(runs[1:]))
+
+
+def test_json_has_all_of_it(runs):
+    comparison = Comparison.read(runs)
+    found = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
+    assert [entry["iterations"] for entry in found["runs"]] == [7, 7, 6]
+    assert found["same_model"] == [[str(runs[0]), str(runs[1])]]
+    assert found["study_differences"] == {
+        "optimizer.learning_rate": ["0.05", "0.05", "0.02"],
+        "blocks.1.iterations": ["3", "3", "2"],
+    }
+    first = found["runs"][0]
+    misfit = comparison.records[0].iterations["misfit"]
+    assert first["blocks"][1] == {
+        "name": "block 2",
+        "iterations": 3,
+        "misfit_start": misfit[4],
+        "misfit_end": misfit[-1],
+    }
+    assert first["summary"]["error_end"] > 0
+    assert len(first["digest"]) == 64
+
+
+@pytest.mark.parametrize(("name", "begins"), [("x.png", b"\x89PNG"), ("x.svg", b"<?xml"), ("x.pdf", b"%PDF")])
+def test_the_picture_is_what_its_suffix_says(runs, tmp_path, name, begins):
+    draw_comparison(Comparison.read(runs), tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+def test_what_cannot_be_drawn_or_compared_is_refused(runs, tmp_path):
+    comparison = Comparison.read(runs)
+    with pytest.raises(RunError, match=r"must be \.png, \.svg or \.pdf"):
+        draw_comparison(comparison, tmp_path / "x.docx")
+    with pytest.raises(RunError, match="There is no folder"):
+        draw_comparison(comparison, tmp_path / "no" / "x.png")
+    with pytest.raises(RunError, match="Name two or more"):
+        Comparison.read(runs[:1])
+    with pytest.raises(RunError, match="There is no run"):
+        Comparison.read([runs[0], tmp_path / "d"])
+
+
+def test_runs_that_have_not_ended_and_names_that_look_like_markup(tmp_path, runs):
+    path = tmp_path / "[red]$x_"
+    folder = RunFolder.create(path)
+    with HistoryWriter(folder.history) as writer:
+        writer.fact("study", "damaged [")
+    comparison = Comparison.read([path, runs[0]])
+    text = printed(comparison)
+    assert "running" in text
+    assert "[red]$x_" in text
+    assert comparison.to_json()["runs"][0]["digest"] is None
+    draw_comparison(comparison, tmp_path / "x.png")
+    folder.release()
+    assert "killed" in printed(Comparison.read([path, runs[0]]))
+
+
+def test_a_narrow_terminal_gets_the_runs_below_each_other(runs):
+    text = printed(Comparison.read([*runs, *runs]), width=80, terminal=True)
+    assert text.count("digest") == 3
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert all(len(line) <= 80 for line in lines if not line.startswith("The same"))
+
+
+def test_the_curve_has_gaps_between_blocks(runs):
+    from thalweg.runs.compare import _curve
+
+    x, y = _curve(Comparison.read(runs[:2]).records[0])
+    assert np.flatnonzero(np.isnan(x)).tolist() == [4]
+    assert np.isnan(y[4])
+    assert x[-1] == 7
