@@ -303,6 +303,29 @@ def test_a_cancelled_call_can_be_made_again() -> None:
     wait(go())
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.002, 0.01])
+def test_a_large_call_that_is_cancelled_is_made_or_not(delay: float) -> None:
+    """It runs in a thread, which cannot be interrupted."""
+    size = 1 << 22
+
+    async def go() -> None:
+        optimizer = SGD(Variable(np.zeros(size, np.float32), name="x"), learning_rate=1.0, accumulate=2)
+        grad = np.ones(size, np.float32)
+        await optimizer.step(grad=grad)
+        await optimizer.step(grad=grad)
+        for _ in range(2):
+            task = asyncio.ensure_future(optimizer.step(grad=grad))
+            await asyncio.sleep(delay)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            state = optimizer.state()
+            assert optimizer.variable.data.tobytes() == np.full(size, -1.0 * optimizer.iterations, np.float32).tobytes()
+            if state.meta["micro"]:
+                assert state.arrays["accumulated/x"].tobytes() == grad.tobytes()
+
+    wait(go())
+
+
 @pytest.mark.parametrize("way", ["memory", "disk"])
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
 def test_a_window_goes_on_from_a_snapshot_to_the_same_bits(stop: int, way: str, tmp_path: Path) -> None:

@@ -241,6 +241,18 @@ def _raising(error: type[BaseException], after: int = 0) -> Callable[[np.ndarray
     return hook
 
 
+class Nothing(transforms.TreeTransform):
+    """A transform of all gradients that forgets to return them."""
+
+    kind = "nothing"
+
+    def __init__(self, found: Any = None) -> None:
+        self.found = found
+
+    def __call__(self, arrays: Any) -> Any:
+        return self.found
+
+
 class After(Adam):
     """Something of one's own after the rule, which fails when it is told to."""
 
@@ -275,6 +287,9 @@ FAILURES: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "process_model in the middle": ({"process_model": _raising(ZeroDivisionError, 1)}, ZeroDivisionError),
     "process_grad masks": ({"process_grad": lambda g: np.ma.masked_array(g)}, HyperparameterError),
     "process_model masks": ({"process_model": lambda m: np.ma.masked_array(m)}, HyperparameterError),
+    "process_grad of all returns nothing": ({"process_grad": Nothing()}, HyperparameterError),
+    "process_model of all returns nothing": ({"process_model": Nothing()}, HyperparameterError),
+    "process_grad of all forgets one": ({"process_grad": Nothing({})}, HyperparameterError),
     "process_grad returns objects": ({"process_grad": lambda g: g.astype(object)}, HyperparameterError),
     "process_grad returns nothing": ({"process_grad": lambda g: None}, HyperparameterError),
     "schedule raises": ({"learning_rate": lambda s: 1 / (s.curr_iter not in AT)}, ZeroDivisionError),

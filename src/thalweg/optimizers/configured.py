@@ -74,6 +74,7 @@ class ConfiguredOptimizer(Optimizer):
         self._variables: tuple[Variable, ...] = ()
         self._footprint = Footprint(())
         self._single = False
+        self._size = 0  # elements of all variables together
         self._running = threading.Lock()  # held by a step
         self._evaluating = False
         self._empty()
@@ -184,6 +185,7 @@ class ConfiguredOptimizer(Optimizer):
         self._begin(parameters, self._optimization_state)
         self._footprint = footprint
         self._parameters, self._variables, self._single = parameters, several, single
+        self._size = sum(parameter.size for parameter in parameters)
         return self
 
     @property

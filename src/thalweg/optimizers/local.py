@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from thalweg.optimizers.gradients import by_name, fitting, refusal
 from thalweg.optimizers.parameters import Footprint
 from thalweg.optimizers.seating import Seating
 from thalweg.schedules import OptimizationState
+
+T = TypeVar("T")
 
 AWAY = 1 << 22
 """The number of elements from which a step takes so long (some milliseconds) that it is made in a thread."""
@@ -185,8 +187,7 @@ class LocalOptimizer(ConfiguredOptimizer):
         backups: list[Any] = []
         try:
             arguments = seating, raws, processed, hypers, now.curr_iter, folded, backups
-            away = seating.size >= AWAY
-            used = await run_blocking(self._pass, *arguments) if away else self._pass(*arguments)
+            used = await self._aside(self._pass, *arguments)
             if used is not None and folded is None:
                 await self.post_process()
                 self._finish(seating)
@@ -196,9 +197,13 @@ class LocalOptimizer(ConfiguredOptimizer):
             raise
         finally:
             seating.release()
-        if own and used is not None and not away:
+        if own and used is not None and self._size < AWAY:
             self._remember(seating, folded is not None, used)
         return self._result()
+
+    async def _aside(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function that works on arrays: in a thread, if it would keep the event loop for long."""
+        return function(*arguments) if self._size < AWAY else await run_blocking(function, *arguments)
 
     def _pass(
         self,
@@ -334,6 +339,9 @@ class LocalOptimizer(ConfiguredOptimizer):
         raws = await self._raw(grad)
         iteration = self._optimization_state.curr_iter + 1
         grads = {p.name: fitting(raws[p.name], p, iteration) for p in self._parameters}
+        return await self._aside(self._gather, grads, iteration)
+
+    def _gather(self, grads: Mapping[str, np.ndarray], iteration: int) -> dict[str, np.ndarray] | None:
         used = [plain(grads[p.name]) for p in self._parameters]
         if self._nonfinite != "ignore":
             bad = [index for index, given in enumerate(used) if not np.isfinite(given).all()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +47,11 @@ class Parameter:
         self._state = make_state(len(rule.slot_names), data if is_plain(data) else np.empty(self.shape, self.dtype))
         self.accumulated: np.ndarray | None = None
 
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
+
     def begin(self, hyper: Any) -> None:
         """The rule's state as before the first step.
 
@@ -57,8 +63,7 @@ class Parameter:
 
     def rows(self) -> list[np.ndarray]:
         """The rule's state as flat views, in the order of the slots."""
-        size = int(np.prod(self.shape))
-        return [row[:size] for row in self._state]
+        return [row[: self.size] for row in self._state]
 
     def slots(self) -> dict[str, np.ndarray]:
         """The rule's state by name: views, shaped like the variable."""

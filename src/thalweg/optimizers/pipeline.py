@@ -102,6 +102,11 @@ class Pipeline:
         for step in _unchained(self._common):
             if isinstance(step, TreeTransform):
                 found = step(results)
+                if not isinstance(found, Mapping):
+                    raise HyperparameterError(
+                        f"{self.what}: {step!r} returned {found!r}; it must return a mapping from name to array",
+                        name=self.what,
+                    )
                 results = {name: self._checked(step, name, found.get(name), results[name]) for name in results}
             else:
                 for name in results:

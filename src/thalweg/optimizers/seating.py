@@ -72,7 +72,6 @@ class Seating:
             for index, (parameter, data) in enumerate(members):
                 seats[parameter.name] = Seat(parameter, batch, index, data)
         self.seats = tuple(seats[parameter.name] for parameter in parameters)
-        self.size = sum(batch.size for batch in self.batches)
         self._watched: tuple[tuple[Variable, np.ndarray, Any], ...] = ()
         self._grads: Sequence[np.ndarray] = ()
 
