@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from thalweg.lowering import jax as lowering  # before JAX itself: it says which extra is missing
+
+# isort: split
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
-from thalweg.lowering import jax as lowering
 from thalweg.optimizers import jax_leaves, jax_state, jax_step
 from thalweg.optimizers.gradients import refusal
 from thalweg.optimizers.groups import Group, assign, group_config
@@ -119,8 +122,8 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         if is_traced(params, grads, state):
             return self._plain(params, grads, state)
         leaves = jax_leaves.read(params)
-        given = jax_leaves.gradients(grads, leaves, int(state.counts.curr_iter) + 1)
         jax_step.fit(self._plan, leaves, state)
+        given = jax_leaves.gradients(grads, leaves, int(state.counts.curr_iter) + 1)
         new, after, bad = self._compiled(params, grads, state)
         if not is_traced(after):  # constants inside a trace are traced only now
             self._refuse(leaves, given, state, after, np.asarray(bad))

@@ -8,6 +8,8 @@ Selecting never multiplies by 0.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -61,7 +63,7 @@ class Looked(NamedTuple):
     """Gradients after they were looked at."""
 
     grads: list[Any]
-    bad: jax.Array
+    bad: list[Any]
     zeroed: jax.Array
 
 
@@ -69,15 +71,15 @@ class Moved(NamedTuple):
     """What a step makes of everything, or everything as it was if it was not ``made``."""
 
     params: list[Any]
-    slots: list[list[Any]]
+    slots: list[Any]
     carried: tuple[Any, ...]
-    bad: jax.Array
+    bad: list[Any]
     zeroed: jax.Array
     usable: jax.Array
     made: jax.Array
 
 
-def advance(plan: Plan, params: Any, grads: Any, state: JaxState) -> tuple[Any, JaxState, jax.Array]:
+def advance(plan: Plan, params: Any, grads: Any, state: JaxState) -> tuple[Any, JaxState, list[Any]]:
     """One step, or one gradient gathered.
 
     Args:
@@ -90,8 +92,8 @@ def advance(plan: Plan, params: Any, grads: Any, state: JaxState) -> tuple[Any, 
         The new parameters, the new state, and for each parameter whether its gradient was not finite.
     """
     leaves = jax_leaves.read(params)
-    given = widened(jax_leaves.gradients(grads, leaves), leaves)
     fit(plan, leaves, state)
+    given = widened(jax_leaves.gradients(grads, leaves), leaves)
     if plan.accumulate > 1:
         return _gather(plan, leaves, given, state)
     moved = _move(plan, leaves, given, state)
@@ -163,13 +165,18 @@ def _looked_at(plan: Plan, grads: list[Any]) -> Looked:
     """Look for what is not finite, and take it as zero if that was asked for."""
     nothing = jnp.zeros((), jnp.int32)
     if plan.nonfinite == "ignore":
-        return Looked(grads, jnp.zeros(len(grads), bool), nothing)
+        return Looked(grads, [jnp.zeros((), bool) for _ in grads], nothing)
     finite = [jnp.isfinite(grad) for grad in grads]
-    bad = jnp.stack([~jnp.all(where) for where in finite])
+    bad = [~jnp.all(where) for where in finite]
     if plan.nonfinite != "zero":
         return Looked(grads, bad, nothing)
     zeroed = sum((jnp.sum(~where, dtype=jnp.int32) for where in finite), nothing)
     return Looked([jnp.where(w, g, jnp.zeros_like(g)) for w, g in zip(finite, grads, strict=True)], bad, zeroed)
+
+
+def _any(flags: Sequence[Any]) -> jax.Array:
+    found: jax.Array = functools.reduce(operator.or_, flags)
+    return found
 
 
 def _move(plan: Plan, leaves: Leaves, grads: Sequence[Any], state: JaxState) -> Moved:
@@ -179,42 +186,45 @@ def _move(plan: Plan, leaves: Leaves, grads: Sequence[Any], state: JaxState) -> 
     values = hypers(plan, state, counts)
     looked = _looked_at(plan, processed(plan, leaves, grads))
     before = state.carried or (None,) * len(values)
-    prepared = [
-        lowering.prepare(rule, h, state.updates + 1, carried) for h, carried in zip(values, before, strict=True)
-    ]
+    prepared = [lowering.prepare(rule, h, state.updates + 1, row) for h, row in zip(values, before, strict=True)]
     places = assign(plan.groups, leaves.names)
-    usable = jnp.all(
-        jnp.stack(
-            [
-                lowering.usable(rule, values[place], prepared[place][0], kind)
-                for place, kind in sorted(set(zip(places, leaves.kinds, strict=True)), key=str)
-            ]
-        )
+    in_use = {(place, str(kind)): kind for place, kind in zip(places, leaves.kinds, strict=True)}
+    usable = functools.reduce(
+        operator.and_,
+        [lowering.usable(rule, values[place], prepared[place][0], kind) for (place, _), kind in in_use.items()],
     )
-    made = usable & ~jnp.any(looked.bad) if plan.halts else usable
+    made = usable & ~_any(looked.bad) if plan.halts else usable
+    old = _held(plan, leaves, state)
 
-    old = [list(leaves.structure.flatten_up_to(tree)) for tree in state.slots]
-    params, slots = widened(leaves.arrays, leaves), []
-    for k, (place, kind) in enumerate(zip(places, leaves.kinds, strict=True)):
-        held = rule.slots(*(column[k] for column in old))
-        if rule.start is not None:  # as elsewhere the state begins at what is there at the first step
-            fresh = lowering.init(rule, params[k], lowering.rounded(values[place], kind))
-            held = _select(state.updates == 0, fresh, held)
-        params[k], moved = lowering.step(rule, params[k], looked.grads[k], held, prepared[place][0])
-        slots.append(moved)
-    if plan.process_model.hook is not None:
-        named = leaves.by_name(params)
-        params = list(jax_hooks.run_all(plan.process_model, named, named).values())
-    new = [param.astype(array.dtype) for param, array in zip(params, leaves.arrays, strict=True)]
-    return Moved(
-        params=_select(made, new, list(leaves.arrays)),
-        slots=_select(made, [[moved[i] for moved in slots] for i in range(len(old))], old),
-        carried=_select(made, tuple(after for _, after in prepared), state.carried) if state.carried else (),
-        bad=looked.bad,
-        zeroed=looked.zeroed,
-        usable=usable,
-        made=made,
-    )
+    def update() -> tuple[list[Any], list[Any], tuple[Any, ...]]:
+        params, slots = widened(leaves.arrays, leaves), []
+        for k, (place, kind) in enumerate(zip(places, leaves.kinds, strict=True)):
+            held = old[k]
+            if rule.start is not None:  # as elsewhere the state begins at what is there at the first step
+                fresh = lowering.init(rule, params[k], lowering.rounded(values[place], kind))
+                held = _select(state.updates == 0, fresh, held)
+            params[k], moved = lowering.step(rule, params[k], looked.grads[k], held, prepared[place][0])
+            slots.append(moved)
+        if plan.process_model.hook is not None:
+            named = leaves.by_name(params)
+            params = list(jax_hooks.run_all(plan.process_model, named, named).values())
+        rounded = [param.astype(array.dtype) for param, array in zip(params, leaves.arrays, strict=True)]
+        return rounded, slots, tuple(after for _, after in prepared) if state.carried else ()
+
+    # A condition, and no selection: XLA then needs no copies of what it updates in place
+    same = _as_they_are(leaves), old, state.carried
+    params, slots, carried = jax.lax.cond(made, update, lambda: same)
+    return Moved(params, slots, carried, looked.bad, looked.zeroed, usable, made)
+
+
+def _as_they_are(leaves: Leaves) -> list[Any]:
+    return [jnp.asarray(array, array.dtype) for array in leaves.arrays]
+
+
+def _held(plan: Plan, leaves: Leaves, state: JaxState) -> list[Any]:
+    """For each parameter its state, ``rule.slots`` of arrays."""
+    columns = [leaves.structure.flatten_up_to(tree) for tree in state.slots]
+    return [plan.rule.slots(*(column[k] for column in columns)) for k in range(len(leaves.names))]
 
 
 def _select(condition: Any, new: Any, old: Any) -> Any:
@@ -223,11 +233,11 @@ def _select(condition: Any, new: Any, old: Any) -> Any:
 
 def _settle(plan: Plan, leaves: Leaves, state: JaxState, moved: Moved) -> JaxState:
     """The state after the rule had its turn."""
-    made, bad = moved.made.astype(jnp.int32), jnp.any(moved.bad)
+    made, bad = moved.made.astype(jnp.int32), _any(moved.bad)
     return state._replace(
         updates=state.updates + made,
         counts=state.counts._replace(curr_iter=state.counts.curr_iter + made),
-        slots=plan.rule.slots(*map(leaves.tree, moved.slots)),
+        slots=plan.rule.slots(*map(leaves.tree, zip(*moved.slots, strict=True))),
         carried=moved.carried,
         finite=~bad,
         usable=moved.usable,
@@ -236,10 +246,10 @@ def _settle(plan: Plan, leaves: Leaves, state: JaxState, moved: Moved) -> JaxSta
     )
 
 
-def _gather(plan: Plan, leaves: Leaves, grads: list[Any], state: JaxState) -> tuple[Any, JaxState, jax.Array]:
+def _gather(plan: Plan, leaves: Leaves, grads: list[Any], state: JaxState) -> tuple[Any, JaxState, list[Any]]:
     """One gradient more, and a step of their mean when there are enough."""
     looked = _looked_at(plan, grads)
-    taken = ~jnp.any(looked.bad) if plan.halts else jnp.ones((), bool)
+    taken = ~_any(looked.bad) if plan.halts else jnp.ones((), bool)
     held = leaves.structure.flatten_up_to(state.accumulated)
     first = state.micro == 0
     added = [jnp.where(first, grad, sums + grad) for sums, grad in zip(held, looked.grads, strict=True)]
@@ -251,10 +261,10 @@ def _gather(plan: Plan, leaves: Leaves, grads: list[Any], state: JaxState) -> tu
 
     def stay() -> Moved:
         return Moved(
-            params=[jnp.asarray(array) for array in leaves.arrays],
-            slots=[list(leaves.structure.flatten_up_to(tree)) for tree in state.slots],
+            params=_as_they_are(leaves),
+            slots=_held(plan, leaves, state),
             carried=state.carried,
-            bad=jnp.zeros_like(looked.bad),
+            bad=[jnp.zeros((), bool) for _ in grads],
             zeroed=jnp.zeros((), jnp.int32),
             usable=jnp.ones((), bool),
             made=jnp.zeros((), bool),
@@ -263,11 +273,11 @@ def _gather(plan: Plan, leaves: Leaves, grads: list[Any], state: JaxState) -> tu
     moved = jax.lax.cond(due & taken, step, stay)
     after = _settle(plan, leaves, state, moved)
     # A step that was refused leaves everything as it was; one that was skipped also uses up what was gathered.
-    skipped = jnp.any(moved.bad) & moved.usable if plan.nonfinite == "skip" else jnp.zeros((), bool)
+    skipped = _any(moved.bad) & moved.usable if plan.nonfinite == "skip" else jnp.zeros((), bool)
     kept = taken & ~(due & ~moved.made & ~skipped)
-    bad = looked.bad | moved.bad
+    bad = [one | other for one, other in zip(looked.bad, moved.bad, strict=True)]
     state = after._replace(
-        finite=~jnp.any(bad),
+        finite=~_any(bad),
         skipped=after.skipped + (~taken).astype(jnp.int32),
         zeroed=after.zeroed + jnp.where(kept, looked.zeroed, 0),
         micro=jnp.where(kept, jnp.where(due, 0, micro), state.micro).astype(jnp.int32),
