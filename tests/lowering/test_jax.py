@@ -65,6 +65,7 @@ SENSITIVE = (
     "lion",
     "lamb",
     "schedule_free_adamw",
+    "lookahead(sgd)",
 )
 WRAPPED = ("sgd", "nadam", "lamb")
 
