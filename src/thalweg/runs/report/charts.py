@@ -80,7 +80,7 @@ def _svg(curves: list[Curve], title: str, x: str, log: bool) -> Markup:
 
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "thalweg", "font.size": 9.0, "font.family": "sans-serif"}
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(5.0, 2.7), layout="constrained", facecolor="none")
+        figure = Figure(figsize=(4.5, 2.5), layout="constrained", facecolor="none")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot(facecolor="none")
         for curve in curves:
