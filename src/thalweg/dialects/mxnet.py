@@ -1,0 +1,334 @@
+"""The names of MXNet.jl's page on optimizers, on Thalweg's engine and NumPy arrays.
+
+The formulas and defaults are the page's, and so are the counts: t of a schedule is ``state.curr_epoch`` or
+``state.curr_iter`` as the training loop has set it, so that during epoch 1 the rate is η₀·γ¹ already. An updater never
+counts. (Thalweg's own ``get_updater`` counts iterations itself, and its schedules count what is completed.)
+
+What differs from the page's library: ADAM follows its schedule at every step, a gradient is never changed, what is not
+finite is refused and not clipped, a number out of its range is refused, and an updater's state can be saved.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from thalweg.dialects.mxnet_schedulers import (
+    AbstractLearningRateScheduler,
+    AbstractMomentumScheduler,
+    LearningRate,
+    Momentum,
+    checked,
+    get_learning_rate,
+    get_momentum,
+    instance,
+)
+from thalweg.optimizers import named
+from thalweg.optimizers.local import LocalOptimizer
+from thalweg.optimizers.normalizing import normalized_gradient
+from thalweg.optimizers.updater import Updater
+from thalweg.rules.ranges import finite, fraction, nonnegative, positive
+from thalweg.schedules import OptimizationState
+
+__all__ = [
+    "ADAM",
+    "SGD",
+    "AbstractLearningRateScheduler",
+    "AbstractMomentumScheduler",
+    "AbstractOptimizer",
+    "AbstractOptimizerOptions",
+    "LearningRate",
+    "Momentum",
+    "OptimizationState",
+    "get_learning_rate",
+    "get_momentum",
+    "get_updater",
+    "normalized_gradient",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractOptimizerOptions:
+    """Base class for all optimizer options, with what :func:`normalized_gradient` needs.
+
+    Args:
+        grad_scale: a factor on gradients; ``None`` for 1 / ``state.batch_size``.
+        grad_clip: if positive, clip the gradient into [−grad_clip, grad_clip], in the unit of the rescaled gradient.
+        weight_decay: λ, as adding a global l2 regularizer to the parameters, in units of gradient per unit of weight.
+
+    Raises:
+        HyperparameterError: a number is out of its range.
+
+    Example:
+        >>> from thalweg.dialects.mxnet import AbstractOptimizerOptions
+        >>> AbstractOptimizerOptions(grad_clip=1)
+        AbstractOptimizerOptions(grad_scale=None, grad_clip=1.0, weight_decay=0.0)
+    """
+
+    grad_scale: float | None = None
+    grad_clip: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        scale = {} if self.grad_scale is None else {"grad_scale": finite}
+        checked(self, type(self).__name__, grad_clip=nonnegative, weight_decay=nonnegative, **scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SGDOptions(AbstractOptimizerOptions):
+    """The options of SGD; its schedulers are those that hold."""
+
+    lr_scheduler: AbstractLearningRateScheduler
+    momentum_scheduler: AbstractMomentumScheduler
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        instance("lr_scheduler", self.lr_scheduler, AbstractLearningRateScheduler)
+        instance("momentum_scheduler", self.momentum_scheduler, AbstractMomentumScheduler)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ADAMOptions(AbstractOptimizerOptions):
+    """The options of ADAM; its scheduler is the one that holds."""
+
+    lr_scheduler: AbstractLearningRateScheduler
+    beta1: float
+    beta2: float
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        instance("lr_scheduler", self.lr_scheduler, AbstractLearningRateScheduler)
+        checked(self, "ADAM", beta1=fraction, beta2=fraction, epsilon=positive)
+
+
+class AbstractOptimizer(abc.ABC):
+    """Base type for all optimizers. One of your own says which of Thalweg's does its arithmetic.
+
+    Args:
+        opts: its options.
+
+    Example:
+        >>> import numpy as np
+        >>> import thalweg as tw
+        >>> from thalweg.dialects.mxnet import AbstractOptimizer, AbstractOptimizerOptions, get_updater
+        >>> class AdaGrad(AbstractOptimizer):
+        ...     def recipe(self):
+        ...         return tw.AdaGrad(convention="mxnet", weight_decay=0.0)
+        ...     def current(self):
+        ...         return {"learning_rate": 0.5**self.state.curr_epoch}
+        >>> w = np.array([1.0])
+        >>> get_updater(AdaGrad(AbstractOptimizerOptions(weight_decay=1e-5)))(1, np.array([2.0]), w)
+        >>> w.round(3)
+        array([0.])
+    """
+
+    def __init__(self, opts: AbstractOptimizerOptions) -> None:
+        instance("opts", opts, AbstractOptimizerOptions)
+        self.opts = opts
+        self._state = OptimizationState()
+
+    @property
+    def state(self) -> OptimizationState:
+        """The counts, which the training loop sets, also as a state of its own; at first for batches of 1."""
+        return self._state
+
+    @state.setter
+    def state(self, value: OptimizationState) -> None:
+        instance("state", value, OptimizationState)
+        self._state = value
+
+    @abc.abstractmethod
+    def recipe(self) -> LocalOptimizer:
+        """Thalweg's optimizer that makes the step of a normalized gradient, without variables."""
+
+    @abc.abstractmethod
+    def current(self) -> dict[str, float]:
+        """Its hyperparameters at the present counts, by Thalweg's names."""
+
+
+class SGD(AbstractOptimizer):
+    """Stochastic gradient descent optimizer. ::
+
+        m' = μ·m − η·g,   w' = w + m'        with g of :func:`normalized_gradient`; no m where μ is 0
+
+    Args:
+        lr: learning rate, in units of weight per unit of gradient.
+        lr_scheduler: a dynamic learning rate scheduler. If set, will overwrite the ``lr`` parameter.
+        momentum: the momentum, in [0, 1).
+        momentum_scheduler: a dynamic momentum scheduler. If set, will overwrite the ``momentum`` parameter.
+        grad_clip: if positive, will clip the gradient into the bounded range [−grad_clip, grad_clip].
+        weight_decay: weight decay is equivalent to adding a global l2 regularizer to the parameters.
+
+    Raises:
+        HyperparameterError: a number is out of its range, or a scheduler is none.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.dialects.mxnet import SGD, get_updater
+        >>> descend = get_updater(SGD(lr=10, weight_decay=0))
+        >>> w = np.array([1.0, 2.0, 3.0, 4.0])
+        >>> descend(1, np.array([0.1, 0.2, 0.3, 0.4]), w)
+        >>> bool(np.abs(w).max() < 1e-15)
+        True
+
+    Source: the API page of MXNet.jl's optimizers, class SGD.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.01,
+        lr_scheduler: AbstractLearningRateScheduler | None = None,
+        momentum: float = 0.0,
+        momentum_scheduler: AbstractMomentumScheduler | None = None,
+        grad_clip: float = 0,
+        weight_decay: float = 0.0001,
+    ) -> None:
+        super().__init__(
+            _SGDOptions(
+                lr_scheduler=LearningRate.Fixed(lr) if lr_scheduler is None else lr_scheduler,
+                momentum_scheduler=Momentum.Fixed(momentum) if momentum_scheduler is None else momentum_scheduler,
+                grad_clip=grad_clip,
+                weight_decay=weight_decay,
+            )
+        )
+
+    opts: _SGDOptions
+
+    def _has_momentum(self) -> bool:
+        return self.opts.momentum_scheduler not in (Momentum.Null(), Momentum.Fixed(0.0))
+
+    def recipe(self) -> LocalOptimizer:
+        """Momentum, or without any plain descent."""
+        cls = named.Momentum if self._has_momentum() else named.SGD
+        return cls(convention="mxnet", weight_decay=0.0)
+
+    def current(self) -> dict[str, float]:
+        """Rate and momentum."""
+        now = {"learning_rate": get_learning_rate(self.opts.lr_scheduler, self.state)}
+        if self._has_momentum():
+            now["momentum"] = get_momentum(self.opts.momentum_scheduler, self.state)
+        return now
+
+
+class ADAM(AbstractOptimizer):
+    """The solver described in Diederik Kingma, Jimmy Ba: Adam. ::
+
+        m' = β₁·m + (1 − β₁)·g,   v' = β₂·v + (1 − β₂)·g²        with g of :func:`normalized_gradient`
+        w' = w − η·m̂ / (√v̂ + ε),  m̂ = m' / (1 − β₁ᵗ),  v̂ = v' / (1 − β₂ᵗ)
+
+    Args:
+        lr: learning rate, roughly the step's size in the weight's unit.
+        lr_scheduler: a dynamic learning rate scheduler. If set, will overwrite the ``lr`` parameter.
+        beta1: in [0, 1).
+        beta2: in [0, 1).
+        epsilon: in the gradient's unit, positive.
+        grad_clip: if positive, will clip the gradient into the range [−grad_clip, grad_clip].
+        weight_decay: weight decay is equivalent to adding a global l2 regularizer for all the parameters.
+
+    Raises:
+        HyperparameterError: a number is out of its range, or the scheduler is none.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.dialects.mxnet import ADAM, LearningRate, get_updater
+        >>> adam = ADAM(lr_scheduler=LearningRate.Exp(0.5), weight_decay=0)
+        >>> adam.state.curr_epoch = 1
+        >>> w = np.array([1.0])
+        >>> get_updater(adam)("w", np.array([3.0]), w)
+        >>> w.round(6)
+        array([0.55])
+
+    Source: the API page of MXNet.jl's optimizers, class ADAM; arXiv:1412.6980.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.001,
+        lr_scheduler: AbstractLearningRateScheduler | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        grad_clip: float = 0,
+        weight_decay: float = 0.00001,
+    ) -> None:
+        super().__init__(
+            _ADAMOptions(
+                lr_scheduler=LearningRate.Fixed(lr) if lr_scheduler is None else lr_scheduler,
+                beta1=beta1,
+                beta2=beta2,
+                epsilon=epsilon,
+                grad_clip=grad_clip,
+                weight_decay=weight_decay,
+            )
+        )
+
+    opts: _ADAMOptions
+
+    def recipe(self) -> LocalOptimizer:
+        """Adam, without the decay, which is in the gradient already."""
+        return named.Adam(convention="mxnet", weight_decay=0.0)
+
+    def current(self) -> dict[str, float]:
+        """The rate, and what never changes."""
+        rate = get_learning_rate(self.opts.lr_scheduler, self.state)
+        opts = self.opts
+        return {"learning_rate": rate, "beta1": opts.beta1, "beta2": opts.beta2, "epsilon": opts.epsilon}
+
+
+class _Updater(Updater):
+    """An updater that follows the page's optimizer and its counts."""
+
+    def __init__(self, optimizer: AbstractOptimizer) -> None:
+        super().__init__(optimizer.recipe())
+        self._page = optimizer
+
+    @property
+    def optimization_state(self) -> OptimizationState:
+        """The state of the page's optimizer."""
+        return self._page.state
+
+    def __call__(self, key: Hashable, grad: np.ndarray, weight: np.ndarray) -> None:
+        """Normalize the gradient, and update the weight in place."""
+        name, seat = self._seat(key, weight)
+        ready = normalized_gradient(self._page.opts, self._page.state, weight, grad)
+        for hyperparameter, value in self._page.current().items():
+            if getattr(seat.optimizer, hyperparameter) != value:
+                setattr(seat.optimizer, hyperparameter, value)
+        seat.step(processed_grad=ready)
+        self._keep(key, name, seat)
+
+
+def get_updater(optimizer: AbstractOptimizer) -> Updater:
+    """A utility function to create an updater function that stores all the states needed for each weight.
+
+    Args:
+        optimizer: the underlying optimizer.
+
+    Returns:
+        ``update(key, grad, weight)``, which changes the weight in place and nothing else: not the gradient, and not the
+        counts. A key's state is made when the key first comes. ``dump`` and ``load`` save states and counts.
+
+    Raises:
+        HyperparameterError: it is no optimizer of this page.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.dialects.mxnet import SGD, OptimizationState, get_updater
+        >>> sgd = SGD(lr=1, momentum=0.5, weight_decay=0)
+        >>> sgd.state = OptimizationState(batch_size=4)
+        >>> update, w = get_updater(sgd), np.array([0.0])
+        >>> for _ in range(2):
+        ...     update(1, np.array([-4.0]), w)
+        >>> w
+        array([2.5])
+
+    Source: the API page of MXNet.jl's optimizers, get_updater.
+    """
+    instance("optimizer", optimizer, AbstractOptimizer)
+    return _Updater(optimizer)
