@@ -15,8 +15,7 @@ is not stored: x = (y − (1 − β₁)·z) / β₁ (``eval_params``). Three for
 - ``weighting="largest"`` (Optax) has the largest rate so far in place of γₜ in c, ``"uniform"`` (Keras) c = 1/t;
 - ``decay_at="point"`` (Keras) shrinks y to (1 − η·λ)·y first, and leaves z alone.
 
-Optax takes the rate of the step after for its weights, and of the step before for z: with a rate that changes the two
-are not the same.
+Optax takes the rate of the step after for its weights, which is not the same once the rate changes.
 """
 
 from __future__ import annotations
