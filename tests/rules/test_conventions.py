@@ -38,7 +38,7 @@ OWN = {
 }
 # Where a library gives a rule with a form that it does not call by a name of its own.
 THEIRS = {("momentum", "pycmtensor"): {"nesterov": False}}
-# A rate that changes means something else there: Optax's Schedule-Free takes those of two other steps.
+# A rate that changes means something else there: Optax's Schedule-Free weighs with that of the step after.
 CONSTANT = {("schedule_free_adamw", "optax")}
 # As Optax counts it, its warm-up is one step behind ours, for the same reason.
 NOT_OURS = {("schedule_free_adamw", "optax"): {"warmup_steps"}}
