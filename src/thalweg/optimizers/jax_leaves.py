@@ -82,7 +82,12 @@ def read(params: Any) -> Leaves:
 
 
 def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".") or "variable"
+    # As keystr(path, simple=True, separator=".") of newer versions of JAX
+    return ".".join(str(next((getattr(k, a) for a in _OF_KEYS if hasattr(k, a)), k)) for k in path) or "variable"
+
+
+_OF_KEYS = ("key", "idx", "name")
+"""Where the keys of a path have what they are called: of dictionaries, of sequences, of attributes."""
 
 
 def _kind(name: str, array: Any) -> DType:
