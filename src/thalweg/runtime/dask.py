@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import logging
+import re
 import secrets
 import threading
 from collections import OrderedDict
@@ -75,6 +76,11 @@ class Dask:
             )
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
             raise RunError(f"workers is {workers!r}; it must be an integer of at least 1, or None for all cores.")
+        if scheduler is not None and not re.fullmatch(r"(tcp|tls|ws|wss)://\S+:\d+", scheduler):
+            raise RunError(
+                f"scheduler is {scheduler!r}; it must be an address as the scheduler prints it: tcp://host:port, or "
+                "tls://host:port."
+            )
         if scheduler is not None and workers is not None:
             raise RunError("scheduler and workers are both given; an existing cluster has the workers that it has.")
         if not patience > 0:
