@@ -10,7 +10,7 @@ import torch
 from thalweg.errors import ParameterError
 from thalweg.lowering.torch import compiled_fault, computed_in, init
 from thalweg.lowering.torch_units import Compiled, Lane, Native, Place, Unit
-from thalweg.optimizers.torch_checks import Footprint
+from thalweg.optimizers.torch.checks import Footprint
 from thalweg.rules.base import Rule
 
 KERNELS = ("auto", "shared", "native")

@@ -22,11 +22,11 @@ from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.parameters import mismatch
 from thalweg.optimizers.settings import Scheduled, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
-from thalweg.optimizers.torch_checks import as_numpy
+from thalweg.optimizers.torch.checks import as_numpy
 from thalweg.schedules import OptimizationState, Schedule
 
 if TYPE_CHECKING:
-    from thalweg.optimizers.torch_configured import ConfiguredTorchOptimizer as Configured
+    from thalweg.optimizers.torch.configured import ConfiguredTorchOptimizer as Configured
 
 KEY = "thalweg"
 """Where the first param group of a ``state_dict`` has what PyTorch knows nothing of.

@@ -10,15 +10,15 @@ from typing import Any, Self
 import torch
 
 from thalweg.errors import HyperparameterError, OptimizerError, ParameterError
-from thalweg.optimizers import torch_state
 from thalweg.optimizers.groups import Group, assign
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.pipeline import Pipeline
 from thalweg.optimizers.settings import Scheduled
 from thalweg.optimizers.snapshot import OptimizerSnapshot
-from thalweg.optimizers.torch_checks import Footprint, usable
-from thalweg.optimizers.torch_groups import Spelling
-from thalweg.optimizers.torch_seating import KERNELS, Plan
+from thalweg.optimizers.torch import state as torch_state
+from thalweg.optimizers.torch.checks import Footprint, usable
+from thalweg.optimizers.torch.groups import Spelling
+from thalweg.optimizers.torch.seating import KERNELS, Plan
 from thalweg.rules.base import Rule
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState, Schedule

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 from thalweg.errors import OptimizerError
 from thalweg.lowering.batch import UNBOUNDED
 from thalweg.lowering.torch import COMPUTED_IN, evaluate, torch
-from thalweg.optimizers.torch_checks import fitting, not_finite
-from thalweg.optimizers.torch_configured import ConfiguredTorchOptimizer
-from thalweg.optimizers.torch_hooks import run_all
-from thalweg.optimizers.torch_seating import Plan, Seat, State, fresh
-
-__all__ = ["TorchOptimizer"]
+from thalweg.optimizers.torch.checks import fitting, not_finite
+from thalweg.optimizers.torch.configured import ConfiguredTorchOptimizer
+from thalweg.optimizers.torch.hooks import run_all
+from thalweg.optimizers.torch.seating import Plan, Seat, State, fresh
 
 
 class Given(NamedTuple):
