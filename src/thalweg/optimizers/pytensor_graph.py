@@ -101,11 +101,15 @@ def build(
         if optimizer._nonfinite == "raise":
             message = f"{optimizer.name}: the gradient of {name!r} holds NaN or infinity; nothing was changed"
             gate.require(all_finite(grad), NonFiniteGradientError, message)
-        elif optimizer._nonfinite == "skip":
-            gate.select(all_finite(grad))
-        elif optimizer._nonfinite == "zero":
-            bad = bad + pt.sum(~isfinite(grad), dtype="int64")
+        elif optimizer._nonfinite in (
+            "skip",
+            "zero",
+        ):  # zeros where a step will be skipped: nothing invalid is computed
             used[name] = where(isfinite(grad), grad, pt.zeros((), dtype=grad.dtype))
+            if optimizer._nonfinite == "skip":
+                gate.select(all_finite(grad))
+            else:
+                bad = bad + pt.sum(~isfinite(grad), dtype="int64")
 
     parts = [Part(p.shared, used[p.name], _slots(p, hypers[p.group], held.t), p.group) for p in parameters]
     lowered = lower(rule, parts, hypers, pt.cast(held.t, "float64") + 1, held.carried)
