@@ -1,0 +1,320 @@
+"""Workers killed, stopped and missing, a scheduler that dies: the same bits or an error in time, never a standstill."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import thalweg.graph as graph
+from thalweg.errors import RunError
+from thalweg.runtime import Dask, Local, Shared
+
+pytest.importorskip("distributed")
+
+HARD_LIMIT = 100.0  # s: what takes longer is a standstill
+
+
+class Cluster:
+    """A scheduler and workers in processes of their own, as on a real cluster; no nanny brings a worker back."""
+
+    def __init__(self, folder, *, tls=()):
+        self._file = folder / "scheduler.json"
+        self._folder = folder
+        self._tls = list(tls)
+        self.workers = []
+        self.scheduler = self._start(
+            "distributed.cli.dask_scheduler",
+            *("--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+            *("--scheduler-file", str(self._file)),
+            *(["--protocol", "tls"] if tls else []),
+        )
+        wait_for(lambda: self._file.exists() and self._file.stat().st_size)
+        import json
+
+        self.address = json.loads(self._file.read_text())["address"]
+
+    def add_worker(self):
+        worker = self._start(
+            "distributed.cli.dask_worker",
+            *(self.address, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard"),
+            *("--local-directory", str(self._folder)),
+        )
+        self.workers.append(worker)
+        return worker
+
+    def close(self):
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+
+    def _start(self, module, *arguments):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+        with open(self._folder / f"log-{time.monotonic_ns()}", "wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", module, *arguments, *self._tls],
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    made = Cluster(tmp_path)
+    yield made
+    made.close()
+
+
+def wait_for(what, timeout=HARD_LIMIT):
+    end = time.monotonic() + timeout
+    while not (found := what()):
+        assert time.monotonic() < end, "it has not happened"
+        time.sleep(0.02)
+    return found
+
+
+def values(n, seed):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, 50)) * 10.0 ** rng.integers(-12, 12, (n, 1))
+
+
+def holding(table, folder, held):
+    """A task that says who has begun each item, and that stays in one of them until it may go on."""
+    folder = str(folder)
+
+    def task(i):
+        place = Path(folder)
+        (place / f"begun-{i}-{os.getpid()}").touch()
+        while i == held and not (place / "go").exists():
+            time.sleep(0.01)
+        return {"g": table[i].copy(), "loss": float(table[i, 0])}
+
+    return task
+
+
+def pid_of(folder, item):
+    """The process that has begun this item."""
+    found = next(iter(folder.glob(f"begun-{item}-*")), None)
+    return int(found.name.rpartition("-")[2]) if found else None
+
+
+def bits(total):
+    return total["g"].tobytes() + np.float64(total["loss"]).tobytes()
+
+
+def expected(table):
+    with Local(1) as local:
+        return bits(
+            graph.wait(
+                local.map_reduce(lambda i: {"g": table[i].copy(), "loss": float(table[i, 0])}, range(len(table)))
+            )
+        )
+
+
+async def limited(work):
+    return await asyncio.wait_for(work, HARD_LIMIT)
+
+
+def strike(runtime, folder, seed, hit, *, n=23):
+    """Run a sum and hit the worker of a random item in the middle of it; the sum's bits."""
+    print(f"seed {seed}")
+    table = values(n, seed)
+    held = int(np.random.default_rng(seed).integers(n))
+    place = folder / f"seed-{seed}"
+    place.mkdir()
+
+    async def main():
+        work = asyncio.ensure_future(limited(runtime.map_reduce(holding(table, place, held), range(n))))
+        pid = await asyncio.to_thread(wait_for, lambda: pid_of(place, held))
+        hit(pid)
+        (place / "go").touch()
+        return pid, await work
+
+    pid, total = asyncio.run(main())
+    assert bits(total) == expected(table)
+    return pid, place, held
+
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 53), marks=pytest.mark.slow)], ids=["some", "fifty"])
+def test_a_killed_workers_items_are_computed_again_to_the_same_bits(tmp_path, seeds):
+    with Dask(workers=2) as runtime:
+        for seed in seeds:
+            pid, place, held = strike(runtime, tmp_path, seed, kill)
+            again = {int(path.name.rpartition("-")[2]) for path in place.glob(f"begun-{held}-*")}
+            assert again - {pid}, "the item of the killed worker was computed by nobody else"
+
+
+def test_a_stopped_workers_items_are_computed_again_to_the_same_bits(cluster, tmp_path):
+    notes = []
+    cluster.add_worker()
+    cluster.add_worker()
+    with Dask(cluster.address, patience=12.0, note=notes.append) as runtime:
+        pid, place, held = strike(runtime, tmp_path, 7, lambda pid: os.kill(pid, signal.SIGSTOP))
+        again = {int(path.name.rpartition("-")[2]) for path in place.glob(f"begun-{held}-*")}
+        assert again - {pid}
+        assert any("has been silent for 6 s; its items are computed again" in note for note in notes), notes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_stopped_worker_of_our_own_is_replaced(tmp_path, seed):
+    with Dask(workers=2, patience=12.0) as runtime:
+        strike(runtime, tmp_path, seed, lambda pid: os.kill(pid, signal.SIGSTOP))
+
+
+def test_a_queue_is_waited_for_and_dead_workers_are_not(cluster, tmp_path):
+    notes = []
+    with Dask(cluster.address, patience=4.0, note=notes.append) as runtime:
+
+        async def queue():
+            work = asyncio.ensure_future(limited(runtime.map_reduce(abs, [-1, -2, -3])))
+            await asyncio.sleep(6.0)  # longer than the patience with dead ones
+            assert not work.done()
+            cluster.add_worker()
+            return await work
+
+        assert asyncio.run(queue()) == 6
+        assert sum("no worker yet" in note for note in notes) == 1
+        assert any("workers have come" in note for note in notes)
+
+        async def death():
+            task = holding(values(5, 0), tmp_path, 2)
+            work = asyncio.ensure_future(limited(runtime.map_reduce(task, range(5))))
+            await asyncio.to_thread(wait_for, lambda: pid_of(tmp_path, 2))
+            kill(cluster.workers[0].pid)
+            began = time.monotonic()
+            with pytest.raises(RunError, match="All workers died"):
+                await work
+            return time.monotonic() - began
+
+        assert asyncio.run(death()) < 30.0
+        began = time.monotonic()
+        with pytest.raises(RunError, match="All workers died"):  # and they have not come back since
+            graph.wait(limited(runtime.map_reduce(abs, [1])))
+        cluster.add_worker()
+        seen = wait_for(lambda: _threads(runtime))
+        assert seen == 1
+        assert graph.wait(limited(runtime.map_reduce(abs, [-5]))) == 5
+        assert time.monotonic() - began < HARD_LIMIT
+
+
+def _threads(runtime):
+    return runtime._client.run_on_scheduler(lambda dask_scheduler=None: dask_scheduler.total_nthreads)
+
+
+@pytest.mark.slow
+def test_all_workers_dead_is_an_error_within_a_minute_without_further_settings(cluster, tmp_path):
+    for stop in (signal.SIGKILL, signal.SIGSTOP):
+        place = tmp_path / stop.name
+        place.mkdir()
+        worker = cluster.add_worker()
+        with Dask(cluster.address) as runtime:
+
+            async def main(runtime=runtime, place=place, worker=worker, stop=stop):
+                work = asyncio.ensure_future(limited(runtime.map_reduce(holding(values(5, 0), place, 2), range(5))))
+                await asyncio.to_thread(wait_for, lambda: pid_of(place, 2))
+                os.kill(worker.pid, stop)
+                began = time.monotonic()
+                with pytest.raises(RunError, match="All workers died"):
+                    await work
+                return time.monotonic() - began
+
+            assert 25.0 < asyncio.run(main()) < 60.0
+        worker.kill()
+        worker.wait()
+
+
+def test_a_scheduler_that_dies_is_an_error_at_once(cluster, tmp_path):
+    cluster.add_worker()
+
+    with Dask(cluster.address) as runtime:
+
+        async def main():
+            work = asyncio.ensure_future(limited(runtime.map_reduce(holding(values(5, 0), tmp_path, 2), range(5))))
+            await asyncio.to_thread(wait_for, lambda: pid_of(tmp_path, 2))
+            cluster.scheduler.kill()
+            began = time.monotonic()
+            with pytest.raises(RunError, match="connection to the Dask scheduler is lost"):
+                await work
+            return time.monotonic() - began
+
+        assert asyncio.run(main()) < 20.0
+        with pytest.raises(RunError, match="scheduler is lost"):
+            graph.wait(limited(runtime.map_reduce(abs, [1])))
+        assert graph.wait(runtime.run(abs, -1)) == 1  # what closes a run goes on
+    (tmp_path / "go").touch()
+
+
+def test_an_item_that_kills_its_workers_is_named():
+    def task(i):
+        if i == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+    with Dask(workers=2) as runtime:
+        with pytest.raises(
+            RunError, match=r"Item 3 \(number 4 of 6\) was being worked on by 4 workers that died"
+        ) as error:
+            graph.wait(limited(runtime.map_reduce(task, range(6))))
+        assert error.value.details["worker"].startswith("tcp://")
+        assert graph.wait(limited(runtime.map_reduce(abs, range(6)))) == 15
+
+
+def test_an_error_of_an_items_own_is_tried_again_as_often_as_asked(tmp_path):
+    folder = str(tmp_path)
+
+    def flaky(i):
+        tries = len(list(Path(folder).glob(f"try-{i}-*")))
+        (Path(folder) / f"try-{i}-{time.monotonic_ns()}").touch()
+        if tries < i:
+            raise OSError(f"the disk, for the {tries + 1}th time")
+        return i
+
+    with Dask(workers=1, retries=2) as runtime:
+        assert graph.wait(limited(runtime.map_reduce(flaky, [0, 1, 2]))) == 3
+        with pytest.raises(OSError, match="for the 3th time") as error:
+            graph.wait(limited(runtime.map_reduce(flaky, [3])))
+    assert "while working on item 3 (number 1 of 1)" in error.value.__notes__
+
+
+def test_what_is_shared_is_sent_again_when_it_is_lost(cluster):
+    shared = Shared(np.arange, 1000.0)
+
+    def task(i):
+        return float(shared.value[i])
+
+    first = cluster.add_worker()
+    with Dask(cluster.address) as runtime:
+        assert graph.wait(limited(runtime.map_reduce(task, range(10)))) == 45.0
+        kill(first.pid)
+        wait_for(lambda: not _threads(runtime))
+        cluster.add_worker()
+        assert graph.wait(limited(runtime.map_reduce(task, range(10)))) == 45.0
+
+
+def test_two_clients_of_one_cluster_do_not_get_each_others_results(cluster, tmp_path):
+    folder = str(tmp_path)
+
+    def task(i):
+        (Path(folder) / f"begun-{i}-{time.monotonic_ns()}").touch()
+        return i
+
+    cluster.add_worker()
+    cluster.add_worker()
+    with Dask(cluster.address) as one, Dask(cluster.address) as other:
+
+        async def main():
+            return await asyncio.gather(*(limited(runtime.map_reduce(task, range(6))) for runtime in (one, other)))
+
+        assert asyncio.run(main()) == [15, 15]
+    assert len(list(tmp_path.glob("begun-*"))) == 12
