@@ -23,6 +23,7 @@ PUBLIC: dict[str, set[str]] = {
         *("Variable", "Operator", "Call", "Graph", "Node", "wait", "run_blocking", "use_executor"),
         *("check_adjoint", "AdjointCheck", "check_gradient", "GradientCheck"),
     },
+    "thalweg.checkpoints": {"CheckpointStore", "FORMAT", "canonical", "whole"},
     "thalweg.rules": {
         *("Rule", "Hyperparameter", "Interval", "NoSlots", "registry", "decayed", "lookahead", "averaged"),
         *("gradient_descent", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamax"),

@@ -353,6 +353,36 @@ def watch(folder: RunArgument, traceback: TracebackOption = False) -> None:
 
 
 @app.command()
+def export(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="The folder of the run.", autocompletion=_complete_run, show_default=False),
+    ],
+    iteration: Annotated[
+        int | None,
+        typer.Option("--iteration", metavar="N", min=0, help="Of which iteration; default: the newest checkpoint."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Default: `RUN-N.npz` in the present folder.", show_default=False),
+    ] = None,
+    traceback: TracebackOption = False,
+) -> None:
+    """Write one checkpoint of a run as a `.npz` file for NumPy.
+
+    It holds the variables by name, the optimizer's arrays as `optimizer/...`, and a text `meta`.
+
+        thalweg export runs/head-1 --iteration 20 --out model.npz
+    """
+    from thalweg.runs.exporting import export as write
+
+    try:
+        typer.echo(str(write(folder, out, iteration=iteration)))
+    except Exception as error:
+        _fail("Nothing was written.", error, traceback, code=2)
+
+
+@app.command()
 def studies(
     copy: Annotated[
         str | None,

@@ -218,6 +218,9 @@ DISTURBED: dict[str, Callable[[LocalOptimizer], Any]] = {
     "schedule": _setting("learning_rate", Exp(0.5, gamma=0.5, decay_on_iteration=True)),
     "group's hyperparameter": lambda optimizer: setattr(optimizer.groups[0], "learning_rate", 0.25),
     "group's new hyperparameter": lambda optimizer: setattr(optimizer.groups[0], "beta1", 0.25),
+    "group's schedule": lambda optimizer: setattr(
+        optimizer.groups[0], "learning_rate", Exp(0.5, gamma=0.5, decay_on_iteration=True)
+    ),
     "process_grad": _setting("process_grad", transforms.clip_norm(0.1)),
     "process_model": _setting("process_model", transforms.nonnegative()),
     "bounds": _setting("process_model", transforms.bounds(0, 0.1)),
@@ -245,6 +248,52 @@ def test_whatever_happens_between_steps_is_seen(what: str) -> None:
         wait(short.step())
         long_step(long)
         same(short, long)
+
+
+class Later(transforms.Transform):
+    """It gives back what it got, the very array, and from its third call on something else."""
+
+    kind = "later"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        return array if self.calls < 3 else 2 * array
+
+
+class LaterDoubled(SGD):
+    """The same in a subclass."""
+
+    async def pre_process(self, grad: Any = None, processed_grad: Any = None) -> Any:
+        found = await super().pre_process(grad, processed_grad)
+        return found if self.iterations < 2 else 2 * found
+
+
+@pytest.mark.parametrize("way", ["hook", "subclass"])
+def test_what_gives_back_the_very_gradient_is_asked_again(way: str) -> None:
+    x = Variable(np.zeros(3), name="x")
+    x.grad = np.ones(3)
+    optimizer = SGD(x, learning_rate=1.0, process_grad=Later()) if way == "hook" else LaterDoubled(x, learning_rate=1.0)
+    for expected in (-1.0, -2.0, -4.0, -6.0):
+        wait(optimizer.step())
+        np.testing.assert_array_equal(x.data, np.full(3, expected))
+
+
+def test_variables_of_two_dtypes(long_ways: list[LocalOptimizer]) -> None:
+    def mixed() -> list[Variable]:
+        several = [Variable(np.zeros(3, dtype), name=np.dtype(dtype).name) for dtype in (np.float32, np.float64)]
+        for variable in several:
+            variable.grad = np.full(3, 0.5, variable.data.dtype)
+        return several
+
+    short, long = Adam(mixed()), Adam(mixed())
+    for _ in range(4):
+        wait(short.step())
+        long_step(long)
+        same(short, long)
+    assert all(variable.data.all() for variable in short.variables)
 
 
 def test_a_load_in_between(tmp_path: Any) -> None:

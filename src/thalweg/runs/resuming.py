@@ -77,7 +77,10 @@ class Resumption:
             raise RunError(f"The checkpoint does not fit the study's variables: {'; '.join(sorted(faults))}.")
         now = {name: getattr(optimizer, name) for name in self._renamed(optimizer)}
         arrays = {n.removeprefix("optimizer/"): a for n, a in self.arrays.items() if n.startswith("optimizer/")}
-        meta = dict(self.meta["optimizer"])
+        meta = self.meta.get("optimizer")
+        if not isinstance(meta, dict):
+            raise RunError("The checkpoint holds no optimizer state; it is of no run.")
+        meta = dict(meta)
         for hook in _HOOKS:
             if any(path.startswith(f"optimizer.{hook}") for path in self.changed):
                 meta[hook] = optimizer.state().meta[hook]
@@ -144,6 +147,11 @@ def read(
     position = _position(meta, study.blocks, path, _status(folder))
     columns = history.iterations()
     past = columns["seconds"][columns["iteration"] <= position.iteration]
+    if len(past) != position.iteration:
+        raise RunError(
+            f"The history of {path} has {len(past)} of the {position.iteration} iterations that its checkpoint knows: "
+            f"{folder.history} was replaced or damaged. Restore it from a copy.",
+        )
     seconds = float(past[-1]) if len(past) else 0.0
     return Resumption(folder, study, position, arrays, meta, changed, notes, seconds)
 
