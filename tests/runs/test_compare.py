@@ -19,6 +19,7 @@ from thalweg.runs.history import HistoryWriter
 @pytest.fixture
 def runs(tmp_path, document, kinds):
     """Two runs of one study, and one of another."""
+    document["output"] = {"figures": False}
     for name, overrides in (("a", []), ("b", []), ("c", ["optimizer.learning_rate=0.02", "blocks.1.iterations=2"])):
         study = Study.from_document(document, kinds=kinds, overrides=overrides)
         wait(Run(study, out=tmp_path / name).execute())

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,17 @@ def test_what_is_seen_after_a_resumption(slow):
     assert (sight.done, sight.block_done, sight.block_total, sight.left) == (2, 2, 4, None)
 
 
+def test_a_run_whose_study_is_lost(tmp_path):
+    folder = RunFolder.create(tmp_path / "[bold]run")
+    with HistoryWriter(folder.history) as writer:
+        writer.iteration(IterationRecord(3, 1, 1, 2, 8.0, (0, 1), 1.0))
+    folder.release()
+    stream = io.StringIO()
+    assert watch_run(folder.path, Console(file=stream, width=100)) == "killed"
+    assert "iteration 3  block 2  misfit 4.0000e+00" in stream.getvalue()
+    assert "[bold]run" in stream.getvalue()
+
+
 def test_no_run(tmp_path):
     with pytest.raises(RunError, match="no such folder"):
         watch_run(tmp_path / "run", Console(file=io.StringIO()))
@@ -170,6 +182,7 @@ def test_ctrl_c_leaves_the_run_alone(slow):
 def command(tmp_path, document, kinds, monkeypatch):
     """The command, in a folder with two runs."""
     monkeypatch.chdir(tmp_path)
+    document["output"] = {"figures": False}
     for name in ("one", "two"):
         wait(Run(Study.from_document(document, kinds=kinds), out=tmp_path / "runs" / name).execute())
 
@@ -233,8 +246,7 @@ def test_the_names_of_runs_are_completed(command, tmp_path):
     assert done.stdout.split() == ["runs/one", "runs/two"], done.stderr
 
 
-def test_reading_a_run_needs_no_writable_folder(command, tmp_path):
-    # Root may write anywhere, so it is shown by what happens, not by what is allowed.
+def test_reading_a_run_changes_nothing(command, tmp_path):
     folder = tmp_path / "runs" / "one"
     before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
     assert command("report", "runs/one", "--out", "x.html").exit_code == 0
@@ -242,3 +254,45 @@ def test_reading_a_run_needs_no_writable_folder(command, tmp_path):
     assert command("watch", "runs/one").exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before
     assert np.all(History(folder).iterations()["step_norm"] > 0)
+
+
+KILLED = """
+import os, pathlib, sys
+from thalweg.runs.folder import RunFolder
+from thalweg.runs.history import HistoryWriter, IterationRecord
+folder = RunFolder.create(pathlib.Path(sys.argv[1]))
+writer = HistoryWriter(folder.history)
+for k in range(1, 50):
+    writer.iteration(IterationRecord(k, 0, 1, 1, 1.0 / k, (0,), 0.1 * k))
+writer.flush()
+os._exit(9)
+"""
+
+
+def test_runs_in_read_only_folders(command, tmp_path):
+    command_line = [sys.executable, "-m", "thalweg.cli"]
+    if os.geteuid() == 0:  # root writes where it may not, unless that is taken from it
+        if shutil.which("setpriv") is None:
+            pytest.skip("needs setpriv, or a user who is not root")
+        command_line = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command_line]
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "runs" / "killed")], check=False, timeout=60)
+    assert (tmp_path / "runs" / "killed" / "run.sqlite-wal").exists(), "a log that was not merged"
+    everything = sorted((tmp_path / "runs").rglob("*"), reverse=True)
+    for path in everything:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    def call(*arguments):
+        return subprocess.run([*command_line, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+    try:
+        refused = call("report", "runs/one")
+        finished = call("report", "runs/one", "--out", "one.html")
+        killed = call("report", "runs/killed", "--out", "killed.html")
+    finally:
+        for path in reversed(everything):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert refused.returncode == 2
+    assert "Permission denied" in refused.stderr
+    assert "--out one.html" in refused.stderr
+    assert (finished.returncode, killed.returncode) == (0, 0), finished.stderr + killed.stderr
+    assert "killed</span> after 49 iterations" in (tmp_path / "killed.html").read_text(encoding="utf-8")

@@ -128,7 +128,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for start in range(0, len(comparison.names), each):
         chosen = slice(start, start + each)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("")
+        table.add_column("", overflow="fold")
         for name in comparison.names[chosen]:
             table.add_column(Text(name), overflow="fold")
         for title, values in rows:

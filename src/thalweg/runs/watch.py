@@ -82,11 +82,12 @@ class Sight:
 
     def line(self) -> str:
         """One line of text."""
+        of = f"/{self.total}" if self.total else ""
         if self.misfit is None:
-            return f"iteration 0/{self.total}  preparing"
+            return f"iteration 0{of}  preparing"
         metrics = "".join(f"  {name} {value:.4g}" for name, value in self.metrics.items())
         left = f"  (about {duration(self.left)} left)" if self.left else ""
-        return f"iteration {self.done}/{self.total}  {self.block}  misfit {self.misfit:.4e}{metrics}{left}"
+        return f"iteration {self.done}{of}  {self.block}  misfit {self.misfit:.4e}{metrics}{left}"
 
 
 def _left(record: RunRecord, index: int, left_here: int) -> float | None:
