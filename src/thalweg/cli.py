@@ -80,6 +80,25 @@ ThreadsOption = Annotated[
         show_default=False,
     ),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Compute in N Dask worker processes of this machine, instead of threads. The result is the same.",
+        show_default=False,
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Compute on the Dask cluster of this scheduler, `tcp://host:8786`. The result is the same.",
+        show_default=False,
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors and the path of the run.")]
 TracebackOption = Annotated[
     bool, typer.Option("--traceback", help="After an error show where in the program it came from, too.")
@@ -118,6 +137,8 @@ def run(
     ] = None,
     changes: SetOption = None,
     threads: ThreadsOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, if there is one; begin it if there is not.")
     ] = False,
@@ -136,6 +157,7 @@ def run(
         typer.secho("Error: --resume goes with --out.", fg="red", bold=True, err=True)
         typer.echo("Say which run is meant: its folder, or `thalweg resume RUN`.", err=True)
         raise typer.Exit(2)
+    changes = [*_placing(workers, scheduler), *(changes or [])]
     loaded = _load(study, changes, threads, traceback)
     if resume and out is not None and (out / "run.sqlite").is_file():
         paths = [change.partition("=")[0] for change in changes or []]
@@ -153,6 +175,8 @@ def resume(
     ],
     changes: SetOption = None,
     threads: ThreadsOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     quiet: QuietOption = False,
     traceback: TracebackOption = False,
 ) -> None:
@@ -165,7 +189,7 @@ def resume(
 
         thalweg resume runs/head-1 --set blocks.2.iterations=40
     """
-    overrides = [*(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
+    overrides = [*_placing(workers, scheduler), *(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
     _go_on(folder, overrides, None, [], quiet, traceback)
 
 
@@ -453,6 +477,15 @@ def _load(name: str, changes: list[str] | None, threads: int | None, traceback: 
         return Study.load(find_study(name), overrides=overrides)
     except Exception as error:
         _refuse(error, traceback)
+
+
+def _placing(workers: int | None, scheduler: str | None) -> list[str]:
+    """The change of a study that has it run on a cluster; what --set says about the cluster comes after it."""
+    import json
+
+    keys = {"workers": workers, "scheduler": scheduler}
+    said = [f"{key} = {json.dumps(value)}" for key, value in keys.items() if value is not None]
+    return [f'runtime={{ kind = "dask", {", ".join(said)} }}'] if said else []
 
 
 def _display(study: Study, quiet: bool) -> tuple[Display, Any]:

@@ -56,6 +56,8 @@ class Crew:
         Raises:
             RunError: all workers are dead, the scheduler does not answer, or a worker would compute other bits.
         """
+        if self.client.status != "running":  # Dask would try to reach it again, and then know nothing of our work
+            raise self.lost()
         try:
             question = self.client.run_on_scheduler(onworker.attend, self.token, self.patience / 2)
             found = await asyncio.wait_for(question, self.patience)
