@@ -369,7 +369,7 @@ def watch(folder: RunArgument, traceback: TracebackOption = False) -> None:
     try:
         status = watch_run(folder, console)
     except KeyboardInterrupt:
-        console.print(f"Not watching any more; the run goes on. Again: thalweg watch {folder}", soft_wrap=True)
+        typer.echo(f"Not watching any more; the run goes on. Again: thalweg watch {folder}")
         raise typer.Exit(130) from None
     except Exception as error:
         _fail("The run cannot be watched.", error, traceback, code=2)
