@@ -14,8 +14,6 @@ from thalweg.runs.folder import replacing
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.page import page
 
-__all__ = ["write_report"]
-
 
 def write_report(run: Path | str, out: Path | str | None = None) -> Path:
     """Write the report of a run: running, ended or killed.
