@@ -27,6 +27,8 @@ from thalweg.optimizers import (
     RMSProp,
     Rprop,
     ScheduleFreeAdamW,
+    get_updater,
+    normalized_gradient,
 )
 from thalweg.schedules import OptimizationState
 
@@ -63,6 +65,8 @@ __all__ = [
     "check_adjoint",
     "check_gradient",
     "errors",
+    "get_updater",
+    "normalized_gradient",
     "optimizers",
     "rules",
     "schedules",

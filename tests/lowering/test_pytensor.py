@@ -280,11 +280,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-COMPARED = "rules/lookahead.py compares expressions with ==, which is never true on PyTensor; >= means the same"
-MARKS = {"lookahead": pytest.mark.xfail(strict=True, reason=COMPARED)}
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, marks=MARKS.get(case, ())) for case in CASES])
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", ["momentum", "adam", "nadam", "lamb"])
 def test_what_an_optimizer_does_on_numpy_it_does_here(kind: str, case: str) -> None:
     print("seed 7")

@@ -26,8 +26,10 @@ from thalweg.optimizers.named import (
     ScheduleFreeAdamW,
     registry,
 )
+from thalweg.optimizers.normalizing import normalized_gradient
 from thalweg.optimizers.settings import Scheduled
 from thalweg.optimizers.snapshot import OptimizerSnapshot
+from thalweg.optimizers.updater import get_updater
 
 __all__ = [
     "LAMB",
@@ -53,5 +55,7 @@ __all__ = [
     "ScheduleFreeAdamW",
     "Scheduled",
     "build",
+    "get_updater",
+    "normalized_gradient",
     "registry",
 ]

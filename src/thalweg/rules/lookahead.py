@@ -51,7 +51,7 @@ def lookahead(rule: Rule) -> Rule:
 
     def values(t: Number, h: Any) -> tuple[Number, Number, Number]:
         periods = t / h.sync_period
-        return where(floor(periods) == periods, 1.0, 0.0), h.slow_step_size, 0.0
+        return where(floor(periods) >= periods, 1.0, 0.0), h.slow_step_size, 0.0
 
     def after(param: Array, new: Array, slow: Array, h: Any) -> tuple[Array, Array]:
         synced = slow + h.slow_step_size * (new - slow)

@@ -19,13 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
-from thalweg.optimizers import jax_leaves, jax_state, jax_step
 from thalweg.optimizers.gradients import refusal
 from thalweg.optimizers.groups import Group, assign, group_config
 from thalweg.optimizers.groups import read as read_groups
-from thalweg.optimizers.jax_configured import ConfiguredJaxOptimizer
-from thalweg.optimizers.jax_leaves import Leaves, is_traced
-from thalweg.optimizers.jax_state import JaxState
+from thalweg.optimizers.jax import leaves as jax_leaves
+from thalweg.optimizers.jax import state as jax_state
+from thalweg.optimizers.jax import step as jax_step
+from thalweg.optimizers.jax.configured import ConfiguredJaxOptimizer
+from thalweg.optimizers.jax.leaves import Leaves, is_traced
+from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.settings import Scheduled, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.schedules import OptimizationState

@@ -64,7 +64,7 @@ def read(params: Any) -> Leaves:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from thalweg.optimizers.jax_leaves import read
+        >>> from thalweg.optimizers.jax.leaves import read
         >>> read({"dense": {"bias": jnp.zeros(2)}, "layers": [jnp.zeros(3)]}).names
         ('dense.bias', 'layers.0')
     """

@@ -20,10 +20,11 @@ import jax.numpy as jnp
 from thalweg.errors import StateMismatchError
 from thalweg.lowering import jax as lowering
 from thalweg.lowering.pairs import Pair
-from thalweg.optimizers import jax_hooks, jax_leaves
 from thalweg.optimizers.groups import Group, assign
-from thalweg.optimizers.jax_leaves import Leaves
-from thalweg.optimizers.jax_state import JaxState
+from thalweg.optimizers.jax import hooks as jax_hooks
+from thalweg.optimizers.jax import leaves as jax_leaves
+from thalweg.optimizers.jax.leaves import Leaves
+from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.pipeline import Pipeline
 from thalweg.optimizers.settings import Scheduled
 from thalweg.rules.base import Rule

@@ -14,7 +14,7 @@ from thalweg.lowering.jax import DType, number
 from thalweg.lowering.pairs import Pair, as_float
 from thalweg.optimizers import persistence
 from thalweg.optimizers.groups import Group
-from thalweg.optimizers.jax_leaves import Leaves
+from thalweg.optimizers.jax.leaves import Leaves
 from thalweg.optimizers.parameters import Parameter, mismatch
 from thalweg.optimizers.settings import Scheduled, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot

@@ -12,10 +12,13 @@ import numpy as np
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.lowering import jax as lowering
 from thalweg.lowering.jax import DType
-from thalweg.optimizers import jax_hooks, jax_leaves, jax_state, jax_step
 from thalweg.optimizers.groups import assign
-from thalweg.optimizers.jax_leaves import is_traced
-from thalweg.optimizers.jax_state import JaxState
+from thalweg.optimizers.jax import hooks as jax_hooks
+from thalweg.optimizers.jax import leaves as jax_leaves
+from thalweg.optimizers.jax import state as jax_state
+from thalweg.optimizers.jax import step as jax_step
+from thalweg.optimizers.jax.leaves import is_traced
+from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.pipeline import Pipeline
 from thalweg.optimizers.settings import Scheduled, checked, resolve
