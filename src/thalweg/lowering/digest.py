@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 
 def reachable(function: Any) -> Iterator[FunctionType]:
     """``function`` and the plain Python functions that its text calls by a global name or a cell, each once.
@@ -57,14 +59,25 @@ def text_digest(*functions: Any) -> str:
 
 
 def _constant(value: Any) -> str:
-    """What a global or a cell counts by: a constant by its value, a named tuple by its fields, else its type."""
+    """What a global or a cell counts by: whatever it can hold that the compiled code may depend on."""
     if isinstance(value, FunctionType):
         return "function"  # by its text, which is reached
     if isinstance(value, type) and hasattr(value, "_fields"):
         return f"{value.__name__}:{value._fields!r}"
-    if isinstance(value, bool | int | float | str | tuple | None):
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        return f"{array.dtype.str}{array.shape}{hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()}"
+    if isinstance(value, bool | int | float | complex | str | bytes | None):
         return repr(value)
-    return value.__name__ if isinstance(value, ModuleType | type) else repr(type(value))
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        parts = value.items() if isinstance(value, dict) else value
+        shown = [_constant(part) for part in parts]
+        return f"{type(value).__name__}{sorted(shown) if isinstance(value, set | frozenset) else shown}"
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if callable(value):  # a built-in function, a ufunc, a class: by where it is from
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', None) or value!r}"
+    return repr(type(value))
 
 
 def _named(function: FunctionType) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def read(digest: str) -> tuple[bytes, str] | None:
     magic, _, rest = content.partition(b"\n")
     check, _, rest = rest.partition(b"\n")
     symbol, _, code = rest.partition(b"\n")
-    if magic + b"\n" != MAGIC or check.decode("ascii", "replace") != _check(symbol, code):
+    if magic + b"\n" != MAGIC or check.decode("ascii", "replace") != _check(digest, symbol, code):
         return None
     return code, symbol.decode("ascii")
 
@@ -147,7 +147,7 @@ def write(digest: str, code: bytes, symbol: str) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=kernels, prefix=".writing-", delete=False) as file:
             temporary = file.name
-            file.write(MAGIC + _check(name, code).encode("ascii") + b"\n" + name + b"\n" + code)
+            file.write(MAGIC + _check(digest, name, code).encode("ascii") + b"\n" + name + b"\n" + code)
         os.replace(temporary, kernels / f"{digest}.o")
     except OSError:  # full, or read-only: the next process compiles again
         if temporary is not None:
@@ -155,5 +155,5 @@ def write(digest: str, code: bytes, symbol: str) -> None:
                 os.unlink(temporary)
 
 
-def _check(symbol: bytes, code: bytes) -> str:
-    return hashlib.blake2b(symbol + b"\n" + code, digest_size=16).hexdigest()
+def _check(digest: str, symbol: bytes, code: bytes) -> str:
+    return hashlib.blake2b(digest.encode() + b"\n" + symbol + b"\n" + code, digest_size=16).hexdigest()
