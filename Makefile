@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check format bench wheel clean help
+.PHONY: demo test faults check format bench wheel clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -16,6 +16,9 @@ test: $(VENV)/tests ## install with the test extra, then lint, type-check and te
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile
+
+faults: $(VENV)/tests ## the whole fault suite, of which `make test` runs a sample; prints what was hit
+	THALWEG_FAULTS=all $(BIN)/pytest tests/faults -s --durations=10
 
 check: $(VENV)/installed ## measure what the demo's numbers can be trusted with
 	$(BIN)/thalweg check studies/head.toml
