@@ -702,3 +702,14 @@ def test_a_graph_is_made_in_moderate_time() -> None:
     cost, _ = fed(params)
     tw.Adam().update(cost, params)
     assert time.process_time() - begun < 20
+
+
+def test_an_optimizer_may_be_made_of_its_shared_variables() -> None:
+    """The form of PyCMTensor's page: Adam(params).update(cost, params, lr)."""
+    a, b, c = (pytensor.shared(np.ones(2), name=name) for name in "abc")
+    optimizer = tw.Adam([a, b])
+    assert not optimizer.variables
+    updates = optimizer.update((a * b).sum(), [b, a], 0.1)
+    assert [str(variable) for variable, _ in updates][:1] == ["b"]
+    with pytest.raises(OptimizerError, match="was made for a, b; update was given a, c"):
+        optimizer.update((a * c).sum(), [a, c], 0.1)

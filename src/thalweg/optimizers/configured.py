@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import operator
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -13,7 +12,7 @@ import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.graph import Variable
-from thalweg.optimizers import persistence, recipe
+from thalweg.optimizers import recipe
 from thalweg.optimizers.base import Optimizer
 from thalweg.optimizers.groups import Group, assign, group_config, groups_from_config
 from thalweg.optimizers.groups import read as read_groups
@@ -21,11 +20,11 @@ from thalweg.optimizers.parameters import Footprint, Parameter
 from thalweg.optimizers.pipeline import Hook, Pipeline, build_hook
 from thalweg.optimizers.seating import Seating
 from thalweg.optimizers.settings import Scheduled, check_callable_names, checked, from_config, resolve, to_config
-from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.rules.base import Rule
+from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import number
-from thalweg.rules.spelling import unknown
-from thalweg.schedules import OptimizationState, Schedule
+from thalweg.rules.spelling import nearest, unknown
+from thalweg.schedules import OptimizationState
 
 _HOOKS = ("process_grad", "process_model")
 _PLAIN = ("name", "description", "convention", "wrap", "accumulate", "nonfinite", "groups")
@@ -78,7 +77,11 @@ class ConfiguredOptimizer(Optimizer):
         self._running = threading.Lock()  # held by a step
         self._evaluating = False
         self._empty()
-        if variables is not None:
+        self._symbols: tuple[Any, ...] = ()  # PyTensor's shared variables, which update() is about
+        listed = variables if isinstance(variables, list | tuple) else (variables,)
+        if listed and all(library_of(variable) == "pytensor" for variable in listed):
+            self._symbols = tuple(listed)
+        elif variables is not None:
             self.bind(variables)
 
     def _begin(self, parameters: Sequence[Parameter], state: OptimizationState) -> None:
@@ -109,7 +112,9 @@ class ConfiguredOptimizer(Optimizer):
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name in self._settings:
             return self._settings[name]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        guess = None if name.startswith("_") else nearest(name, self._settings)
+        question = f"; did you mean {guess!r}?" if guess else ""
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{question}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_") or hasattr(type(self), name):
@@ -174,6 +179,8 @@ class ConfiguredOptimizer(Optimizer):
                 is running.
         """
         self._at_rest("binding")
+        if isinstance(variables, np.ndarray):
+            raise OptimizerError(f"got an array to optimize; {_INSTEAD['numpy']}")
         single = isinstance(variables, Variable)
         several = (variables,) if isinstance(variables, Variable) else tuple(variables)
         names = _names(several)
@@ -261,33 +268,6 @@ class ConfiguredOptimizer(Optimizer):
             raise unknown(f"hyperparameter of {self.rule.name}:", name, self._settings)
         return resolve(self.rule, name, self._settings[name], self._optimization_state)
 
-    def observe(self, metric: float) -> None:
-        """Tell the schedules that follow a metric (``schedules.Plateau``) what it is now; others do not look at it.
-
-        Args:
-            metric: for instance the loss of this epoch; NaN and infinity are not better than anything.
-
-        Raises:
-            HyperparameterError: the metric is no real number.
-
-        Example:
-            >>> import thalweg as tw
-            >>> optimizer = tw.SGD(learning_rate=tw.schedules.Plateau(1.0, factor=0.5, patience=0))
-            >>> for loss in (3.0, 4.0):
-            ...     optimizer.observe(loss)
-            >>> optimizer.current("learning_rate")
-            0.5
-        """
-        for value in {id(value): value for value in self._schedules().values()}.values():
-            value.observe(metric)
-
-    def _schedules(self) -> dict[str, Schedule]:
-        """Our schedules among the hyperparameters, by where they are."""
-        places: dict[str, Any] = dict(self._settings)
-        for index, group in enumerate(self._groups):
-            places |= {f"groups.{index}.{name}": value for name, value in group.settings.items()}
-        return {place: value for place, value in places.items() if isinstance(value, Schedule)}
-
     @property
     def groups(self) -> tuple[Group, ...]:
         """The groups of variables that have hyperparameters of their own; these can be set on them."""
@@ -327,119 +307,6 @@ class ConfiguredOptimizer(Optimizer):
     def _busy(self, what: str) -> OptimizerError:
         doing = "it is evaluating; leave the with block" if self._evaluating else "a step is already running; await it"
         return OptimizerError(f"{self.name}: {doing} before {what}")
-
-    # State in and out
-
-    def state(self) -> OptimizerSnapshot:
-        """A copy of everything that decides the next step besides the variables' data.
-
-        Returns:
-            The rule's state, the counters, the hyperparameters with their schedules, and what the hooks are.
-
-        Raises:
-            OptimizerError: a step is running.
-        """
-        self._at_rest("taking its state")
-        carried = self._carried_numbers()
-        meta = {
-            "rule": self.rule.name,
-            "form": dict(self.rule.chosen),
-            "wrap": list(self._wrap),
-            "updates": self._updates,
-            "carried": [] if carried is None else carried.tolist(),
-            "micro": self._micro,
-            "accumulate": self._accumulate,
-            "nonfinite": self._nonfinite,
-            "skipped": self._skipped,
-            "zeroed": self._zeroed,
-            "groups": [group_config(group) for group in self._groups],
-            "optimization_state": self._optimization_state.get_config(),
-            "hyperparameters": {name: to_config(value) for name, value in self._settings.items()},
-            "schedules": {place: saved for place, value in self._schedules().items() if (saved := value.state())},
-            "process_grad": self._process_grad.get_config(),
-            "process_model": self._process_model.get_config(),
-        }
-        return persistence.take(self._parameters, meta)
-
-    def _carried_numbers(self) -> np.ndarray | None:
-        """The numbers that go from step to step, a row a group, if there are any yet."""
-        if not self.rule.carried_names or self._updates == 0:
-            return None
-        return self._carried if self._seating is None else self._seating.batches[0].carried.copy()
-
-    def restore(self, snapshot: OptimizerSnapshot) -> None:
-        """Continue from a snapshot: counters, rule's state, hyperparameters. The variables' data stay.
-
-        A schedule or hook that is a callable of your own is never saved: the same hyperparameter or hook must have
-        one of the same name already. It is known by its name alone, and two lambdas of one function share theirs.
-
-        Args:
-            snapshot: from :meth:`state` of an optimizer of the same rule, over variables of the same names.
-
-        Raises:
-            StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
-            OptimizerError: a step is running.
-        """
-        self._at_rest("restoring")
-        self._restore(snapshot, None)
-
-    def dump(self, path: str | os.PathLike[str], *, keep: int = 2) -> None:
-        """Save everything that decides the next step, with the variables' data.
-
-        Args:
-            path: a folder; each dump adds a generation to it.
-            keep: how many generations stay there, at least 1.
-
-        Raises:
-            CheckpointError: ``keep`` is no such number, or it cannot be written; earlier generations are untouched.
-            OptimizerError: a step is running.
-        """
-        self._bound()
-        self._at_rest("dumping")
-        persistence.write(self._parameters, self.state(), path, keep=keep)
-
-    def load(self, path: str | os.PathLike[str], *, generation: int | None = None) -> None:
-        """Continue from what :meth:`dump` saved, to the same bits: state, and the variables' data, in place.
-
-        Args:
-            path: the folder.
-            generation: which generation, by default the newest; never another one than asked for.
-
-        Raises:
-            CheckpointError: there is none, or it cannot be read.
-            CheckpointCorruptError: it is damaged; the message names file and entry.
-            CheckpointVersionError: a newer major version of the format wrote it.
-            StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
-            OptimizerError: a step is running.
-        """
-        self._bound()
-        self._at_rest("loading")
-        snapshot, data = persistence.read(path, generation)
-        self._restore(snapshot, data)
-
-    def _restore(self, snapshot: OptimizerSnapshot, data: dict[str, np.ndarray] | None) -> None:
-        here = self.state().meta
-        settled = persistence.settle(self.rule, self._parameters, self._settings, self._groups, here, snapshot, data)
-        targets = [parameter.data() for parameter in self._parameters] if data else []
-        # Nothing below can fail.
-        self._settings = settled.settings
-        for group, settings in zip(self._groups, settled.groups, strict=True):
-            group.settings.clear()
-            group.settings.update(settings)
-        self._empty()
-        self._updates, self._micro = settled.updates, settled.micro
-        self._skipped, self._zeroed, self._carried = settled.skipped, settled.zeroed, settled.carried
-        persistence.set_counts(self._optimization_state, settled.counts)
-        schedules = self._schedules()
-        for place, saved in settled.schedules.items():
-            schedules[place].restore(saved)
-        for parameter in self._parameters:
-            parameter.set_slots(settled.slots[parameter.name])
-            if settled.micro:
-                parameter.accumulate(settled.accumulated[parameter.name], first=True)
-        for parameter, target in zip(self._parameters, targets, strict=False):
-            target[...] = (data or {})[parameter.name]
-            parameter.variable.mark_modified()
 
     def get_config(self) -> dict[str, Any]:
         """How it was configured, as JSON: what :func:`thalweg.optimizers.build` takes.
@@ -518,13 +385,22 @@ def _whole(name: str, value: Any) -> int:
     return count
 
 
+_INSTEAD = {
+    "numpy": "give Variables: tw.Variable(array, name='x', needs_grad=True)",
+    "torch": "give PyTorch's parameters to thalweg.optimizers.torch.TorchOptimizer(parameters, optimizer)",
+    "jax": "give JAX's arrays to thalweg.optimizers.jax.JaxOptimizer(optimizer)",
+    "pytensor": "give PyTensor's variables to update(cost, params), and all of them where the optimizer is made",
+}
+"""What whoever gives other libraries' arrays wants, by library."""
+
+
 def _names(variables: Sequence[Variable]) -> list[str]:
     """The names that state goes by; a single variable may do without."""
     if not variables:
         raise OptimizerError("there is no variable to optimize; give at least one")
     for variable in variables:
         if not isinstance(variable, Variable):
-            raise OptimizerError(f"got a {type(variable).__name__} to optimize; give Variables")
+            raise OptimizerError(f"got a {type(variable).__name__} to optimize; {_INSTEAD[library_of(variable)]}")
     if len(variables) == 1:
         return [variables[0].name or "variable"]
     names = [variable.name for variable in variables]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +13,13 @@ from thalweg.graph.executor import run_blocking
 from thalweg.lowering import compile_rule
 from thalweg.lowering.batch import UNBOUNDED
 from thalweg.lowering.buffers import plain
-from thalweg.optimizers import describing, persistence
-from thalweg.optimizers.configured import ConfiguredOptimizer
-from thalweg.optimizers.gradients import by_name, fitting, refusal
+from thalweg.optimizers import describing
 from thalweg.optimizers.parameters import Footprint
+from thalweg.optimizers.processing import AWAY, ProcessingOptimizer
 from thalweg.optimizers.seating import Seating
-from thalweg.schedules import OptimizationState
-
-T = TypeVar("T")
-
-AWAY = 1 << 22
-"""The number of elements from which a step takes so long (some milliseconds) that it is made in a thread."""
 
 
-class LocalOptimizer(ConfiguredOptimizer):
+class LocalOptimizer(ProcessingOptimizer):
     """A rule bound to one Variable, to several, or (yet) to none.
 
     A subclass sets ``rule``. A step is :meth:`pre_process` → rule → ``process_model`` → whatever a subclass adds to
@@ -88,40 +79,6 @@ class LocalOptimizer(ConfiguredOptimizer):
         cls.__signature__ = describing.signature(cls.rule) if ours else None  # type: ignore[attr-defined]
         if ours and "rule" in vars(cls) and not cls.__doc__:
             cls.__doc__ = describing.docstring(cls)
-
-    def clear_grad(self) -> None:
-        """Clear the gradients of the variables."""
-        for variable in self.variables:
-            variable.clear_grad()
-
-    async def pre_process(self, grad: Any = None, processed_grad: Any = None) -> Any:
-        """What the rule will see: the gradient after ``variable.process_grad()`` and ``process_grad``.
-
-        Args:
-            grad: gradient to use instead of the variable's own; with several variables a mapping by name.
-            processed_grad: gradient to use as it is; with several variables a mapping by name.
-
-        Returns:
-            An array of the variable's shape and dtype; with several variables a dictionary of them by name.
-
-        Raises:
-            MissingGradientError: there is no gradient.
-            GradientShapeError: its shape is not the variable's.
-            GradientDtypeError: its dtype is not the variable's.
-            OptimizerError: both ``grad`` and ``processed_grad`` are given, or one for no variable of this optimizer.
-        """
-        _, processed = await self._processed(grad, processed_grad)
-        return processed[self._parameters[0].name] if self._single else processed
-
-    async def _pre_processed(
-        self, grad: Any, processed_grad: Any
-    ) -> tuple[Mapping[str, np.ndarray | None], Mapping[str, np.ndarray]]:
-        """What :meth:`_processed` gives, or what a subclass has made of it."""
-        if type(self).pre_process is LocalOptimizer.pre_process:
-            return await self._processed(grad, processed_grad)
-        found = by_name(await self.pre_process(grad, processed_grad), self._parameters, "what pre_process returned")
-        iteration = self._optimization_state.curr_iter + 1
-        return dict.fromkeys(found), {p.name: fitting(found[p.name], p, iteration) for p in self._parameters}
 
     async def step(
         self, step_size: float | None = None, grad: Any = None, processed_grad: Any = None
@@ -200,10 +157,6 @@ class LocalOptimizer(ConfiguredOptimizer):
         if own and used is not None and self._size < AWAY:
             self._remember(seating, folded is not None, used)
         return self._result()
-
-    async def _aside(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function that works on arrays: in a thread, if it would keep the event loop for long."""
-        return function(*arguments) if self._size < AWAY else await run_blocking(function, *arguments)
 
     def _pass(
         self,
@@ -302,61 +255,6 @@ class LocalOptimizer(ConfiguredOptimizer):
                 batch.set_hyper(group, hyper)
             batch.set_time(self._updates + 1)
 
-    def _apart(self, grad: np.ndarray) -> np.ndarray:
-        """The gradient, or a copy where the update would be seen through it."""
-        return grad.copy() if self._footprint.may_touch(grad) else grad
-
-    def _repair(
-        self, bad: list[int], used: list[np.ndarray], raws: Mapping[str, np.ndarray | None], iteration: int
-    ) -> bool:
-        """Do what was asked for with gradients that are not finite; whether the step can go on with ``used``."""
-        if self._nonfinite == "skip":
-            self._skipped += 1
-            return False
-        if self._nonfinite == "raise":
-            name = self._parameters[bad[0]].name
-            raise refusal(used[bad[0]], raws[name], name, iteration)
-        for index in bad:
-            used[index] = self._zero(used[index])
-        return True
-
-    def _zero(self, grad: np.ndarray) -> np.ndarray:
-        """The gradient with 0 where it is not finite; counted when the step is made."""
-        wrong = ~np.isfinite(grad)
-        self._zeroing += int(np.count_nonzero(wrong))
-        return np.where(wrong, grad.dtype.type(0), grad)
-
-    async def _gathered(self, grad: Any, processed_grad: Any) -> dict[str, np.ndarray] | None:
-        """Take the gradients of a micro-batch; the means if it is the last before a step.
-
-        The means are new arrays and nothing is counted, so that a step that fails can be made again.
-        """
-        if processed_grad is not None:
-            raise OptimizerError(
-                f"{self.name}: processed_grad is given, and accumulate={self._accumulate}; what is processed is the "
-                "mean of the gradients, so give grad"
-            )
-        raws = await self._raw(grad)
-        iteration = self._optimization_state.curr_iter + 1
-        grads = {p.name: fitting(raws[p.name], p, iteration) for p in self._parameters}
-        return await self._aside(self._gather, grads, iteration)
-
-    def _gather(self, grads: Mapping[str, np.ndarray], iteration: int) -> dict[str, np.ndarray] | None:
-        used = [plain(grads[p.name]) for p in self._parameters]
-        if self._nonfinite != "ignore":
-            bad = [index for index, given in enumerate(used) if not np.isfinite(given).all()]
-            if bad and not self._repair(bad, used, grads, iteration):
-                return None
-        if self._micro + 1 >= self._accumulate:
-            return {
-                p.name: p.mean_with(usable, self._micro + 1) for p, usable in zip(self._parameters, used, strict=True)
-            }
-        for parameter, usable in zip(self._parameters, used, strict=True):
-            parameter.accumulate(usable, first=self._micro == 0)
-        self._micro += 1
-        self._zeroed += self._zeroing
-        return None
-
     async def post_process(self) -> None:
         """Apply ``process_model`` to the variables' data; called by :meth:`step` after the rule.
 
@@ -369,74 +267,6 @@ class LocalOptimizer(ConfiguredOptimizer):
             if results[parameter.name] is not datas[parameter.name]:
                 datas[parameter.name][...] = results[parameter.name]
                 parameter.variable.mark_modified()
-
-    def reset(self, *, counters: bool = True) -> None:
-        """Empty the rule's state (momentum, moments), as if no step had been made. The variables stay.
-
-        Args:
-            counters: also set the iterations, epochs and batches that schedules follow back to zero.
-
-        Raises:
-            OptimizerError: a step is running.
-        """
-        self._at_rest("resetting")
-        state = self._optimization_state
-        fresh = OptimizationState(batch_size=state.batch_size) if counters else state
-        self._begin(self._parameters, fresh)
-        persistence.set_counts(state, fresh.get_config())
-
-    def eval_params(self) -> dict[str, np.ndarray]:
-        """Where the model is to be evaluated: for Schedule-Free and EMA not where the parameter is.
-
-        Returns:
-            A new array for each variable, by name; a copy of its data for rules that evaluate where they store.
-
-        Example:
-            >>> import numpy as np
-            >>> import thalweg as tw
-            >>> x = tw.Variable(np.array([1.0]), name="x", needs_grad=True)
-            >>> optimizer = tw.SGD(x, learning_rate=1.0, wrap=["ema"], ema_decay=0.75)
-            >>> y = tw.wait(optimizer.step(grad=np.array([4.0])))
-            >>> x.data, optimizer.eval_params()["x"]
-            (array([-3.]), array([0.]))
-        """
-        found = {}
-        for parameter in self._bound():
-            data = parameter.data()
-            if self.rule.evaluate is None or self._updates == 0:
-                found[parameter.name] = np.array(data)
-                continue
-            hyper = self._hyper(self._optimization_state, None, parameter.group)
-            h = type(hyper)(*map(data.dtype.type, hyper))
-            value = self.rule.evaluate(data, self.rule.slots(*parameter.slots().values()), h)
-            found[parameter.name] = np.array(value, data.dtype)
-        return found
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Have the variables hold what :meth:`eval_params` says, inside a ``with``, and their own data again after it.
-
-        Raises:
-            OptimizerError: a step is running.
-        """
-        if not self._running.acquire(False):
-            raise self._busy("evaluating")
-        try:
-            values = self.eval_params()
-            kept = [(v, v.data, np.array(v.data, subok=False)) for v in self._variables]
-            self._evaluating = True
-            try:
-                for (variable, data, _), value in zip(kept, values.values(), strict=True):
-                    data[...] = value
-                    variable.mark_modified()
-                yield
-            finally:
-                for variable, data, copy in kept:
-                    data[...] = copy
-                    variable.data = data
-        finally:
-            self._evaluating = False
-            self._running.release()
 
     def update(self, cost: Any, params: Any, lr: Any = None) -> list[tuple[Any, Any]]:
         """One step on PyTensor: what ``pytensor.function(..., updates=...)`` takes. ::
@@ -482,6 +312,12 @@ class LocalOptimizer(ConfiguredOptimizer):
         """
         from thalweg.optimizers.pytensor import symbolic
 
+        made_for = {id(variable) for variable in self._symbols}
+        if made_for and isinstance(params, list | tuple) and made_for != {id(variable) for variable in params}:
+            raise OptimizerError(
+                f"{self.name} was made for {', '.join(map(str, self._symbols))}; update was given "
+                f"{', '.join(map(str, params))}: state belongs to variables, so give the same ones"
+            )
         return symbolic(self).update(cost, params, lr)
 
     async def propose(self) -> list[dict[str, np.ndarray]]:
@@ -511,32 +347,6 @@ class LocalOptimizer(ConfiguredOptimizer):
         """
         return await self.step(grad=dict(feedback.gradients))
 
-    async def _processed(
-        self, grad: Any, processed_grad: Any
-    ) -> tuple[dict[str, np.ndarray | None], dict[str, np.ndarray]]:
-        """For each variable what its gradient was before ``process_grad``, if that is known, and the one to use."""
-        parameters = self._bound()
-        iteration = self._optimization_state.curr_iter + 1
-        if grad is not None and processed_grad is not None:
-            raise OptimizerError(
-                f"{self.name}: grad and processed_grad are both given; give grad to have it processed, or "
-                "processed_grad to have it used as it is"
-            )
-        if processed_grad is not None:
-            given = by_name(processed_grad, parameters, "processed_grad")
-            return dict.fromkeys(given), {p.name: fitting(given[p.name], p, iteration) for p in parameters}
-        raws = await self._raw(grad)
-        fit = {p.name: fitting(raws[p.name], p, iteration) for p in parameters}
-        if self._nonfinite == "zero" and self._process_grad.hook is not None:  # which would spread a NaN
-            fit = {name: raw if np.isfinite(raw).all() else self._zero(raw) for name, raw in fit.items()}
-        datas = {p.name: p.variable.data for p in parameters}
-        return dict(fit), await self._process_grad.run_all(fit, datas)
-
-    async def _raw(self, grad: Any) -> dict[str, Any]:
-        if grad is not None:
-            return by_name(grad, self._parameters, "grad")
-        return {p.name: await _maybe(p.variable.process_grad()) for p in self._parameters}
-
     def _folded_limits(self) -> dict[str, tuple[float, float] | None] | None:
         """Bounds for the compiled pass, if there is nothing else to do after the rule; else ``None``."""
         if type(self).post_process is not LocalOptimizer.post_process:
@@ -548,7 +358,3 @@ class LocalOptimizer(ConfiguredOptimizer):
 
     def _result(self) -> Variable | tuple[Variable, ...]:
         return self._parameters[0].variable if self._single else self._variables
-
-
-async def _maybe(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value
