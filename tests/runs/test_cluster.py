@@ -1,0 +1,158 @@
+"""Runs on Dask workers: the digests of the thread pool, and nothing left behind by Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import thalweg as tw
+from thalweg.errors import StudyError
+from thalweg.problems.waves.shots import Band, traces_digest
+from thalweg.runs import Run, Study, find_study
+
+pytest.importorskip("distributed")
+
+THREADS = "runtime.threads=2"
+WORKERS = 'runtime={ kind = "dask", workers = 2 }'
+
+
+class Notes:
+    """A display that keeps what it is told."""
+
+    def __init__(self):
+        self.notes, self.counted = [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def items(self, done, total):
+        self.counted.append((done, total))
+
+    def __getattr__(self, name):
+        return lambda *arguments, **keywords: None
+
+
+def run(name, out, *overrides, display=None):
+    study = Study.load(find_study(name), overrides=["output.figures=false", *overrides])
+    return tw.wait(Run(study, out=out, display=display).execute())
+
+
+def test_a_study_on_two_workers_has_the_digest_of_the_thread_pool(tmp_path):
+    short = ["blocks.0.iterations=2", "blocks.1.iterations=1", "problem.sources.count=7"]
+    expected = run("inclusion", tmp_path / "threads", THREADS, *short)
+    display = Notes()
+    found = run("inclusion", tmp_path / "workers", WORKERS, *short, display=display)
+    assert found.status == "finished"
+    assert found.summary["digest"] == expected.summary["digest"]
+    assert found.history.iterations()["loss"].tolist() == expected.history.iterations()["loss"].tolist()
+    assert any("dashboard: http://127.0.0.1:" in note for note in display.notes)
+    assert display.counted.count((7, 7)) == 3
+
+
+@pytest.mark.slow
+def test_the_shipped_study_on_two_workers_has_the_digest_of_the_thread_pool(tmp_path):
+    digests = {run("inclusion", tmp_path / name, name_of).summary["digest"] for name, name_of in PLACES.items()}
+    assert len(digests) == 1
+
+
+PLACES = {"threads": THREADS, "workers": WORKERS}
+
+
+def test_traces_of_a_file_are_read_by_the_workers(tmp_path):
+    digests = set()
+    study = Study.load(find_study("inclusion"))
+    steps, count = study.problem_settings.steps, 5
+    traces = np.random.default_rng(0).standard_normal((count, steps, count)).astype(np.float32) * 1e-3
+    np.savez(tmp_path / "observed.npz", traces=traces)
+    changes = [
+        f"problem.observed={{ kind = 'file', path = '{tmp_path}/observed.npz' }}",
+        *("blocks.0.iterations=1", "blocks.1.iterations=1", f"problem.sources.count={count}"),
+    ]
+    for name, place in PLACES.items():
+        outcome = run("inclusion", tmp_path / name, place, *changes)
+        digests.add((outcome.summary["digest"], *outcome.history.iterations()["loss"].tolist()))
+    assert len(digests) == 1
+
+
+def test_another_file_under_the_same_path_is_refused(tmp_path):
+    count = 5
+    steps = Study.load(find_study("inclusion")).problem_settings.steps
+    traces = np.ones((count, steps, count), np.float32)
+    np.savez(tmp_path / "observed.npz", traces=traces)
+    changes = [
+        f"problem.observed={{ kind = 'file', path = '{tmp_path}/observed.npz' }}",
+        f"problem.sources.count={count}",
+    ]
+    problem = Study.load(find_study("inclusion"), overrides=changes).build_problem()
+    assert Band(problem.setup, 0, traces_digest(traces)).observed.shape == traces.shape
+    np.savez(tmp_path / "observed.npz", traces=2 * traces)
+    with pytest.raises(StudyError, match="not those that the run began with"):
+        Band(problem.setup, 0, traces_digest(traces))
+
+
+def descendants(pid):
+    """The processes that this one started, and those that they started."""
+    found, parents = [], {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    waiting = [pid]
+    while waiting:
+        here = waiting.pop()
+        mine = [child for child, parent in parents.items() if parent == here]
+        found += mine
+        waiting += mine
+    return found
+
+
+def alive(pid):
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["first Ctrl-C", "second Ctrl-C", "kill"])
+def test_a_stopped_command_leaves_no_process_and_a_run_that_goes_on_to_the_same_bits(tmp_path, how):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "thalweg.cli", "run", "inclusion", "--workers", "2", "--out", str(out)]
+    command += ["--set", "output.figures=false", "--set", "output.checkpoint_every=1"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in process.stdout:
+        if line.startswith("iteration"):
+            break
+    children = descendants(process.pid)
+    assert len(children) >= 2
+    if how == "kill":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group
+        if how == "second Ctrl-C":
+            time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == (-signal.SIGKILL if how == "kill" else 128 + signal.SIGINT), errors
+    assert "Traceback" not in errors
+    end = time.monotonic() + 30
+    while any(alive(child) for child in children):
+        assert time.monotonic() < end, "worker processes are left"
+        time.sleep(0.05)
+    again = [sys.executable, "-m", "thalweg.cli", "resume", str(out), "--threads", "2", "--quiet"]
+    again += ["--set", 'runtime={ kind = "local" }']
+    finished = subprocess.run(again, capture_output=True, text=True, timeout=100, check=False)
+    assert finished.returncode == 0, finished.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["digest"] == run("inclusion", tmp_path / "whole", THREADS).summary["digest"]
