@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from thalweg import optimizers, schedules, transforms
 from thalweg.problems.waves.settings import WaveBlock, WaveSettings
-from thalweg.runs.settings import GenericBlock, LocalRuntime, OutputSettings, StudySettings
+from thalweg.runs.settings import DaskRuntime, GenericBlock, LocalRuntime, OutputSettings, StudySettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "studies.md"
 
@@ -21,6 +21,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "The file": StudySettings,
     "[[blocks]]": GenericBlock,
     "[runtime]": LocalRuntime,
+    "[runtime] of a cluster": DaskRuntime,
     "[output]": OutputSettings,
     "[problem]": WaveSettings,
     "[[blocks]] of a wave study": WaveBlock,
