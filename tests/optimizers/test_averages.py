@@ -166,6 +166,24 @@ def test_before_the_first_step_it_is_the_parameter(which: str) -> None:
         Adam().eval_params()
 
 
+def test_what_is_set_before_the_first_step_is_where_the_state_starts() -> None:
+    """Not what there was when the variable was bound."""
+    optimizer = made(wrap=["ema"], ema_decay=0.5, learning_rate=1.0)
+    optimizer.variable.data += 4
+    wait(optimizer.step(grad=np.ones(START.shape)))
+    np.testing.assert_array_equal(at(optimizer), START + 3.5)
+    optimizer.reset()
+    optimizer.variable.data[...] = START
+    wait(optimizer.step(grad=np.ones(START.shape)))
+    np.testing.assert_array_equal(at(optimizer), START - 0.5)
+    rprop, other = made("rprop"), made("rprop", learning_rate=0.5)
+    rprop.learning_rate = 0.5
+    for either in (rprop, other):
+        wait(either.step(grad=np.ones(START.shape)))
+    np.testing.assert_array_equal(rprop.variable.data, START - 0.5)
+    assert content(rprop) == content(other)
+
+
 @averaging
 def test_it_is_an_array_of_its_own(which: str) -> None:
     optimizer = made(**AVERAGING[which])

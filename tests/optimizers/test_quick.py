@@ -250,6 +250,33 @@ def test_whatever_happens_between_steps_is_seen(what: str) -> None:
         same(short, long)
 
 
+def test_data_that_was_replaced_is_what_is_updated() -> None:
+    x = Variable(np.zeros(3), name="x")
+    x.grad = np.ones(3)
+    optimizer, first = SGD(x, learning_rate=1.0), x.data
+    for _ in range(2):
+        wait(optimizer.step())
+    x.data = np.full(3, 10.0)
+    for _ in range(2):
+        wait(optimizer.step())
+    np.testing.assert_array_equal(x.data, np.full(3, 8.0))
+    np.testing.assert_array_equal(first, np.full(3, -2.0))
+    x.data = first
+    wait(optimizer.step())
+    np.testing.assert_array_equal(x.data, np.full(3, -3.0))
+
+
+def test_bounds_that_were_taken_away_bound_nothing() -> None:
+    x = Variable(np.zeros(3), name="x")
+    x.grad = np.ones(3)
+    optimizer = SGD(x, learning_rate=1.0, process_model=transforms.bounds(-0.5, None))
+    for hook, expected in ((..., -0.5), (transforms.bounds(-0.75, None), -0.75), (None, -1.75), (lambda m: m, -2.75)):
+        if hook is not ...:
+            optimizer.process_model = hook
+        wait(optimizer.step())
+        np.testing.assert_array_equal(x.data, np.full(3, expected))
+
+
 class Later(transforms.Transform):
     """It gives back what it got, the very array, and from its third call on something else."""
 
@@ -636,12 +663,13 @@ def test_a_large_array_has_the_same_bits_however_many_threads_there_are() -> Non
     assert found["1"][1:] == found["2"][1:]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["adam", "lamb"])
-def test_a_large_array_is_its_small_blocks(kind: str) -> None:
+def test_a_large_array_is_its_small_blocks(kind: str, dtype: Any) -> None:
     """Elementwise rules: a step of the whole is one of each part. LAMB's norms are over the whole."""
     size = 300_000
     rng = np.random.default_rng(5)
-    data, grad = rng.normal(size=size).astype(np.float32), rng.normal(size=size).astype(np.float32)
+    data, grad = rng.normal(size=size).astype(dtype), rng.normal(size=size).astype(dtype)
     whole = Variable(data.copy(), name="whole")
     whole.grad = grad
     parts = [Variable(data[k : k + 1000].copy(), name=str(k)) for k in range(0, size, 1000)]
