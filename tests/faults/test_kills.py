@@ -1,0 +1,147 @@
+"""SIGKILL at any moment, also within the write of a checkpoint: what goes on comes to the uninterrupted run's bits."""
+
+import collections
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests_of_faults.sampling import ALL
+
+from thalweg.checkpoints import CheckpointStore
+from thalweg.errors import RunError
+from thalweg.graph import wait
+from thalweg.runs import History, Run, Study
+
+HERE = Path(__file__).parent
+ITERATIONS = 24
+KILLS = 200 if ALL else 6
+SEED = 20261124
+
+
+def fingerprint(folder):
+    """What a run is: parameters and optimizer, generators and selection, and the history without its times."""
+    arrays, meta, _ = CheckpointStore(folder / "checkpoints").load()
+    history = History(folder)
+    columns = {name: column.tolist() for name, column in history.iterations().items() if name != "seconds"}
+    parts = {
+        "arrays": {name: hashlib.blake2b(array.tobytes()).hexdigest() for name, array in sorted(arrays.items())},
+        "meta": meta,
+        "history": [columns, history.batches()],
+        "digest": json.loads((folder / "summary.json").read_text())["digest"],
+    }
+    return {
+        part: hashlib.blake2b(json.dumps(value, sort_keys=True).encode()).hexdigest() for part, value in parts.items()
+    }
+
+
+def start(victim, folder, what):
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "victim.py"), str(folder), str(ITERATIONS), what],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"ready\n"
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    return process
+
+
+def within_a_write(checkpoints):
+    try:
+        return any(name.startswith(".writing-") for name in os.listdir(checkpoints))
+    except FileNotFoundError:
+        return False
+
+
+def kill(process, folder, rng, aimed):
+    """Kill it at a random moment, or when a checkpoint is being written; what was going on is what it left."""
+    checkpoints = folder / "checkpoints"
+    if aimed:
+        # The n-th time that a write is seen, and a little later: at another place within it.
+        left, seen = rng.randint(1, 12), False
+        while left and process.poll() is None:
+            now = within_a_write(checkpoints)
+            left -= now and not seen
+            seen = now
+        delay = rng.choice([0, 0, rng.random() * 2e-3])
+        end = time.perf_counter() + delay
+        while time.perf_counter() < end:
+            pass
+    else:
+        begun = time.perf_counter()
+        while not checkpoints.is_dir() and process.poll() is None and time.perf_counter() - begun < 60:
+            time.sleep(0.001)
+        time.sleep(rng.random() * 0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
+    if process.returncode != -signal.SIGKILL:
+        return "after the end"
+    if not (folder / "run.sqlite").is_file():
+        return "before there was a run"
+    status = json.loads((folder / "summary.json").read_text())["status"] if (folder / "summary.json").exists() else ""
+    if within_a_write(checkpoints):
+        return "within a write"
+    return "between writes" if status == "running" else "while closing"
+
+
+@contextlib.contextmanager
+def suppress_finished():
+    """A run that was killed after its end has nothing to go on with."""
+    try:
+        yield
+    except RunError as error:
+        if "has finished" not in str(error):
+            raise
+
+
+@pytest.fixture(scope="module")
+def victim():
+    specification = importlib.util.spec_from_file_location("victim", HERE / "victim.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_killed_runs_go_on_to_the_same_bits(tmp_path, victim):
+    kinds = victim.kinds()
+    wait(Run(Study.from_document(victim.document(ITERATIONS), kinds=kinds), out=tmp_path / "whole").execute())
+    expected = fingerprint(tmp_path / "whole")
+    rng = random.Random(SEED)
+    histogram, wrong, number, kills = collections.Counter(), [], 0, 0
+    while kills < KILLS:
+        number += 1
+        folder = tmp_path / f"run-{number}"
+        what = "run"
+        for _again in range(rng.choice([1, 1, 2])):  # some runs die twice
+            place = kill(start(victim, folder, what), folder, rng, aimed=rng.random() < 0.7)
+            histogram[place] += 1
+            if place == "before there was a run":
+                break
+            kills += place != "after the end"
+            if place == "after the end" or kills == KILLS:
+                break
+            what = "resume"
+        if not (folder / "run.sqlite").is_file() or not (folder / "study.toml").is_file():
+            continue
+        with suppress_finished():
+            wait(Run.resume(folder, kinds=kinds).execute())
+        got = fingerprint(folder)
+        if got != expected:
+            wrong.append((number, dict(histogram), [part for part in got if got[part] != expected[part]]))
+        assert not within_a_write(folder / "checkpoints")
+    print(f"\nseed {SEED}, {kills} kills of {number} runs: {dict(histogram)}")
+    assert wrong == []
+    assert histogram["within a write"] >= (80 if ALL else 1)
