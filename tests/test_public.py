@@ -57,7 +57,17 @@ PUBLIC: dict[str, set[str]] = {
         *("Grid", "Propagator", "Shot", "L2Misfit", "AddTimeDispersion", "RemoveTimeDispersion", "WaveProblem"),
         *("ricker", "tone_burst", "highest_frequency", "line_array", "ring_array"),
     },
+    "thalweg.optimizers.jax": {"JaxOptimizer", "JaxState"},
+    "thalweg.optimizers.torch": {"TorchOptimizer"},
     "thalweg.dialects.stride": {"Variable", "Operator", "Graph", "Node", "LocalOptimiser", "GradientDescent"},
+    "thalweg.dialects.pycmtensor": {
+        *("Optimizer", "Adam", "Adamax", "Adadelta", "RMSProp", "Momentum", "AdaGrad", "SGD"),
+    },
+    "thalweg.dialects.mxnet": {
+        *("AbstractOptimizer", "AbstractLearningRateScheduler", "AbstractMomentumScheduler", "OptimizationState"),
+        *("AbstractOptimizerOptions", "get_learning_rate", "LearningRate", "get_momentum", "Momentum", "get_updater"),
+        *("normalized_gradient", "SGD", "ADAM"),
+    },
 }
 
 ERRORS = {
@@ -80,6 +90,8 @@ WITHOUT_EXAMPLE = {
     "thalweg.lowering.Part": "Batch has it",
     "thalweg.lowering.address_of": "Batch has it",
     "thalweg.optimizers.Optimizer": "abstract; LocalOptimizer has it",
+    "thalweg.checkpoints.whole": "a check that others share",
+    "thalweg.optimizers.jax.JaxState": "made by JaxOptimizer.init",
     "thalweg.optimizers.OptimizerSnapshot": "made by LocalOptimizer.state; docs/optimizers.md",
     "thalweg.runtime.Runtime": "a protocol; Local has it",
     "thalweg.runs.Run": "Problem has it",

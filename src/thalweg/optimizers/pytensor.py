@@ -28,7 +28,6 @@ from thalweg.rules.ranges import number
 if TYPE_CHECKING:
     from thalweg.optimizers.local import LocalOptimizer
 
-_OURS = "thalweg.optimizers.local"
 """Where the hooks are that a graph follows; a subclass's own are somewhere else."""
 
 
@@ -81,9 +80,10 @@ class Symbolic:
             raise OptimizerError(
                 f"{optimizer.name}: accumulate={optimizer._accumulate}; on PyTensor take the mean in the cost instead"
             )
+        from thalweg.optimizers.local import LocalOptimizer  # which imports this module
+
         for hook in ("pre_process", "post_process"):
-            owner = next(base for base in cls.__mro__ if hook in vars(base))
-            if owner.__module__ != _OURS:
+            if getattr(cls, hook) is not getattr(LocalOptimizer, hook):
                 raise OptimizerError(
                     f"{cls.__name__} has a {hook} of its own, which a graph cannot hold; use process_grad or "
                     "process_model with expressions"

@@ -7,7 +7,7 @@
     x' = (1 − c)·x + c·z'
     y' = (1 − β₁)·z' + β₁·x'
 
-The parameter that is stored, and where gradients are to be taken, is y. The model is to be evaluated at x, which
+The parameter θ that is stored, and where gradients are to be taken, is y. The model is to be evaluated at x, which
 is not stored: x = (y − (1 − β₁)·z) / β₁ (``eval_params``). Three forms differ between libraries:
 
 - ``correction="variance"`` (Optax, Keras) corrects v by 1 − β₂ᵗ and leaves γₜ = η·min(1, t/T), which differs in where
