@@ -185,6 +185,7 @@ def test_a_queue_is_waited_for_and_dead_workers_are_not(cluster, tmp_path):
 
         assert asyncio.run(queue()) == 6
         assert sum("no worker yet" in note for note in notes) == 1
+        assert graph.wait(limited(runtime.map_reduce(abs, [-1]))) == 1  # begins with a look at who is there
         assert any("workers have come" in note for note in notes)
 
         async def death():
