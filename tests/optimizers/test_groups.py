@@ -110,7 +110,7 @@ PATTERNS = [
 ]
 
 
-@pytest.mark.parametrize(("pattern", "held"), PATTERNS, ids=str)
+@pytest.mark.parametrize(("pattern", "held"), PATTERNS, ids=[str(pattern) for pattern, _ in PATTERNS])
 def test_patterns(pattern: Any, held: set[str]) -> None:
     optimizer = SGD(variables(), learning_rate=1.0, groups=[{"variables": pattern, "learning_rate": 0.0}])
     before = {v.name: v.data.copy() for v in optimizer.variables}
