@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -681,6 +682,43 @@ def test_a_large_array_is_its_small_blocks(kind: str, dtype: Any) -> None:
         wait(other.step())
     together = np.concatenate([part.data for part in parts])
     assert (whole.data.tobytes() == together.tobytes()) is (kind == "adam")
+
+
+@pytest.mark.parametrize("kind", ["adam", "lamb", "rprop"])
+def test_a_step_makes_no_copy_of_an_array(kind: str) -> None:
+    size = 1 << 20
+    x = Variable(np.ones(size, np.float32), name="x")
+    optimizer = optimizers.registry[kind](x, process_model=transforms.bounds(0, 2))
+    grads = [np.full(size, value, np.float32) for value in (1.0, 2.0)]
+    wait(optimizer.step(grad=grads[0]))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for grad in (grads[0], grads[1], grads[1], grads[1]):
+            x.grad = grad
+            wait(optimizer.step())
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < x.data.nbytes / 10
+    assert after - before < x.data.nbytes / 100
+
+
+@pytest.mark.parametrize("groups", [(), [{"variables": "x", "learning_rate": 0.5}]], ids=["alone", "groups"])
+def test_the_state_of_an_optimizer_that_is_gone_is_freed_at_once(groups: Any) -> None:
+    """Not when the garbage collector comes by: it is as large as the model, or more."""
+    x = Variable(np.ones(1000, np.float32), name="x")
+    x.grad = np.ones(1000, np.float32)
+    optimizer = Adam(x, groups=groups)
+    for _ in range(3):
+        wait(optimizer.step())
+    gone = weakref.ref(optimizer._parameters[0])
+    gc.disable()
+    try:
+        del optimizer
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 FORK = """

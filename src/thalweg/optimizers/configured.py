@@ -18,7 +18,7 @@ from thalweg.optimizers.groups import Group, assign, group_config, groups_from_c
 from thalweg.optimizers.groups import read as read_groups
 from thalweg.optimizers.parameters import Footprint, Parameter
 from thalweg.optimizers.pipeline import Hook, Pipeline, build_hook
-from thalweg.optimizers.seating import Seating
+from thalweg.optimizers.seating import Seating, Shortcut
 from thalweg.optimizers.settings import Scheduled, check_callable_names, checked, from_config, resolve, to_config
 from thalweg.rules.base import Rule
 from thalweg.rules.namespaces import library_of
@@ -62,7 +62,8 @@ class ConfiguredOptimizer(Optimizer):
         self._settings: dict[str, Scheduled] = {n: h.default for n, h in rule.hyperparameters.items()}
         for key, value in given.items():
             self._settings[key] = checked(rule, key, value, self._optimization_state)
-        self._groups = read_groups(rule, groups, self._optimization_state, self._changed)
+        self._shortcut = Shortcut()
+        self._groups = read_groups(rule, groups, self._optimization_state, self._shortcut.close)
         self._accumulate = _whole("accumulate", accumulate)
         if nonfinite not in NONFINITE:
             raise HyperparameterError(f"nonfinite is {nonfinite!r}; it may be {', '.join(map(repr, NONFINITE))}")
@@ -107,7 +108,7 @@ class ConfiguredOptimizer(Optimizer):
 
     def _changed(self) -> None:
         """Something was set: the next step may not take anything for granted."""
-        self._quick: bool | None = False
+        self._shortcut.close()
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name in self._settings:
@@ -141,9 +142,10 @@ class ConfiguredOptimizer(Optimizer):
         self._at_rest("copying")
         made = type(self).__new__(type(self))
         memo |= {id(self): made, id(self.rule): self.rule}
-        fresh = {"_running": threading.Lock(), "_seating": None, "_quick": False}
+        fresh = {"_running": threading.Lock(), "_seating": None}
         state = {name: value for name, value in vars(self).items() if name not in fresh}
         vars(made).update(copy.deepcopy(state | {"_carried": self._carried_numbers()}, memo) | fresh)
+        made._changed()
         return made
 
     def __getstate__(self) -> Any:

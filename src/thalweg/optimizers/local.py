@@ -107,7 +107,7 @@ class LocalOptimizer(ProcessingOptimizer):
         if not self._running.acquire(False):
             raise self._busy("the next one")
         try:
-            if self._quick and step_size is None and grad is None and processed_grad is None:
+            if self._shortcut.open and step_size is None and grad is None and processed_grad is None:
                 assert self._seating is not None
                 grads = self._seating.unchanged()  # held until the step is over
                 if grads is not None:
@@ -123,7 +123,7 @@ class LocalOptimizer(ProcessingOptimizer):
 
     async def _step(self, step_size: float | None, grad: Any, processed_grad: Any) -> Variable | tuple[Variable, ...]:
         self._bound()
-        self._quick = None  # not known yet; what is set from here on says no
+        self._shortcut.open = None  # not known yet; what is set from here on says no
         self._zeroing = 0
         await self._compiled()
         own = grad is None and processed_grad is None and step_size is None and self._accumulate == 1
@@ -218,8 +218,8 @@ class LocalOptimizer(ProcessingOptimizer):
     def _remember(self, seating: Seating, folded: bool, used: list[np.ndarray]) -> None:
         """Let the next step be the short one, if it will find everything as this one did."""
         grads = [parameter.variable.grad for parameter in self._parameters]
-        self._quick = (
-            self._quick is None
+        self._shortcut.open = (
+            self._shortcut.open is None
             and folded
             and self._process_grad.hook is None
             and type(self).pre_process is LocalOptimizer.pre_process

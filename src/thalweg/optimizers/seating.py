@@ -15,6 +15,20 @@ from thalweg.optimizers.parameters import Parameter
 from thalweg.rules.base import Rule
 
 
+class Shortcut:
+    """Whether the next step may be the short one; ``None`` while a step is finding out.
+
+    Groups close it, too, and know nothing else of the optimizer: memory is freed as soon as nobody holds that.
+    """
+
+    def __init__(self) -> None:
+        self.open: bool | None = False
+
+    def close(self) -> None:
+        """Something was set: the next step may not take anything for granted."""
+        self.open = False
+
+
 class Seat:
     """One parameter's place in a batch.
 
