@@ -130,6 +130,11 @@ def test_a_switch_may_be_a_schedule() -> None:
     ("make", "words"),
     [
         (lambda: RMSProp(momentum=0.9, with_momentum=False), "momentum means nothing with with_momentum=False"),
+        (lambda: setattr(RMSProp(), "momentum", 0.9), "momentum means nothing with with_momentum=False"),
+        (lambda: setattr(Adam(), "ema_decay", 0.9), "ema_decay belongs to a wrapper; ask for it, too: wrap=['ema']"),
+        (lambda: setattr(Adam(), "epsilon_form", "hat"), "epsilon_form stays as it was given when the optimizer was"),
+        (lambda: setattr(Adam(), "nonfinite", "skip"), "nonfinite stays as it was given when the optimizer was made"),
+        (lambda: setattr(Adam(), "rule", rules.sgd), "rule stays as it was given when the optimizer was made"),
         (lambda: RMSProp(momentum=-0.5), "momentum is -0.5"),
         (lambda: RMSProp(momentum="0.5"), "momentum is '0.5'"),
         (lambda: RMSProp(momentum=None), "momentum is None"),

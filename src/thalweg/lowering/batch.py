@@ -194,11 +194,13 @@ class Batch:
             self._too_large(self._status[0].value)
 
     def _too_large(self, status: int) -> None:
-        hyper = self.kernel.rule.hyper(*self._hyper[-1 - status].tolist())
+        rule = self.kernel.rule
+        values = zip(rule.hyperparameters, self._hyper[-1 - status].tolist(), strict=True)
+        given = ", ".join(f"{name}={value!r}" for name, value in values)
         raise HyperparameterError(
-            f"{self.kernel.rule.name}: with {hyper} what the rule computes from them does not fit into "
-            f"{self.kernel.dtype}; use smaller values",
-            owner=self.kernel.rule.name,
+            f"{rule.name}: with {given} what the rule computes from them does not fit into {self.kernel.dtype}; "
+            "use smaller values",
+            owner=rule.name,
         )
 
     def _measured(self, mode: int) -> int:

@@ -118,13 +118,13 @@ class ConfiguredOptimizer(Optimizer):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{question}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_") or hasattr(type(self), name):
+        if name.startswith("_") or (hasattr(type(self), name) and name != "rule"):
             super().__setattr__(name, value)
         elif name in self._settings:
             self._settings[name] = checked(self.rule, name, value, self._optimization_state)
             self._changed()
         else:  # a misspelt hyperparameter would otherwise be a new attribute that nobody reads
-            raise unknown(f"hyperparameter or attribute of {type(self).__name__}:", name, self._settings)
+            raise recipe.not_there(self.rule, name, self._wrap, made=True)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._settings]

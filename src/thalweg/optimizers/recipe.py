@@ -71,7 +71,7 @@ def effective(
     rule = rule.form(**options)
     for name in rest:
         if name not in rule.hyperparameters:
-            raise _not_there(rule, name, around)
+            raise not_there(rule, name, around)
     return rule, rest
 
 
@@ -79,11 +79,25 @@ def _is_zero(value: Any) -> bool:
     return isinstance(value, int | float | np.generic) and not isinstance(value, bool) and bool(value == 0)
 
 
-def _not_there(rule: Rule, name: str, around: tuple[str, ...]) -> HyperparameterError:
-    """The error for what this rule does not take as it is; if another form of it does, it says which."""
+def not_there(rule: Rule, name: str, around: Sequence[str], *, made: bool = False) -> HyperparameterError:
+    """The error for what a rule does not take as it is; if another form of it does, it says which.
+
+    Args:
+        rule: the rule.
+        name: what was given.
+        around: the wrappers that are there.
+        made: whether the optimizer has been made, and its form is settled.
+
+    Returns:
+        The error, ready to be raised.
+    """
+    if made and (name in COMMON or name in rule.options or name == "rule"):
+        return HyperparameterError(f"{rule.name}: {name} stays as it was given when the optimizer was made", name=name)
     if name in rule.switches:
         option = rule.switches[name]
-        return HyperparameterError(f"{rule.name}: {name} means nothing with {option}=False; leave one of them out")
+        return HyperparameterError(
+            f"{rule.name}: {name} means nothing with {option}=False, as this optimizer was made", name=name
+        )
     wrapper = next((wrapper for wrapper in WRAPPERS if name in _added(wrapper)), None)
     if wrapper is not None:
         wrap = [*around, wrapper]
