@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -146,11 +147,13 @@ def test_so_it_does_with_bounds_groups_wrappers_and_policies(
 
 
 def _replace_data(optimizer: LocalOptimizer) -> None:
-    optimizer.variables[0].data = np.full((5, 7), 3.0, np.float32)
+    variable = optimizer.variables[0]
+    variable.data = np.full((5, 7), 3.0, variable.data.dtype)
 
 
 def _replace_grad(optimizer: LocalOptimizer) -> None:
-    optimizer.variables[1].grad = np.full(3, 3.0, np.float32)
+    variable = optimizer.variables[1]
+    variable.grad = np.full(3, 3.0, variable.data.dtype)
 
 
 def _mutate_grad(optimizer: LocalOptimizer) -> None:
@@ -248,6 +251,22 @@ def test_whatever_happens_between_steps_is_seen(what: str) -> None:
     for _ in range(3):
         wait(short.step())
         long_step(long)
+        same(short, long)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_any_sequence_of_them_is_seen(seed: int) -> None:
+    print("seed", seed)
+    chance = random.Random(seed)
+    known = sorted(DISTURBED.keys() - {"bind to one", "gradient freed, another at its address"})
+    kind, dtype = chance.choice(["adam", "lion", "nadam", "lamb"]), chance.choice([np.float32, np.float64])
+    short, long = pair(kind, dtype, groups=[{"variables": "b", "learning_rate": 0.125}])
+    for what in chance.choices(known, k=20):
+        for optimizer in (short, long):
+            DISTURBED[what](optimizer)
+        for _ in range(chance.randrange(4)):
+            wait(short.step())
+            long_step(long)
         same(short, long)
 
 
