@@ -17,6 +17,7 @@ from thalweg.runtime import Dask, Local, Shared
 
 pytest.importorskip("distributed")
 
+ALL_ONLY = pytest.mark.skipif(os.environ.get("THALWEG_FAULTS") != "all", reason="long: `make faults` runs it")
 HARD_LIMIT = 100.0  # s: what takes longer is a standstill
 
 
@@ -145,7 +146,9 @@ def kill(pid):
     os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 53), marks=pytest.mark.slow)], ids=["some", "fifty"])
+@pytest.mark.parametrize(
+    "seeds", [range(3), pytest.param(range(3, 53), marks=[pytest.mark.slow, ALL_ONLY])], ids=["some", "fifty"]
+)
 def test_a_killed_workers_items_are_computed_again_to_the_same_bits(tmp_path, seeds):
     with Dask(workers=2) as runtime:
         for seed in seeds:
@@ -165,6 +168,7 @@ def test_a_stopped_workers_items_are_computed_again_to_the_same_bits(cluster, tm
         assert any("has been silent for 6 s; its items are computed again" in note for note in notes), notes
 
 
+@ALL_ONLY
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_a_stopped_worker_of_our_own_is_replaced(tmp_path, seed):
@@ -213,6 +217,7 @@ def _threads(runtime):
     return runtime._client.run_on_scheduler(lambda dask_scheduler=None: dask_scheduler.total_nthreads)
 
 
+@ALL_ONLY
 @pytest.mark.slow
 def test_all_workers_dead_is_an_error_within_a_minute_without_further_settings(cluster, tmp_path):
     for stop in (signal.SIGKILL, signal.SIGSTOP):

@@ -96,7 +96,7 @@ def test_every_fault_is_reported_at_once_with_its_path(document, kinds):
         ({"seed": -1}, "seed", "at least 0"),
         ({"seed": 1.0}, "seed", "expected an integer"),
         ({"title": ""}, "title", "at least 1 characters"),
-        ({"runtime": {"kind": "dask"}}, "runtime.kind", "one of 'local'"),
+        ({"runtime": {"kind": "slurm"}}, "runtime", "one of 'local', 'dask'"),
         ({"runtime": {"threads": 0}}, "runtime.threads", "at least 1"),
         ({"output": {"figures": "yes"}}, "output.figures", "true or false"),
         ({"optimizer": {}}, "optimizer.kind", "is missing"),
