@@ -304,8 +304,10 @@ def test_a_cancelled_call_can_be_made_again() -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.002, 0.01])
-def test_a_large_call_that_is_cancelled_is_made_or_not(delay: float) -> None:
+def test_a_large_call_that_is_cancelled_is_made_or_not(delay: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs in a thread, which cannot be interrupted."""
+    for module in ("local", "processing"):
+        monkeypatch.setattr(f"thalweg.optimizers.{module}.AWAY", 1 << 20)  # large enough for a thread
     size = 1 << 22
 
     async def go() -> None:

@@ -406,8 +406,10 @@ def test_a_step_that_is_cancelled_changes_nothing(phase: str) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.005, 0.01, 0.02])
-def test_a_large_step_that_is_cancelled_is_made_or_not(delay: float) -> None:
+def test_a_large_step_that_is_cancelled_is_made_or_not(delay: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs in a thread, which cannot be interrupted."""
+    for module in ("local", "processing"):
+        monkeypatch.setattr(f"thalweg.optimizers.{module}.AWAY", 1 << 20)  # large enough for a thread
     size = 1 << 22
 
     async def go() -> None:

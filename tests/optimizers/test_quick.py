@@ -764,7 +764,9 @@ def test_a_step_works_in_a_fork_after_threads() -> None:
     assert _python(FORK).split() == ["0", "3"]
 
 
-def test_the_event_loop_goes_on_during_a_step_of_a_very_large_array() -> None:
+def test_the_event_loop_goes_on_during_a_step_of_a_very_large_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("local", "processing"):
+        monkeypatch.setattr(f"thalweg.optimizers.{module}.AWAY", 1 << 20)  # large enough for a thread
     size = 1 << 24
     x = Variable(np.zeros(size, np.float32), name="x")
     optimizer = Adam(x)

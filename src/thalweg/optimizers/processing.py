@@ -16,8 +16,8 @@ from thalweg.optimizers.stateful import StatefulOptimizer
 
 T = TypeVar("T")
 
-AWAY = 1 << 22
-"""The number of elements from which a step takes so long (some milliseconds) that it is made in a thread."""
+AWAY = 1 << 25
+"""The number of elements from which a step is made in a thread: it would block the event loop for some 20 ms."""
 
 
 class ProcessingOptimizer(StatefulOptimizer):
