@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import textwrap
 from typing import Any
@@ -75,5 +76,6 @@ def docstring(cls: Any) -> str:
     return "\n".join([*lines, *(example if ours else []), source])
 
 
+@functools.cache  # most lines are the same for every class
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, 116, initial_indent="    ", subsequent_indent="        ", break_on_hyphens=False)

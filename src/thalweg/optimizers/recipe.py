@@ -122,6 +122,7 @@ def declared(base: Rule) -> dict[str, Any]:
     return defaults | {name: rule.chosen.get(name, values[0]) for name, values in rule.options.items()}
 
 
+@functools.cache
 def of_wrappers() -> dict[str, float]:
     """The hyperparameters that wrappers add, with their defaults."""
     return {name: default for wrapper in WRAPPERS for name, default in _added(wrapper).items()}
