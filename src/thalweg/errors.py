@@ -28,6 +28,10 @@
     │   ├── PositionError
     │   ├── SpeedError
     │   └── ShapeError
+    ├── SearchError                       searching: values, schemas, spaces, candidates, rewards
+    │   ├── SchemaError                   a schema that is none, or cannot be searched
+    │   └── ValueMismatchError            a value that does not fit its schema, or is no JSON
+    ├── LanguageModelError                an answer of a language model that was not to be had
     ├── StudyError                        a study file that cannot be run
     ├── RunError                          a run that cannot be started or continued
     └── MissingExtraError                 an optional dependency is not installed
@@ -150,6 +154,22 @@ class SpeedError(SimulationError):
 
 class ShapeError(SimulationError):
     """Arrays that belong together have different shapes."""
+
+
+class SearchError(ThalwegError, ValueError):
+    """Searching: values, schemas, spaces, candidates, rewards."""
+
+
+class SchemaError(SearchError):
+    """A schema that is none, or cannot be searched."""
+
+
+class ValueMismatchError(SearchError):
+    """A value that does not fit its schema, or is no JSON."""
+
+
+class LanguageModelError(ThalwegError, RuntimeError):
+    """An answer of a language model that was not to be had."""
 
 
 class StudyError(ThalwegError, ValueError):
