@@ -1,0 +1,72 @@
+"""One evaluation, a candidate on a sample, as the history of a run has it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from thalweg.errors import RunError
+from thalweg.search.budget import Spent
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A job and what came of it: a row of the table ``evaluations``.
+
+    Args:
+        id: counts from 1.
+        iteration: of the run, in which it was used first.
+        candidate: number of the candidate that it was made for.
+        key: see :class:`Job`.
+        item: the sample.
+        stage: ``"search"`` or ``"final"``.
+        status: ``"begun"``, ``"done"``, ``"failed"`` or ``"lost"``.
+        reward: of a ``done`` one; higher is better.
+        feedback: what the problem said about it.
+        tokens: what it cost; of ``begun`` and ``lost`` ones the most that it can have cost.
+        money: the same, in the currency of the price list.
+        seconds: how long it took, s.
+        error: why it failed.
+    """
+
+    id: int
+    iteration: int
+    candidate: int
+    key: str
+    item: int
+    stage: str
+    status: str
+    reward: float | None = None
+    feedback: str = ""
+    tokens: int = 0
+    money: float = 0.0
+    seconds: float = 0.0
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        counts = (self.id, self.iteration, self.candidate, self.item, self.tokens)
+        texts = (self.key, self.stage, self.status, self.feedback, self.error)
+        numbers = (self.money, self.seconds, *(() if self.reward is None else (self.reward,)))
+        if not (
+            all(type(count) is int and count >= 0 for count in counts)
+            and all(isinstance(text, str) for text in texts)
+            and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+        ):
+            raise RunError(f"Evaluation {self.id!r:.40} is damaged: a field is not what it should be.")
+        if (self.reward is not None) != (self.status == "done") or self.status not in (
+            "begun",
+            "done",
+            "failed",
+            "lost",
+        ):
+            raise RunError(f"Evaluation {self.id} is {self.status!r} with the reward {self.reward!r}: it is damaged.")
+
+    @property
+    def cost(self) -> Spent:
+        """What it is charged with."""
+        return Spent(1, self.tokens, self.money)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a result, good or bad."""
+        return self.status in ("done", "failed")
