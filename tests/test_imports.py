@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "thalweg"
 
 HEAVY = (
     *("numba", "scipy", "pydantic", "matplotlib", "rich", "typer", "sqlite3", "safetensors"),
-    *("torch", "jax", "pytensor", "distributed", "optuna", "httpx"),
+    *("torch", "jax", "pytensor", "distributed", "optuna", "httpx", "jsonschema"),
 )
 
 # DESIGN §2: imports point upwards in the order of ideas. Each part, and the parts that it may know.
@@ -26,10 +26,11 @@ MAY_KNOW: dict[str, set[str]] = {
     "transforms": {"errors", "rules"},
     "checkpoints": {"errors"},
     "optimizers": {"errors", "graph", "rules", "lowering", "schedules", "transforms", "checkpoints"},
+    "search": {"errors", "graph", "rules", "checkpoints", "optimizers"},
     "runtime": {"errors", "graph"},
-    "runs": {"errors", "graph", "rules", "schedules", "transforms", "checkpoints", "optimizers", "runtime"},
-    "problems": {"errors", "graph", "rules", "schedules", "transforms", "optimizers", "runtime", "runs"},
-    "dialects": {"errors", "graph", "rules", "schedules", "transforms", "optimizers"},
+    "runs": {"errors", "graph", "rules", "schedules", "transforms", "checkpoints", "optimizers", "search", "runtime"},
+    "problems": {"errors", "graph", "rules", "schedules", "transforms", "optimizers", "search", "runtime", "runs"},
+    "dialects": {"errors", "graph", "rules", "schedules", "transforms", "optimizers", "search"},
     "cli": {"errors", "runs"},
     "__init__": {"errors", "graph", "rules", "schedules", "transforms", "optimizers"},
 }

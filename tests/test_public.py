@@ -48,6 +48,9 @@ PUBLIC: dict[str, set[str]] = {
         *("ScheduleFreeAdamW", "OptimizerSnapshot", "Scheduled", "Group", "build", "registry"),
         *("get_updater", "normalized_gradient"),
     },
+    "thalweg.search": {
+        *("Json", "StructuredVariable", "copy_json", "digest_json", "schema_of", "standardize_schema"),
+    },
     "thalweg.runtime": {"Runtime", "Local", "Dask", "Watched", "TreeReduction", "add_trees", "Shared", "Pieces"},
     "thalweg.runs": {
         *("Study", "Run", "run_study", "Outcome", "History", "Problem", "Feedback", "Check", "Progress"),
@@ -76,6 +79,7 @@ ERRORS = {
     *("NonFiniteGradientError", "MissingGradientError", "OptimizerError", "HyperparameterError", "ParameterError"),
     *("StateMismatchError", "CheckpointError", "CheckpointCorruptError", "CheckpointVersionError"),
     *("SimulationError", "UnstableTimeStepError", "DispersionError", "PositionError", "SpeedError", "ShapeError"),
+    *("SearchError", "SchemaError", "ValueMismatchError", "LanguageModelError"),
     *("StudyError", "RunError", "MissingExtraError"),
 }
 

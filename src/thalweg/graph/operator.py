@@ -237,7 +237,7 @@ def _fresh(output: Variable, inputs: list[Tracked], others: list[Variable] | Non
 def _attach(output: Variable, node: Node) -> None:
     """Make an output the result of a recorded call, unless its data cannot have a gradient."""
     dtype = getattr(output._data, "dtype", None)
-    if dtype is None or differentiable(dtype):
+    if output._takes_grad and (dtype is None or differentiable(dtype)):
         output._node = node
         output._made = output._counter[0]
         output._needs_grad = True

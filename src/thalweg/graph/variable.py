@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -61,6 +61,8 @@ class Variable:
         "grad",
         "name",
     )
+
+    _takes_grad: ClassVar[bool] = True  # False for kinds of variables whose data never has a gradient
 
     def __init__(self, data: Any = None, *, name: str | None = None, needs_grad: bool = False) -> None:
         if type(data) is not np.ndarray:

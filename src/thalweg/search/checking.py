@@ -1,0 +1,108 @@
+"""Whether a value fits a schema, and whether a schema is one: the only module that knows jsonschema."""
+
+from __future__ import annotations
+
+import functools
+from fractions import Fraction
+from types import ModuleType
+from typing import Any
+
+from thalweg.errors import MissingExtraError, SchemaError, ValueMismatchError
+from thalweg.search.values import written_path
+
+
+def check_schema(schema: Any) -> None:
+    """Raise unless a JSON value is a JSON Schema (draft 2020-12).
+
+    Raises:
+        SchemaError: it is none; says where, and what is wrong there.
+        MissingExtraError: jsonschema is not installed.
+
+    Example:
+        >>> from thalweg.search.checking import check_schema
+        >>> check_schema({"properties": {"length": {"minimum": "one"}}})
+        Traceback (most recent call last):
+        thalweg.errors.SchemaError: this is no JSON Schema at properties.length.minimum: 'one' is not of type 'number'.
+    """
+    library = _library()
+    validator = library.Draft202012Validator
+    fault = library.exceptions.best_match(validator(validator.META_SCHEMA).iter_errors(schema))
+    if fault is not None:
+        path = tuple(fault.absolute_path)
+        where = f" at {written_path(path)}" if path else ""
+        raise SchemaError(f"this is no JSON Schema{where}: {_said(fault)}.", path=path)
+
+
+class SchemaCheck:
+    """Whether values fit one schema.
+
+    As JSON Schema has it, with three differences: an ``integer`` is an int (``1.0`` is none, as nothing that counts
+    would take it), ``multipleOf`` is about decimal numbers as they are written, so that 0.3 is a multiple of 0.1, and
+    nothing is fetched from elsewhere.
+
+    Args:
+        schema: in its standard form.
+
+    Example:
+        >>> from thalweg.search.checking import SchemaCheck
+        >>> SchemaCheck({"type": "object", "properties": {"n": {"type": "integer"}}})({"n": 1.0}, "the value of 'x'")
+        Traceback (most recent call last):
+        thalweg.errors.ValueMismatchError: the value of 'x' does not fit its schema at n: 1.0 is not of type 'integer'.
+    """
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        library = _library()
+        self._best = library.exceptions.best_match
+        self._validator = _kind()(schema)
+
+    def __call__(self, value: Any, what: str) -> None:
+        """Raise unless a JSON value fits.
+
+        Raises:
+            ValueMismatchError: with the place of the worst fault in ``details["path"]``.
+        """
+        faults = list(self._validator.iter_errors(value))
+        if faults:
+            fault = self._best(faults)
+            path = tuple(fault.absolute_path)
+            where = f" at {written_path(path)}" if path else ""
+            more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise ValueMismatchError(f"{what} does not fit its schema{where}: {_said(fault)}{more}.", path=path)
+
+
+@functools.cache
+def _kind() -> Any:
+    """The validator's class: draft 2020-12 with our integers."""
+    library = _library()
+    base = library.Draft202012Validator
+
+    def integer(checker: Any, value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    def multiple_of(validator: Any, unit: Any, value: Any, schema: Any) -> Any:
+        number = validator.is_type(value, "number")
+        if number and Fraction(repr(value)) % Fraction(repr(unit)):  # as written: 0.3 is a multiple of 0.1
+            yield library.ValidationError(f"{value!r} is not a multiple of {unit!r}")
+
+    types = base.TYPE_CHECKER.redefine("integer", integer)
+    return library.validators.extend(base, {"multipleOf": multiple_of}, type_checker=types)
+
+
+def _library() -> ModuleType:
+    try:
+        import jsonschema
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "jsonschema":
+            raise
+        raise MissingExtraError(
+            "schemas are checked with jsonschema, which is not installed; install it: pip install 'thalweg[search]'",
+            extra="search",
+        ) from error
+    library: ModuleType = jsonschema
+    return library
+
+
+def _said(fault: Any) -> str:
+    """The library's message; long values are cut, the beginning and the end are what tells."""
+    text = str(fault.message)
+    return text if len(text) <= 300 else f"{text[:180]} ... {text[-110:]}"
