@@ -207,6 +207,11 @@ def test_what_is_not_linear_has_no_adjoint() -> None:
         lambda: normalize()(1.0),
         lambda: normalize()(np.ones(3, complex)),
         lambda: normalize()(None),
+        lambda: normalize()(np.ma.masked_array([1.0, 2.0], [False, True])),
+        lambda: smooth(1)(np.ma.masked_array([1.0, 2.0])),
+        lambda: mask(np.ma.masked_array([1.0, 2.0], [False, True])),
+        lambda: add_decay(1, np.ma.masked_array([1.0, 2.0], [False, True])),
+        lambda: add_decay(1)(np.ones(2), np.ma.masked_array([1.0, 2.0], [False, True])),
         lambda: scale(float("inf")),
         lambda: scale("2"),  # type: ignore[arg-type]
         lambda: scale(True),

@@ -26,10 +26,16 @@ def floating(array: Any, owner: str) -> Array:
         The array; a NumPy number as an array without axes.
 
     Raises:
-        HyperparameterError: it is not an array of floating point numbers.
+        HyperparameterError: it is not an array of floating point numbers, or a masked one.
     """
     dtype = getattr(array, "dtype", None)
     known = library_of(array) != "numpy" or isinstance(array, np.ndarray | np.generic)
+    if isinstance(array, np.ma.MaskedArray):
+        raise HyperparameterError(
+            f"transform {owner!r} got a masked array, whose mask it would not see; give its data, and the mask to "
+            "transforms.mask",
+            got="MaskedArray",
+        )
     if not known or not dtype_name(array).startswith(("float", "bfloat", "longdouble")):
         found = type(array).__name__ if dtype is None else str(dtype)
         raise HyperparameterError(
@@ -43,6 +49,13 @@ def dtype_name(array: Any) -> str:
     """The name of an array's dtype, without library and byte order: ``"float32"``."""
     dtype = getattr(array, "dtype", None)
     return str(getattr(dtype, "name", dtype)).rpartition(".")[2]
+
+
+def wide(array: Array) -> Array:
+    """An array to compute sums of: 16 bits as float32, whose sums are beyond float16 from 65,505 ones on."""
+    if dtype_name(array) not in ("float16", "bfloat16"):
+        return array
+    return array.float() if library_of(array) == "torch" else array.astype("float32")
 
 
 def epsilon(array: Array) -> float:
@@ -110,8 +123,10 @@ def checked_weights(array: Any, owner: str) -> np.ndarray:
     """A copy of elementwise weights, read-only.
 
     Raises:
-        HyperparameterError: they are not booleans or finite numbers.
+        HyperparameterError: they are not booleans or finite numbers, or masked.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise HyperparameterError(f"{owner}: the weights are a masked array; give weights of 0 where it is masked")
     weights = np.array(array)
     if weights.dtype.kind not in "biuf" or not np.all(np.isfinite(weights)):
         raise HyperparameterError(f"{owner}: weights of dtype {weights.dtype}; give booleans or finite numbers")

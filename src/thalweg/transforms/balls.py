@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import number, positive
-from thalweg.transforms.arrays import constant, floating, quiet
+from thalweg.transforms.arrays import constant, floating, quiet, wide
 from thalweg.transforms.base import Array, Transform
 from thalweg.transforms.norms import scaled_down, scaled_norm
 from thalweg.transforms.simplices import finite_or_nan, onto_simplex, rounding
@@ -81,7 +81,7 @@ class l1_ball(Transform):
         """The nearest point in the ball."""
         given = floating(array, self.kind)
         names = namespace(given)
-        sizes = names.absolute(given)
+        sizes = names.absolute(wide(given))
         with quiet():
             total = names.total(sizes)
             inside = total <= constant(self.radius * (1.0 + rounding(given)), total)

@@ -13,7 +13,7 @@ from typing import ClassVar
 from thalweg.errors import HyperparameterError
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import number, positive
-from thalweg.transforms.arrays import constant, floating, quiet
+from thalweg.transforms.arrays import constant, floating, quiet, wide
 from thalweg.transforms.base import Array, TreeTransform
 from thalweg.transforms.norms import scaled_down, squares
 
@@ -59,7 +59,7 @@ class clip_global_norm(TreeTransform):
         given = {name: floating(array, f"{self.kind} of {name}") for name, array in arrays.items()}
         if not given:
             return {}
-        in_order = [given[name] for name in sorted(given)]
+        in_order = [wide(given[name]) for name in sorted(given)]
         names = namespace(*in_order)
         with quiet():
             largest = functools.reduce(names.maximum, [names.largest(names.absolute(array)) for array in in_order])

@@ -7,7 +7,7 @@ intermediate value that is, either: in float32 limit/‖x‖ alone may be below 
 from __future__ import annotations
 
 from thalweg.rules.namespaces import namespace
-from thalweg.transforms.arrays import constant, quiet
+from thalweg.transforms.arrays import constant, quiet, wide
 from thalweg.transforms.base import Array
 
 Axis = int | tuple[int, ...] | None
@@ -21,14 +21,14 @@ def scaled_norm(array: Array, axis: Axis = None) -> tuple[Array, Array]:
         axis: the axes over which the norm goes, which stay with length one; ``None`` for all, without axes.
 
     Returns:
-        s, of the array's dtype, and r, summed in double precision on NumPy: 0 for zeros (s is then 1), and not a
-        number if the array holds NaN or infinity.
+        s, of the array's dtype or float32 for 16 bits, and r, summed in double precision on NumPy: 0 for zeros (s is
+        then 1), and not a number if the array holds NaN or infinity.
     """
-    names = namespace(array)
+    names, given = namespace(array), wide(array)
     with quiet():
-        largest = names.largest(names.absolute(array), axis)
-        scale = names.where(largest > 0, largest, constant(1.0, array))
-        return scale, names.sqrt(squares(array, scale, axis))
+        largest = names.largest(names.absolute(given), axis)
+        scale = names.where(largest > 0, largest, constant(1.0, given))
+        return scale, names.sqrt(squares(given, scale, axis))
 
 
 def squares(array: Array, scale: Array, axis: Axis = None) -> Array:

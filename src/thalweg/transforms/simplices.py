@@ -15,7 +15,7 @@ import numpy as np
 from thalweg.errors import HyperparameterError
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import number, positive
-from thalweg.transforms.arrays import constant, epsilon, floating, quiet, shape_of
+from thalweg.transforms.arrays import constant, epsilon, floating, quiet, shape_of, wide
 from thalweg.transforms.base import Array, Transform
 
 
@@ -59,12 +59,12 @@ class simplex(Transform):
                 f"simplex: an array of shape {shape} has the sum 0, not {self.total}; give one that has elements",
                 shape=shape,
             )
-        names = namespace(given)
+        names, whole = namespace(given), wide(given)
         with quiet():
-            found = names.total(given)
+            found = names.total(whole)
             missing = names.absolute(found - constant(self.total, found))
             inside = (names.largest(-given) <= 0) & (missing <= constant(self.total * rounding(given), found))
-            nearest = names.cast(onto_simplex(given, self.total), given)
+            nearest = names.cast(onto_simplex(whole, self.total), given)
             return finite_or_nan(given, names.where(inside, given, nearest))
 
 
