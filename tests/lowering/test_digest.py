@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -70,6 +70,37 @@ def test_what_a_text_refers_to_is_part_of_it(source: str, old: str, new: str) ->
     assert old in source
     assert text_digest(functions(source)["update"]) == text_digest(functions(source)["update"])
     assert text_digest(functions(source.replace(old, new, 1))["update"]) != text_digest(functions(source)["update"])
+
+
+@pytest.mark.parametrize("place", ["constants", "package.constants"])
+def test_what_a_text_refers_to_in_a_module_is_part_of_it(place: str) -> None:
+    """A constant or a function of a module, as `constants.half` names it; the kernel has its value in it."""
+    source = f"def update(x): return {place}.double(x) * {place}.half"
+
+    def digest(half: float, double: str, other: float) -> str:
+        constants, package = ModuleType("constants"), ModuleType("package")
+        exec(f"half = {half}\nother = {other}\ndef double(x): return {double}", vars(constants))
+        vars(package)["constants"] = constants
+        space: dict[str, Any] = {"constants": constants, "package": package}
+        exec(source, space)
+        return text_digest(space["update"])
+
+    known = digest(0.5, "x + x", 1.0)
+    assert digest(0.5, "x + x", 1.0) == known
+    assert digest(0.5, "x + x", 2.0) == known  # nobody asks for it
+    assert digest(0.25, "x + x", 1.0) != known
+    assert digest(0.5, "x * x", 1.0) != known
+
+
+def test_a_text_that_numba_has_wrapped_is_known_by_what_it_says() -> None:
+    import numba
+
+    def make(source: str) -> Any:
+        return numba.njit(functions(source)["update"])
+
+    plus, minus = "def update(x): return x + 1.0", "def update(x): return x - 1.0"
+    assert text_digest(make(plus)) == text_digest(make(plus)) == text_digest(functions(plus)["update"])
+    assert text_digest(make(plus)) != text_digest(make(minus))
 
 
 def test_reachable_follows_globals_and_survives_recursion() -> None:

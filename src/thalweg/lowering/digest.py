@@ -22,8 +22,7 @@ def reachable(function: Any) -> Iterator[FunctionType]:
     seen: set[int] = set()
     waiting = [function]
     while waiting:
-        current = waiting.pop()
-        current = getattr(current, "py_func", current)  # what numba already wrapped
+        current = _unwrapped(waiting.pop())
         if not isinstance(current, FunctionType) or id(current) in seen:
             continue
         seen.add(id(current))
@@ -47,7 +46,7 @@ def text_digest(*functions: Any) -> str:
         (True, 32)
     """
     state = hashlib.blake2b(digest_size=16)
-    for function in functions:
+    for function in map(_unwrapped, functions):
         if not isinstance(function, FunctionType):
             state.update(_constant(function).encode())
             continue
@@ -56,6 +55,11 @@ def text_digest(*functions: Any) -> str:
             for name, value in sorted(_named(part).items(), key=lambda item: item[0]):
                 state.update(f"{name}={_constant(value)}".encode())
     return state.hexdigest()
+
+
+def _unwrapped(function: Any) -> Any:
+    """The plain function, if numba has wrapped it already."""
+    return getattr(function, "py_func", function)
 
 
 def _constant(value: Any) -> str:
@@ -81,7 +85,10 @@ def _constant(value: Any) -> str:
 
 
 def _named(function: FunctionType) -> dict[str, Any]:
-    """The globals that the text names, also inside nested functions, and what its cells hold."""
+    """The globals that the text names, also inside nested functions, what its cells hold, and names in its modules.
+
+    Which of the names is looked up in which module only the compiled text would say, so each is in all.
+    """
     names: set[str] = set()
     waiting = [function.__code__]
     while waiting:
@@ -91,6 +98,13 @@ def _named(function: FunctionType) -> dict[str, Any]:
     found = {name: function.__globals__[name] for name in names if name in function.__globals__}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         found[f"cell {name}"] = cell.cell_contents
+    modules = [(name, value) for name, value in found.items() if isinstance(value, ModuleType)]
+    for place, module in modules:  # grows while it is walked: packages hold modules
+        for name in sorted(names & vars(module).keys()):
+            value = vars(module)[name]
+            if isinstance(value, ModuleType) and not any(value is known for _, known in modules):
+                modules.append((f"{place}.{name}", value))
+            found[f"{place}.{name}"] = value
     return found
 
 
