@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from thalweg.runtime.tree import Kept
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 ItemProgress = Callable[[int, int], None]
@@ -33,6 +35,7 @@ class Runtime(Protocol):
         items: Sequence[Item],
         *,
         progress: ItemProgress | None = None,
+        kept: Kept | None = None,
     ) -> Result:
         """The sum of ``task(item)`` over ``items``, added in the fixed tree.
 
@@ -43,12 +46,15 @@ class Runtime(Protocol):
                 for every item.
             items: what the task is called with, at least one.
             progress: told of each finished item.
+            kept: where finished partial sums are kept; what it has already is not computed again. It is called in
+                other threads.
 
         Raises:
             RunError: there are no items, or results that cannot be added.
 
         The first exception of a task stops the work: no further task starts, the running ones are waited for,
-        and the exception is raised with a note of its item. Cancelling the coroutine does the same.
+        and the exception is raised with notes of its item and of who worked on it. Cancelling the coroutine does
+        the same.
         """
 
     async def run(self, function: Callable[..., Result], *args: Any) -> Result:
@@ -92,6 +98,7 @@ class Watched:
         items: Sequence[Item],
         *,
         progress: ItemProgress | None = None,
+        kept: Kept | None = None,
     ) -> Result:
         """As :meth:`Runtime.map_reduce`; the watcher is told first."""
 
@@ -100,7 +107,8 @@ class Watched:
             if progress is not None:
                 progress(done, total)
 
-        return await self._runtime.map_reduce(task, items, progress=both)
+        more: dict[str, Any] = {} if kept is None else {"kept": kept}  # a runtime of the user's may not know it
+        return await self._runtime.map_reduce(task, items, progress=both, **more)
 
     async def run(self, function: Callable[..., Result], *args: Any) -> Result:
         """As :meth:`Runtime.run`."""

@@ -9,12 +9,16 @@
 
 All of it is sent at once, so Dask works depth first and few partial sums are alive. What is lost with a worker is
 computed again by Dask from this graph. Waiting is ours: Dask would wait for ever for a cluster without workers.
+
+Where finished sums are kept, the client does the adding: it fetches each result as soon as it is there, since it is the
+one who can write into the run's folder.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,9 +27,11 @@ from thalweg.errors import RunError, ThalwegError
 from thalweg.runtime import onworker
 from thalweg.runtime.base import ItemProgress
 from thalweg.runtime.identity import differences, identity, refusal
+from thalweg.runtime.tree import TreeReduction
 
 LOOK = 0.05  # s between two looks at the futures' states, which are local
 SURVEY = 1.0  # s between two questions to the scheduler
+FETCHES = 4  # results on their way to the client at once
 
 
 @dataclass
@@ -132,6 +138,7 @@ class ClusterCall:
         items: what the task is called with.
         progress: told of each finished item.
         retries: how often an item that failed by itself is tried again.
+        adding: the reduction to be done here, and the items that it waits for; by default the workers add.
 
     :meth:`run` and :meth:`stop` belong to the client's event loop.
     """
@@ -145,6 +152,7 @@ class ClusterCall:
         *,
         progress: ItemProgress | None,
         retries: int,
+        adding: tuple[TreeReduction, list[int]] | None = None,
     ) -> None:
         self._crew = crew
         self._client = crew.client
@@ -153,9 +161,12 @@ class ClusterCall:
         self._items = items
         self._progress = progress
         self._retries = retries
+        self._reduction = adding[0] if adding is not None else None
+        self._todo = adding[1] if adding is not None else list(range(len(items)))
         self._futures: dict[int, Any] = {}
         self._open: list[int] = []
         self._root: Any = None
+        self._sent = False
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
@@ -174,6 +185,8 @@ class ClusterCall:
         try:
             await self._crew.survey()  # before anything is sent: a mixture is refused
             self._submit()
+            if self._reduction is not None:
+                return await self._collect(survey, self._reduction)
             return await self._watch(survey)
         except BaseException:
             await self._abandon()
@@ -189,14 +202,20 @@ class ClusterCall:
     def _submit(self) -> None:
         from dask.task_spec import Task, TaskRef
 
+        self._sent = True
         name = self._order.call
         order = f"thalweg-order-{name}"
         graph: dict[Any, Any] = {order: Task(order, onworker.hold, self._order)}
         shared = [TaskRef(key) for key in self._shared]
-        level: list[Any] = [(f"thalweg-item-{name}", index) for index in range(len(self._items))]
+        level: list[Any] = [(f"thalweg-item-{name}", index) for index in self._todo]
         leaves = level
-        for index, (key, item) in enumerate(zip(leaves, self._items, strict=True)):
-            graph[key] = Task(key, onworker.work, TaskRef(order), index, item, *shared)
+        for index, key in zip(self._todo, leaves, strict=True):
+            graph[key] = Task(key, onworker.work, TaskRef(order), index, self._items[index], *shared)
+        if self._reduction is not None:
+            futures = self._client.get(graph, leaves, sync=False, retries=self._retries or None)
+            self._futures = dict(zip(self._todo, futures, strict=True))
+            self._open = list(self._todo)
+            return
         height = 0
         while len(level) > 1:
             height += 1
@@ -266,6 +285,49 @@ class ClusterCall:
             stopped.cancel()
             await asyncio.gather(fetch, stopped, return_exceptions=True)
 
+    async def _collect(self, survey: asyncio.Future[None], reduction: TreeReduction) -> tuple[Any, dict[str, int]]:
+        """Fetch each result as soon as it is there, and add it here."""
+        counts: Counter[str] = Counter()
+        gate = asyncio.Semaphore(FETCHES)
+        everything = asyncio.gather(*(self._fetch(index, reduction, counts, gate) for index in self._todo))
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        waiting: set[asyncio.Future[Any]] = {everything, survey, stopped}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                raise asyncio.CancelledError
+            if self._client.status != "running":
+                raise self._crew.lost()
+            if not everything.done():
+                survey.result()
+            everything.result()
+            return reduction.result(), dict(counts)
+        finally:
+            everything.cancel()
+            stopped.cancel()
+            await asyncio.gather(everything, stopped, return_exceptions=True)
+
+    async def _fetch(self, index: int, reduction: TreeReduction, counts: Counter[str], gate: asyncio.Semaphore) -> None:
+        future = self._futures[index]
+        await future.exception()  # until it is there
+        if future.status == "error":
+            await self._raise_error()
+        if future.status not in ("finished", "pending"):  # pending: its worker has died since
+            raise self._dropped()
+        async with gate:
+            try:
+                value, count = await future.result()
+            except Exception as error:
+                if future.status == "error":  # it was computed again, and failed then
+                    raise
+                raise (self._crew.lost() if self._client.status != "running" else self._dropped()) from error
+            await asyncio.to_thread(reduction.put, index, value)
+        counts.update(count)
+        future.release()
+        self._open.remove(index)
+        if self._progress is not None:
+            self._progress(len(self._items) - len(self._open), len(self._items))
+
     def _look(self, *, everything: bool = False) -> None:
         """Tell of finished items, and let go of them: the sums hold what they need."""
         done = len(self._items) - len(self._open)
@@ -308,11 +370,12 @@ class ClusterCall:
 
     async def _abandon(self) -> None:
         """Take everything back, and wait for the items that are being worked on: a thread cannot be stopped."""
-        if self._root is None or self._client.status != "running":
+        if not self._sent or self._client.status != "running":
             return
         # Released and not cancelled: Dask's scheduler stumbles over cancelled keys whose sums nobody has asked for.
         for future in (*self._futures.values(), self._root):
-            future.release()
+            if future is not None:
+                future.release()
         while self._client.status == "running":
             try:
                 ask = self._client.run(onworker.end, self._order.call, on_error="ignore")

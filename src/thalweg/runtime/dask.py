@@ -26,6 +26,7 @@ from thalweg.runtime.base import Item, ItemProgress, Result
 from thalweg.runtime.cluster_call import ClusterCall, Crew
 from thalweg.runtime.local import Local, _finish, _usable_cores
 from thalweg.runtime.packing import Packed, pack, recipe
+from thalweg.runtime.tree import Kept, begin_reduction
 
 CONNECTING = 20.0  # s
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1)
@@ -94,7 +95,7 @@ class Dask:
         self._count = workers or _usable_cores()
         self._files = files if any(files) else None
         self._patience = float(patience)
-        self._retries = retries
+        self.retries = retries
         self._note = note
         self._local = Local()
         self._token = secrets.token_hex(8)  # a cluster is shared, and a second client's like key would get our result
@@ -162,8 +163,11 @@ class Dask:
         items: Sequence[Item],
         *,
         progress: ItemProgress | None = None,
+        kept: Kept | None = None,
     ) -> Result:
         """The sum of ``task(item)`` over ``items``, in the fixed tree; see :meth:`Runtime.map_reduce`.
+
+        With ``kept`` each result comes to this process, which adds them; without, workers do.
 
         Raises:
             RunError: the task cannot be pickled, the scheduler is lost, all workers died, an item kills its workers, or
@@ -171,6 +175,10 @@ class Dask:
         """
         if not len(items):
             raise RunError("There is nothing to reduce: the list of items is empty; give at least one.")
+        adding = await self.run(begin_reduction, len(items), kept) if kept is not None else None
+        if adding is not None and not adding[1]:
+            whole: Result = adding[0].result()
+            return whole
         await self.start()
         crew, client = self._crew, self._client
         assert crew is not None
@@ -189,7 +197,9 @@ class Dask:
                     crew.identity,
                     len(items),
                 )
-                call = ClusterCall(crew, order, keys, list(items), progress=progress, retries=self._retries)
+                call = ClusterCall(
+                    crew, order, keys, list(items), progress=progress, retries=self.retries, adding=adding
+                )
                 calls.append(call)
                 if stopped.is_set():
                     call.stop()

@@ -13,13 +13,15 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 from thalweg.errors import RunError
 from thalweg.graph.executor import as_worker, in_worker, use_executor
 from thalweg.runtime.base import Item, ItemProgress, Result
-from thalweg.runtime.tree import TreeReduction
+from thalweg.runtime.tree import Kept, begin_reduction
+from thalweg.runtime.where import here
 
 
 class Local:
@@ -90,11 +92,13 @@ class Local:
         items: Sequence[Item],
         *,
         progress: ItemProgress | None = None,
+        kept: Kept | None = None,
     ) -> Result:
         """The sum of ``task(item)`` over ``items``, in the fixed tree; see :meth:`Runtime.map_reduce`."""
-        work = _Work(task, items, progress)
+        make = partial(_Work, task, items, progress, kept)
+        work = make() if kept is None else await self.run(make)  # what was kept is read from somewhere
         nested = in_worker()
-        jobs = [self._submit(work.drain) for _ in range(min(self._threads, len(items)) - nested)]
+        jobs = [self._submit(work.drain) for _ in range(min(self._threads, work.left) - nested)]
         if nested:
             # All threads may be waiting like this one, so it works itself, and waits for those only that help.
             work.drain()
@@ -125,17 +129,24 @@ class Local:
 class _Work:
     """One map_reduce: the items not yet started, the tree, the first errors."""
 
-    def __init__(self, task: Callable[[Any], Any], items: Sequence[Any], progress: ItemProgress | None) -> None:
+    def __init__(
+        self, task: Callable[[Any], Any], items: Sequence[Any], progress: ItemProgress | None, kept: Kept | None
+    ) -> None:
         self._task = task
         self._items = items
         self._progress = progress
-        self.reduction = TreeReduction(len(items))
+        self.reduction, self._todo = begin_reduction(len(items), kept)
         self._lock = threading.Lock()
         self._report = threading.Lock()
         self._next = 0
-        self._done = 0
+        self._done = len(items) - len(self._todo)
         self._stopped = False
-        self._errors: dict[int, BaseException] = {}
+        self._errors: dict[int, tuple[BaseException, str]] = {}
+
+    @property
+    def left(self) -> int:
+        """How many items are not started."""
+        return len(self._todo) - self._next
 
     def stop(self) -> None:
         """Start no further item."""
@@ -148,24 +159,25 @@ class _Work:
                 self.reduction.put(index, self._task(self._items[index]))
                 self._tell()
             except BaseException as error:  # carried to whoever awaits the call, which raises it
-                self._errors[index] = error
+                self._errors[index] = error, here()
                 self._stopped = True
 
     def raise_first_error(self) -> None:
-        """Raise the error of the lowest item that failed, with a note that names it."""
+        """Raise the error of the lowest item that failed, with notes that name it and who worked on it."""
         if self._errors:
             index = min(self._errors)
-            error = self._errors[index]
+            error, where = self._errors[index]
             error.add_note(f"while working on item {self._items[index]!r} (number {index + 1} of {len(self._items)})")
+            error.add_note(f"on the {where}")
             self._errors.clear()  # an error that is kept keeps its frames, and their arrays
             raise error
 
     def _take(self) -> int | None:
         # In order: the results on either side of a slow item add up meanwhile, to about log2(n) of them.
         with self._lock:
-            if self._stopped or self._next == len(self._items):
+            if self._stopped or self._next == len(self._todo):
                 return None
-            index = self._next
+            index = self._todo[self._next]
             self._next += 1
             return index
 

@@ -19,6 +19,7 @@ from thalweg.runtime.identity import differences, identity, refusal
 from thalweg.runtime.packing import unpack
 from thalweg.runtime.shared import Shared
 from thalweg.runtime.tree import add_trees
+from thalweg.runtime.where import working_as
 
 KEPT = 2
 """So many tasks, and so many shared values, a worker keeps: of a run it needs one at a time, and they may be large."""
@@ -109,17 +110,19 @@ def work(order: Order, index: int, item: Any, *recipes: bytes) -> tuple[Any, dic
         Exception: whatever the task raises, with notes that name item and worker.
     """
     name, address = _me()
+    who = f"worker {address}" if name == address else f"worker {address} ({name})"
     _PROCESS.begin(order.call)
     try:
         differing = differences(order.identity, _PROCESS.identity())
         if differing:
             raise RunError(refusal(address, differing), worker=address, differences=differing)
         task = _PROCESS.task(order, recipes)
-        value = contextvars.copy_context().run(as_worker, task, item)
+        with working_as(who):
+            value = contextvars.copy_context().run(as_worker, task, item)
         return value, {name: 1}
     except BaseException as error:
         error.add_note(f"while working on item {item!r} (number {index + 1} of {order.total})")
-        error.add_note(f"on the worker {address}")
+        error.add_note(f"on the {who}")
         raise _portable(error) from None
     finally:
         _PROCESS.finish(order.call)

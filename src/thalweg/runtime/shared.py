@@ -12,6 +12,28 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
+_OF_ALL = "_thalweg_concerns_all_items"
+
+
+def concerns_all_items(error: BaseException) -> bool:
+    """Whether an error comes from making a :class:`Shared` value: then it is no fault of the item at hand.
+
+    Example:
+        >>> from thalweg.runtime.shared import Shared, concerns_all_items
+        >>> try:
+        ...     Shared(int, "no number").value
+        ... except ValueError as error:
+        ...     concerns_all_items(error)
+        True
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if _OF_ALL in vars(cause):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 class Shared(Generic[Value]):
@@ -51,7 +73,11 @@ class Shared(Generic[Value]):
             with self._lock:
                 if self._made is None:
                     make, args = self._recipe
-                    self._made = (make(*args),)
+                    try:
+                        self._made = (make(*args),)
+                    except Exception as error:
+                        error.__dict__[_OF_ALL] = True
+                        raise
         return self._made[0]
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -18,8 +18,10 @@ about log2(n) of them, plus those that finished out of order, are alive at any t
 
 from __future__ import annotations
 
+import copy
 import threading
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,11 +47,23 @@ class Pieces(dict[int, Any]):
     """
 
 
+class Absent:
+    """The result of an item that was left out: added to anything it changes nothing.
+
+    Example:
+        >>> from thalweg.runtime.tree import Absent, add_trees
+        >>> add_trees({"loss": Absent()}, {"loss": 2.0})
+        {'loss': 2.0}
+    """
+
+
 class TreeReduction:
     """The sum of ``count`` results that arrive in any order, with the same bits whatever the order.
 
     Args:
         count: number of results, at least 1.
+        keep: told of each partial sum that has to wait for its partner, and of the last, as
+            ``keep(level, index, sum)``, before anybody else sees it; what it raises, :meth:`put` raises.
 
     Raises:
         RunError: there is nothing to add.
@@ -65,9 +79,10 @@ class TreeReduction:
         1.0
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, keep: Callable[[int, int, Tree], None] | None = None) -> None:
         if count < 1:
             raise RunError("There is nothing to reduce: the list of items is empty; give at least one.")
+        self._keep = keep
         self._sizes = [count]
         while self._sizes[-1] > 1:
             self._sizes.append((self._sizes[-1] + 1) // 2)
@@ -92,22 +107,32 @@ class TreeReduction:
         Raises:
             RunError: the results of two items have different structures, shapes or dtypes.
         """
-        level = 0
-        owned = False  # results belong to the task that returned them, sums belong to us
+        self._put(0, index, value, owned=False, kept=False)  # a result belongs to the task that returned it
+
+    def restore(self, level: int, index: int, value: Tree) -> None:
+        """Hand in a partial sum that ``keep`` was told of before, instead of the items below it."""
+        self._put(level, index, value, owned=True, kept=True)
+
+    def _put(self, level: int, index: int, value: Tree, *, owned: bool, kept: bool) -> None:
         while True:
             with self._lock:
                 while level < self.depth and index ^ 1 >= self._sizes[level]:
                     level, index = level + 1, index >> 1
-                if level == self.depth:
-                    self._result, self._done = value, True
+                partner = self._waiting.pop((level, index ^ 1), None) if level < self.depth else None
+                if partner is None and (kept or self._keep is None):
+                    if level == self.depth:
+                        self._result, self._done = value, True
+                    else:
+                        self._waiting[level, index] = (value, owned)
                     return
-                partner = self._waiting.pop((level, index ^ 1), None)
-                if partner is None:
-                    self._waiting[level, index] = (value, owned)
-                    return
+            if partner is None:
+                assert self._keep is not None
+                self._keep(level, index, value)  # as long as nobody else can add into it
+                kept = True
+                continue
             mine = (value, owned)
             (left, left_owned), (right, _) = (partner, mine) if index & 1 else (mine, partner)
-            value, owned = add_trees(left, right, into_left=left_owned), True
+            value, owned, kept = add_trees(left, right, into_left=left_owned), True, False
             level, index = level + 1, index >> 1
 
     def result(self) -> Tree:
@@ -119,6 +144,46 @@ class TreeReduction:
         if not self._done:
             raise RunError("The reduction is not complete: some items have not handed in their result.")
         return self._result
+
+
+class Kept(Protocol):
+    """Keeps partial sums of one map_reduce somewhere that survives the process."""
+
+    def sums(self, count: int) -> Mapping[tuple[int, int], Tree]:
+        """What is there, by level and index in the tree of ``count`` items; none of them lies below another."""
+
+    def keep(self, level: int, index: int, value: Tree) -> None:
+        """Keep one; may be called from any thread, and from several at once. The value may change afterwards."""
+
+
+def begin_reduction(count: int, kept: Kept | None) -> tuple[TreeReduction, list[int]]:
+    """A reduction that goes on with the sums that were kept, and the items that are left to do, in order.
+
+    Raises:
+        RunError: there is nothing to add.
+
+    Example:
+        >>> from thalweg.runtime.tree import begin_reduction
+        >>> class Memory(dict):
+        ...     def sums(self, count):
+        ...         return self
+        ...     def keep(self, level, index, value):
+        ...         self[level, index] = value
+        >>> reduction, left = begin_reduction(5, Memory({(1, 0): 3.0}))
+        >>> left
+        [2, 3, 4]
+    """
+    reduction = TreeReduction(count, keep=kept.keep if kept is not None else None)
+    done: set[int] = set()
+    for (level, index), value in kept.sums(count).items() if kept is not None else ():
+        reduction.restore(level, index, value)
+        done.update(below(level, index, count))
+    return reduction, [index for index in range(count) if index not in done]
+
+
+def below(level: int, index: int, count: int) -> range:
+    """The items that a partial sum holds."""
+    return range(index << level, min((index + 1) << level, count))
 
 
 def add_trees(left: Tree, right: Tree, *, into_left: bool = False, path: str = "result") -> Tree:
@@ -137,6 +202,8 @@ def add_trees(left: Tree, right: Tree, *, into_left: bool = False, path: str = "
         >>> add_trees({"loss": 1.0, "g": np.ones(2)}, {"loss": 2.0, "g": np.ones(2)})
         {'loss': 3.0, 'g': array([2., 2.])}
     """
+    if isinstance(left, Absent) or isinstance(right, Absent):
+        return copy.deepcopy(right if isinstance(left, Absent) else left)  # a sum is nobody else's
     if isinstance(left, Pieces) and isinstance(right, Pieces):
         if left.keys() & right.keys():
             raise RunError(f"Two items have both returned the pieces {sorted(left.keys() & right.keys())} of {path}.")
