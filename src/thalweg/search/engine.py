@@ -1,0 +1,341 @@
+"""The one face of every search: ask for candidates, tell what they were worth.
+
+::
+
+    candidates = await engine.ask(4)
+    engine.tell([Told(candidate.number, reward) for candidate, reward in ...])
+
+Rewards: higher is better. Candidates are numbered from 0; the next may be asked for before the last are told. A
+candidate may be told again, with a better-founded reward. What an engine has seen, and all that decides its next
+candidate, is its ``state()``: JSON, from which ``restore`` goes on to the same candidates.
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+import inspect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from thalweg.errors import SearchError, StateMismatchError
+from thalweg.search.budget import Spent
+from thalweg.search.space import Space, Values
+from thalweg.search.values import Json, copy_json, digest_json
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point to be scored.
+
+    Args:
+        number: counted from 0 in the order of asking.
+        values: a JSON value for each variable; yours to keep.
+        origin: where it comes from: ``"tpe"``, ``"mutation of 3"``.
+        resource: the share of the samples, in (0, 1], that it is to be scored on. A candidate that was told on few may
+            come again, under its number, with a larger share.
+    """
+
+    number: int
+    values: Values
+    origin: str
+    resource: float = 1.0
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a candidate was worth.
+
+    Args:
+        number: the candidate's.
+        reward: finite, higher is better; None if the evaluation failed.
+        feedback: remarks of single samples, for engines that read.
+    """
+
+    number: int
+    reward: float | None
+    feedback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What an engine proposes, before it has a number; ``number`` is that of a candidate to be scored on more."""
+
+    values: Values
+    origin: str
+    resource: float = 1.0
+    number: int | None = None
+
+
+class Engine(abc.ABC):
+    """Base of all engines; see the module's text.
+
+    Args:
+        space: what is searched.
+        seed: of all random choices, 0 to 2³² − 1.
+        start: the present values.
+        start_first: whether the present values, if given, are candidate 0.
+
+    Raises:
+        SearchError: an option is wrong, or the engine cannot search this space.
+        ValueMismatchError: the start does not fit the space's schemas.
+
+    To write one, implement ``_propose``, ``_learn``, ``_own_state`` and ``_restore_own``. Options are keyword-only
+    arguments with defaults, kept as attributes of the same name.
+    """
+
+    kind: ClassVar[str] = ""
+    sequential: ClassVar[bool] = False  # whether a candidate has to be told before the next can be asked for
+
+    def __init__(self, space: Space, *, seed: int, start: Values | None = None, start_first: bool = True) -> None:
+        whole(seed, "seed", least=0, most=2**32 - 1)
+        truth(start_first, "start_first")
+        if start is not None:
+            space.check(start)
+        self.space = space
+        self.seed = seed
+        self.start: Values | None = copy_json(start)
+        self.start_first = start_first
+        self._digests: list[str] = []  # of the candidates' values
+        self._seen: dict[str, int] = {}  # the first candidate with that digest
+        self._rewards: dict[int, float | None] = {}
+        self._pending: dict[int, Candidate] = {}
+        self._asking = False
+        self._nothing_left = False  # gone through, where branches overlap and the size is only a bound
+
+    @classmethod
+    def options(cls) -> dict[str, Json]:
+        """The options of this engine, with their defaults."""
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        fixed = ("self", "space", "seed", "start")
+        return {one.name: one.default for one in parameters if one.name not in fixed}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space is finite and every point of it was asked for; ``ask`` then gives nothing."""
+        return self._nothing_left or len(self._seen) >= self.space.size()
+
+    @property
+    def asked(self) -> int:
+        """How many candidates there are."""
+        return len(self._digests)
+
+    @property
+    def pending(self) -> list[Candidate]:
+        """The candidates that were asked for and not yet told, by number."""
+        return [copy.deepcopy(self._pending[number]) for number in sorted(self._pending)]
+
+    @property
+    def spent(self) -> Spent:
+        """What asking has cost so far: nothing, unless the engine asks a model."""
+        return Spent()
+
+    def most_ask(self, count: int) -> Spent:
+        """The most that the next ``ask(count)`` may cost."""
+        return Spent()
+
+    def close(self) -> None:
+        """Give back what the engine holds: threads, connections. It can be asked again afterwards."""
+        return
+
+    async def ask(self, count: int = 1) -> list[Candidate]:
+        """New candidates: all or none, if it fails or is cancelled.
+
+        Args:
+            count: how many.
+
+        Returns:
+            At most so many: fewer from an engine that needs answers first, or from a space that has no more.
+
+        Raises:
+            SearchError: another ``ask`` is under way; or the engine waits for a candidate to be told.
+        """
+        whole(count, "count", least=1)
+        if self._asking:
+            raise SearchError("an ask is under way; await it before the next.")
+        self._asking = True
+        try:
+            proposals = [] if self.exhausted else await self._propose(count)
+        finally:
+            self._asking = False
+        return [self._take(proposal) for proposal in proposals]
+
+    def _take(self, proposal: Proposal) -> Candidate:
+        number = proposal.number
+        values = copy_json(proposal.values)
+        if number is None:
+            number = len(self._digests)
+            digest = digest_json(values)
+            self._digests.append(digest)
+            self._seen.setdefault(digest, number)
+        candidate = Candidate(number, values, proposal.origin, proposal.resource)
+        self._pending[number] = candidate
+        return Candidate(number, copy_json(values), proposal.origin, proposal.resource)
+
+    def tell(self, results: Sequence[Told]) -> None:
+        """Learn what candidates were worth. Their order in ``results`` is what counts.
+
+        Args:
+            results: of pending candidates; or of told ones, with a new reward in place of the old.
+
+        Raises:
+            SearchError: a number is unknown or there twice, or a reward is not finite. Nothing was learnt then.
+        """
+        checked = [self._checked(told) for told in results]
+        numbers: set[int] = set()
+        for told in checked:
+            if told.number in numbers:
+                raise SearchError(f"candidate {told.number} is told twice at once; tell its final reward.")
+            numbers.add(told.number)
+        self._learn(checked)
+        for told in checked:
+            self._rewards[told.number] = told.reward
+            self._pending.pop(told.number, None)
+
+    def was_told(self, number: int) -> bool:
+        """Whether a candidate was told before; within ``_learn``, before what is being learnt."""
+        return number in self._rewards
+
+    def reward_of(self, number: int) -> float | None:
+        """The last reward that a candidate was told with; None if there is none, or it failed."""
+        return self._rewards.get(number)
+
+    def _checked(self, told: Told) -> Told:
+        if not isinstance(told, Told):
+            raise SearchError(f"tell takes Told(number, reward), got {told!r}.")
+        known = isinstance(told.number, int) and not isinstance(told.number, bool)
+        if not known or not 0 <= told.number < len(self._digests):
+            raise SearchError(
+                f"candidate {told.number!r} was never asked for; there are {len(self._digests)}, from 0.",
+                number=told.number,
+            )
+        reward = told.reward
+        if reward is not None:
+            if isinstance(reward, bool) or not isinstance(reward, int | float) or not math.isfinite(reward):
+                raise SearchError(
+                    f"the reward of candidate {told.number} is {reward!r}; it is a finite number, or None if the "
+                    "evaluation failed.",
+                    number=told.number,
+                )
+            reward = float(reward)
+        if not all(isinstance(text, str) for text in told.feedback):
+            raise SearchError(f"the feedback of candidate {told.number} is {told.feedback!r}; it is text.")
+        return Told(told.number, reward, tuple(told.feedback))
+
+    # -- for engines ---------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def _propose(self, count: int) -> list[Proposal]:
+        """At most ``count`` proposals; the first ever has to be the start if :attr:`_starts`."""
+
+    @abc.abstractmethod
+    def _learn(self, results: list[Told]) -> None:
+        """Take rewards in. They were checked; :meth:`was_told` tells those that come again."""
+
+    @abc.abstractmethod
+    def _own_state(self) -> dict[str, Json]:
+        """What decides the next candidate, besides what the base class keeps: numbers, rewards, pending ones."""
+
+    @abc.abstractmethod
+    def _restore_own(self, state: dict[str, Any]) -> None:
+        """Take :meth:`_own_state` back, on a shallow copy of the engine: assign, change nothing in place.
+
+        Raises:
+            StateMismatchError: it does not fit.
+        """
+
+    @property
+    def _starts(self) -> bool:
+        """Whether the next proposal has to be the start."""
+        return not self._digests and self.start_first and self.start is not None
+
+    # -- state ---------------------------------------------------------------------------
+
+    def _identity(self) -> dict[str, Json]:
+        chosen = {name: copy_json(getattr(self, name)) for name in type(self).options()}
+        return {
+            "version": VERSION,
+            "kind": self.kind,
+            "space": self.space.digest,
+            "seed": self.seed,
+            "start": digest_json(self.start),
+            "options": chosen,
+        }
+
+    def state(self) -> dict[str, Json]:
+        """All that decides the next candidates, as JSON."""
+        return {
+            **self._identity(),
+            "digests": list(self._digests),
+            "rewards": [[number, reward] for number, reward in self._rewards.items()],
+            "pending": [
+                {"number": one.number, "values": copy_json(one.values), "origin": one.origin, "resource": one.resource}
+                for one in self._pending.values()
+            ],
+            "nothing_left": self._nothing_left,
+            "engine": self._own_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where a ``state()`` was taken: the same candidates follow.
+
+        Raises:
+            StateMismatchError: it is of another kind, space, seed, start or of other options, or is damaged. The engine
+                is as before then.
+        """
+        for key, mine in self._identity().items():
+            theirs = state.get(key) if isinstance(state, dict) else None
+            if theirs != mine:
+                raise StateMismatchError(
+                    f"the saved search has {key} {theirs!r}, this one {mine!r}; make the engine as it was made then."
+                )
+        twin = copy.copy(self)
+        try:
+            twin._digests = [str(digest) for digest in state["digests"]]
+            twin._seen = {}
+            for number, digest in enumerate(twin._digests):
+                twin._seen.setdefault(digest, number)
+            twin._rewards = {int(number): reward for number, reward in state["rewards"]}
+            found = [
+                Candidate(int(one["number"]), copy_json(one["values"]), str(one["origin"]), float(one["resource"]))
+                for one in state["pending"]
+            ]
+            twin._pending = {one.number: one for one in found}
+            twin._nothing_left = bool(state["nothing_left"])
+            untold = set(range(len(twin._digests))) - twin._rewards.keys()
+            if not untold <= twin._pending.keys() or max(twin._pending, default=-1) >= len(twin._digests):
+                raise StateMismatchError("the saved search has lost candidates; it is damaged.")
+            twin._restore_own(copy.deepcopy(state["engine"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, StateMismatchError):
+                raise
+            raise StateMismatchError(f"the saved search cannot be read ({error!r}); it is damaged.") from error
+        self.__dict__.update(twin.__dict__)
+
+
+def whole(value: Any, name: str, *, least: int, most: float = math.inf) -> int:
+    """Check an option that is an integer."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        span = f"at least {least}" if math.isinf(most) else f"from {least} to {most}"
+        raise SearchError(f"{name} is {value!r}; it is an integer, {span}.", option=name)
+    return value
+
+
+def truth(value: Any, name: str) -> bool:
+    """Check an option that is True or False."""
+    if not isinstance(value, bool):
+        raise SearchError(f"{name} is {value!r}; it is True or False.", option=name)
+    return value
+
+
+def real(value: Any, name: str, *, above: float, most: float = math.inf) -> float:
+    """Check an option that is a number, above < value ≤ most."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not above < value <= most:
+        span = f"above {above:g}" + ("" if math.isinf(most) else f" and at most {most:g}")
+        raise SearchError(f"{name} is {value!r}; it is a number {span}.", option=name)
+    return float(value)
