@@ -50,6 +50,7 @@ PUBLIC: dict[str, set[str]] = {
     },
     "thalweg.search": {
         *("Json", "StructuredVariable", "copy_json", "digest_json", "schema_of", "standardize_schema"),
+        *("contains_schema", "RewardOptimizer", "Matching", "Reward", "SampleReward"),
     },
     "thalweg.runtime": {"Runtime", "Local", "Dask", "Watched", "TreeReduction", "add_trees", "Shared", "Pieces"},
     "thalweg.runs": {
@@ -78,6 +79,7 @@ ERRORS = {
     *("GraphFreedError", "ModifiedSinceForwardError", "GradientError", "GradientShapeError", "GradientDtypeError"),
     *("NonFiniteGradientError", "MissingGradientError", "OptimizerError", "HyperparameterError", "ParameterError"),
     *("StateMismatchError", "CheckpointError", "CheckpointCorruptError", "CheckpointVersionError"),
+    "UninitializedError",
     *("SimulationError", "UnstableTimeStepError", "DispersionError", "PositionError", "SpeedError", "ShapeError"),
     *("SearchError", "SchemaError", "ValueMismatchError", "LanguageModelError"),
     *("StudyError", "RunError", "MissingExtraError"),
@@ -97,6 +99,7 @@ WITHOUT_EXAMPLE = {
     "thalweg.checkpoints.whole": "a check that others share",
     "thalweg.optimizers.jax.JaxState": "made by JaxOptimizer.init",
     "thalweg.optimizers.OptimizerSnapshot": "made by LocalOptimizer.state; docs/optimizers.md",
+    "thalweg.search.Matching": "made by RewardOptimizer.matching; docs/structured.md",
     "thalweg.runtime.Runtime": "a protocol; Local has it",
     "thalweg.runs.Run": "Problem has it",
     "thalweg.runs.run_study": "docs/waves.md has it",

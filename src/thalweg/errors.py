@@ -18,7 +18,8 @@
     ├── OptimizerError                    update rules, schedules, optimizers
     │   ├── HyperparameterError           out of range, not finite, unknown
     │   ├── ParameterError                a parameter that cannot be updated in place
-    │   └── StateMismatchError            saved state that does not fit the optimizer
+    │   ├── StateMismatchError            saved state that does not fit the optimizer
+    │   └── UninitializedError            a subclass forgot super().__init__()
     ├── CheckpointError                   state on disk
     │   ├── CheckpointCorruptError        damaged: names file and entry
     │   └── CheckpointVersionError        written by a newer major format
@@ -118,6 +119,10 @@ class ParameterError(OptimizerError, TypeError):
 
 class StateMismatchError(OptimizerError, ValueError):
     """Saved state does not fit the optimizer that it is loaded into."""
+
+
+class UninitializedError(OptimizerError, RuntimeError):
+    """An optimizer was used whose class did not call ``super().__init__()``."""
 
 
 class CheckpointError(ThalwegError):

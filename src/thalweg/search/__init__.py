@@ -1,7 +1,23 @@
 """What has no gradient: structured variables with schemas, scored by rewards."""
 
+from thalweg.search.containing import contains_schema
+from thalweg.search.matching import Matching
+from thalweg.search.optimizer import RewardOptimizer
+from thalweg.search.rewards import Reward, SampleReward
 from thalweg.search.schemas import schema_of, standardize_schema
 from thalweg.search.structured import StructuredVariable
 from thalweg.search.values import Json, copy_json, digest_json
 
-__all__ = ["Json", "StructuredVariable", "copy_json", "digest_json", "schema_of", "standardize_schema"]
+__all__ = [
+    "Json",
+    "Matching",
+    "Reward",
+    "RewardOptimizer",
+    "SampleReward",
+    "StructuredVariable",
+    "contains_schema",
+    "copy_json",
+    "digest_json",
+    "schema_of",
+    "standardize_schema",
+]

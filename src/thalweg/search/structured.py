@@ -90,7 +90,7 @@ than or equal to the minimum of 0.
             self._check = SchemaCheck(self._schema)
         self.trainable = trainable
         self.description = description
-        self._data = self._fitting(value)
+        self._data = self.fitting(value)
 
     # -- the value ----------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ than or equal to the minimum of 0.
         Raises:
             ValueMismatchError: it does not fit; the variable is as before.
         """
-        fitting = self._fitting(value)
+        fitting = self.fitting(value)
         self._data = fitting
         # A new counter, as for arrays: a detached variable goes on with the value that it shares.
         self._counter = [self._counter[0] + 1]
@@ -157,8 +157,12 @@ than or equal to the minimum of 0.
             )
         return self._data
 
-    def _fitting(self, value: Any) -> Any:
-        """The value as it can be held: copied, checked."""
+    def fitting(self, value: Any) -> Any:
+        """The value as it would be held: copied, checked, and with a data model's defaults; nothing is assigned.
+
+        Raises:
+            ValueMismatchError: it does not fit.
+        """
         what = f"the value of {self._title()}"
         if isinstance(value, BaseModel):
             if self._model is not None and not isinstance(value, self._model):
@@ -173,6 +177,14 @@ than or equal to the minimum of 0.
         if self._check is not None:
             self._check(value, what)
         return value
+
+    def held(self) -> tuple[Any, list[int]]:
+        """What :meth:`hold` needs to put value and version back as they are now."""
+        return self._data, self._counter
+
+    def hold(self, held: tuple[Any, list[int]]) -> None:
+        """Put back what :meth:`held` returned, with its version: as if nothing had been assigned since."""
+        self._data, self._counter = held
 
     # -- what it is ---------------------------------------------------------------------
 
