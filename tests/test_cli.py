@@ -324,11 +324,11 @@ def test_shipped_studies_are_found_copied_and_completed(place, tmp_path, monkeyp
     with pytest.raises(StudyError, match="is there already"):
         shipped.copy_study("head", tmp_path)
 
-    from thalweg.cli import _complete_study
+    from thalweg.cli.options import complete_study
 
     monkeypatch.chdir(tmp_path)
-    assert _complete_study("he") == ["head", "head.toml"]
-    assert "blur.toml" in _complete_study("b")
+    assert complete_study("he") == ["head", "head.toml"]
+    assert "blur.toml" in complete_study("b")
 
 
 @pytest.mark.parametrize(

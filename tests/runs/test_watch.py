@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from thalweg.cli import _complete_run, app
+from thalweg.cli import app
+from thalweg.cli.options import complete_run
 from thalweg.errors import RunError
 from thalweg.graph import wait
 from thalweg.runs import History, Run, Study
@@ -231,10 +232,10 @@ def test_the_help_teaches_with_an_example(name):
 
 
 def test_the_names_of_runs_are_completed(command, tmp_path):
-    assert _complete_run("runs/o") == ["runs/one"]
-    assert _complete_run("ru") == ["runs/one", "runs/two"]
-    assert _complete_run(str(tmp_path / "runs" / "t")) == [str(tmp_path / "runs" / "two")]
-    assert _complete_run("no[") == []
+    assert complete_run("runs/o") == ["runs/one"]
+    assert complete_run("ru") == ["runs/one", "runs/two"]
+    assert complete_run(str(tmp_path / "runs" / "t")) == [str(tmp_path / "runs" / "two")]
+    assert complete_run("no[") == []
     environment = {
         **os.environ,
         "_THALWEG_COMPLETE": "complete_bash",

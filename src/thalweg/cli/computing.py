@@ -1,0 +1,209 @@
+"""Commands that compute: ``run``, ``resume`` and ``check``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from thalweg.cli.app import app
+from thalweg.cli.failing import fail, refuse
+from thalweg.cli.options import (
+    QuietOption,
+    RunArgument,
+    SchedulerOption,
+    SetOption,
+    StudyArgument,
+    ThreadsOption,
+    TracebackOption,
+    WorkersOption,
+)
+
+if TYPE_CHECKING:
+    from thalweg.runs import Display, Run, Study
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="The folder of this run, empty or new; default: the next free `runs/STUDY-N`.",
+            show_default=False,
+        ),
+    ] = None,
+    changes: SetOption = None,
+    threads: ThreadsOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, if there is one; begin it if there is not.")
+    ] = False,
+    quiet: QuietOption = False,
+    traceback: TracebackOption = False,
+) -> None:
+    """Run a study.
+
+    Everything about the run ends up in one folder: the study as it ran, the history, checkpoints, pictures,
+    the model (`result.npz`) and the figures (`summary.json`). Ctrl-C stops after the shots that are being
+    worked on and leaves the run readable; a second one stops at once.
+
+        thalweg run head --set blocks.0.iterations=4 --out runs/try
+    """
+    if resume and out is None:
+        typer.secho("Error: --resume goes with --out.", fg="red", bold=True, err=True)
+        typer.echo("Say which run is meant: its folder, or `thalweg resume RUN`.", err=True)
+        raise typer.Exit(2)
+    changes = [*_placing(workers, scheduler), *(changes or [])]
+    loaded = _load(study, changes, threads, traceback)
+    if resume and out is not None and (out / "run.sqlite").is_file():
+        paths = [change.partition("=")[0] for change in changes or []]
+        _go_on(out, [], loaded, paths, quiet, traceback)
+        return
+    display, close = _display(loaded, quiet)
+    _execute(_session(loaded, out, display), close, quiet, traceback)
+
+
+@app.command()
+def resume(
+    folder: RunArgument,
+    changes: SetOption = None,
+    threads: ThreadsOption = None,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    quiet: QuietOption = False,
+    traceback: TracebackOption = False,
+) -> None:
+    """Go on with a run that was stopped, was killed, or is to have more iterations.
+
+    It continues from its newest checkpoint, to the same bits as if it had never stopped. The study is the one in
+    the folder; what is to change is named with --set.
+
+        thalweg resume runs/head-1
+
+        thalweg resume runs/head-1 --set blocks.2.iterations=40
+    """
+    overrides = [*_placing(workers, scheduler), *(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
+    _go_on(folder, overrides, None, [], quiet, traceback)
+
+
+def _go_on(
+    folder: Path, overrides: list[str], study: Study | None, named: list[str], quiet: bool, traceback: bool
+) -> None:
+    from thalweg.runs.session import Run
+
+    try:
+        session = Run.resume(folder, overrides=overrides, study=study, named=named)
+    except Exception as error:
+        refuse(error, traceback)
+    display, close = _display(session.study, quiet)
+    session.show(display)
+    _execute(session, close, quiet, traceback)
+
+
+def _execute(session: Run, close: Any, quiet: bool, traceback: bool) -> None:
+    """Run it in the terminal, with Ctrl-C and errors as a user expects them."""
+    from thalweg.runs.interrupt import Interrupted, run_interruptible
+
+    def on_second() -> None:
+        try:
+            session.abandon()
+        finally:
+            close()
+
+    try:
+        run_interruptible(session.execute(), on_first=session.announce_stop, on_second=on_second)
+    except Interrupted as stopped:
+        # A signal that came when all was done and written down has not stopped anything.
+        if session.outcome is None or session.outcome.status != "finished":
+            raise typer.Exit(128 + stopped.signal) from None
+    except Exception as error:
+        close()
+        if session.outcome is None:
+            refuse(error, traceback)  # before there was a run: the study is at fault
+        fail(
+            "The run stopped.",
+            error,
+            traceback,
+            code=1,
+            hint=f"Everything until then is in {session.outcome.folder}; go on with: thalweg resume "
+            f"{session.outcome.folder}",
+        )
+    if quiet and session.outcome is not None:
+        typer.echo(str(session.outcome.folder))
+
+
+@app.command()
+def check(
+    study: StudyArgument,
+    changes: SetOption = None,
+    threads: ThreadsOption = None,
+    traceback: TracebackOption = False,
+) -> None:
+    """Check a study before hours are spent on it.
+
+    Validates the file, prints what the run will need, and measures what could be wrong (for a wave problem:
+    adjoint and gradient tests, stability, points a wavelength, memory, expected time). Exits with 1 if a
+    check fails.
+
+        thalweg check head --set problem.order=8
+    """
+    from rich.console import Console
+
+    from thalweg.runs.checking import print_checks
+
+    loaded = _load(study, changes, threads, traceback)
+    try:
+        good = print_checks(loaded, Console())
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except Exception as error:
+        refuse(error, traceback)
+    raise typer.Exit(0 if good else 1)
+
+
+def _load(name: str, changes: list[str] | None, threads: int | None, traceback: bool) -> Study:
+    from thalweg.runs.shipped import find_study
+    from thalweg.runs.study import Study
+
+    overrides = [*(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
+    try:
+        return Study.load(find_study(name), overrides=overrides)
+    except Exception as error:
+        refuse(error, traceback)
+
+
+def _placing(workers: int | None, scheduler: str | None) -> list[str]:
+    """The change of a study that has it run on a cluster; what --set says about the cluster comes after it."""
+    import json
+
+    keys = {"workers": workers, "scheduler": scheduler}
+    said = [f"{key} = {json.dumps(value)}" for key, value in keys.items() if value is not None]
+    return [f'runtime={{ kind = "dask", {", ".join(said)} }}'] if said else []
+
+
+def _display(study: Study, quiet: bool) -> tuple[Display, Any]:
+    """The display, and what gives the terminal back."""
+    from rich.console import Console
+
+    from thalweg.runs.display import PlainDisplay, QuietDisplay
+    from thalweg.runs.live import LiveDisplay
+
+    if quiet:
+        return QuietDisplay(), lambda: None
+    console = Console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        live = LiveDisplay(console, item_name=study.problem_class.item_name)
+        return live, live.close
+    return PlainDisplay(sys.stdout), lambda: None
+
+
+def _session(study: Study, out: Path | None, display: Display) -> Run:
+    from thalweg.runs.session import Run
+
+    return Run(study, out=out, display=display)
