@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from thalweg.errors import RunError
-from thalweg.search.budget import Spent
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,6 @@ class Evaluation:
             "lost",
         ):
             raise RunError(f"Evaluation {self.id} is {self.status!r} with the reward {self.reward!r}: it is damaged.")
-
-    @property
-    def cost(self) -> Spent:
-        """What it is charged with."""
-        return Spent(1, self.tokens, self.money)
 
     @property
     def ended(self) -> bool:

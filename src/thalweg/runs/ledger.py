@@ -13,7 +13,6 @@ budget decides the same in a run that was killed and one that was not.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -88,7 +87,7 @@ class Ledger:
             if row.status == "lost" or (row.ended and row.stage == FINAL):
                 # Paid for outside of what the loop will come to again.
                 if row.id > self._charged:
-                    self._spent += row.cost
+                    self._spent += cost_of(row)
                 charged = max(charged, row.id)
             if row.ended:
                 self._known[row.key, row.item] = row
@@ -100,6 +99,11 @@ class Ledger:
     def spent(self) -> Spent:
         """What was charged so far."""
         return self._spent
+
+    @property
+    def successes(self) -> int:
+        """How many evaluations have a reward."""
+        return sum(row.status == "done" for row in self._known.values())
 
     def found(self, job: Job) -> Evaluation | None:
         """The result of a job, if there is one, whoever asked for it."""
@@ -150,7 +154,7 @@ class Ledger:
         row = self._known[job.place]
         if job.place not in self._used:
             self._used.add(job.place)
-            self._spent += row.cost
+            self._spent += cost_of(row)
             if row.stage == FINAL:
                 self._charged = max(self._charged, row.id)
         return row
@@ -170,6 +174,11 @@ class Ledger:
         }
 
 
+def cost_of(row: Evaluation) -> Spent:
+    """What an evaluation is charged with."""
+    return Spent(1, row.tokens, row.money)
+
+
 def _read(state: Mapping[str, Any] | None) -> tuple[Spent, int]:
     if state is None:
         return Spent(), 0
@@ -180,20 +189,3 @@ def _read(state: Mapping[str, Any] | None) -> tuple[Spent, int]:
         return spent, state["charged"]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"What the checkpoint says of the budget is damaged: {error}.") from error
-
-
-def digest_of(values: Mapping[str, Any], problem: str) -> str:
-    """The digest of a candidate's values, together with what else decides its rewards.
-
-    Args:
-        values: by variable name; JSON.
-        problem: a digest of the problem's settings and seed.
-
-    Example:
-        >>> from thalweg.runs.ledger import digest_of
-        >>> digest_of({"C": 1}, "") == digest_of({"C": 1.0}, "")
-        False
-    """
-    from thalweg.search.values import digest_json
-
-    return digest_json({"problem": problem, "values": json.loads(json.dumps(values))})

@@ -25,7 +25,7 @@ class Scores:
     """Rewards by candidate and sample.
 
     Args:
-        samples: N, how many samples there are.
+        samples: N, how many samples there are; None if there is no end of them.
         confidence: of each of the two bounds, between 0.5 and 1.
 
     Example:
@@ -41,12 +41,12 @@ class Scores:
     Source: see the module's text.
     """
 
-    def __init__(self, samples: int, *, confidence: float = 0.95) -> None:
-        if samples < 1:
+    def __init__(self, samples: int | None, *, confidence: float = 0.95) -> None:
+        if samples is not None and samples < 1:
             raise SearchError(f"samples is {samples}; a reward is of at least one sample.")
         if not 0.5 < confidence < 1.0:
             raise SearchError(f"confidence is {confidence!r}; it lies between 0.5 and 1, such as 0.95.")
-        self._samples = samples
+        self.samples = samples
         self._z = NormalDist().inv_cdf(confidence)
         self._rewards: dict[int, dict[int, float]] = {}
         self._failed: set[int] = set()
@@ -58,8 +58,8 @@ class Scores:
             SearchError: a sample is none of the N, or a reward is not finite.
         """
         for sample, reward in rewards.items():
-            if not 0 <= sample < self._samples:
-                raise SearchError(f"sample {sample} of candidate {number} is none of the {self._samples}.")
+            if sample < 0 or (self.samples is not None and sample >= self.samples):
+                raise SearchError(f"sample {sample} of candidate {number} is none of the {self.samples}.")
             if not math.isfinite(reward):
                 raise SearchError(f"the reward of candidate {number} on sample {sample} is {reward!r}, not finite.")
         if rewards:
@@ -68,6 +68,10 @@ class Scores:
     def fail(self, number: int) -> None:
         """An evaluation of the candidate failed: it is never the best."""
         self._failed.add(number)
+
+    def has_failed(self, number: int) -> bool:
+        """Whether an evaluation of the candidate has failed."""
+        return number in self._failed
 
     @property
     def failures(self) -> int:
@@ -124,13 +128,13 @@ class Scores:
             return []
         deviation = self.deviation()
         bar = self._bounds(ranked[0], deviation)[0]
-        open_ones = [n for n in ranked if self.count(n) < self._samples and self._bounds(n, deviation)[1] >= bar]
+        open_ones = [n for n in ranked if self._open(n) and self._bounds(n, deviation)[1] >= bar]
         return sorted(open_ones, key=lambda number: (-self._bounds(number, deviation)[1], number))[:count]
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON values."""
         rewards = {str(n): [[s, r] for s, r in sorted(rs.items())] for n, rs in sorted(self._rewards.items())}
-        return {"samples": self._samples, "rewards": rewards, "failed": sorted(self._failed)}
+        return {"samples": self.samples, "rewards": rewards, "failed": sorted(self._failed)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state`; all or nothing.
@@ -138,10 +142,10 @@ class Scores:
         Raises:
             SearchError: it is of other samples, or damaged.
         """
-        fresh = Scores(self._samples)
+        fresh = Scores(self.samples)
         try:
-            if state["samples"] != self._samples:
-                raise SearchError(f"The saved rewards are of {state['samples']} samples, and here are {self._samples}.")
+            if state["samples"] != self.samples:
+                raise SearchError(f"The saved rewards are of {state['samples']} samples, and here are {self.samples}.")
             for number, pairs in state["rewards"].items():
                 fresh.add(int(number), {int(sample): float(reward) for sample, reward in pairs})
             failed = {int(number) for number in state["failed"]}
@@ -149,7 +153,11 @@ class Scores:
             raise SearchError(f"The saved rewards are damaged: {error!r}.") from error
         self._rewards, self._failed = fresh._rewards, failed
 
+    def _open(self, number: int) -> bool:
+        return self.samples is None or self.count(number) < self.samples
+
     def _bounds(self, number: int, deviation: float) -> tuple[float, float]:
         mean, count = self.mean(number), self.count(number)
-        half = self._z * deviation * math.sqrt((1.0 - count / self._samples) / count)
+        unseen = 1.0 if self.samples is None else 1.0 - count / self.samples
+        half = self._z * deviation * math.sqrt(unseen / count)
         return mean - half, mean + half

@@ -1,0 +1,204 @@
+"""The kind of problem ``sklearn``: which pipeline, with which settings, predicts best."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from thalweg.checkpoints import canonical
+from thalweg.errors import SearchError, StudyError
+from thalweg.problems.sklearn.data import BUNDLED, load, split
+from thalweg.problems.sklearn.estimators import ESTIMATORS, make_pipeline, parameters_of
+from thalweg.runs.rewards import RewardProblem
+from thalweg.runtime import Runtime
+from thalweg.search.rewards import SampleReward
+from thalweg.search.structured import StructuredVariable
+
+
+class PipelineSettings(BaseModel):
+    """The ``[problem]`` table.
+
+    Args:
+        data: one of scikit-learn's bundled sets (breast_cancer, diabetes, digits, iris, wine), or an ``.npz`` file with
+            the arrays ``features``, shape (rows, columns), and ``labels``, shape (rows,).
+        steps: the pipeline's steps, in order; each is a property of the value.
+        space: JSON Schema of each step: an object whose ``kind`` names the estimator.
+        start: the value that the search begins with.
+        folds: of the cross-validation that candidates are searched with.
+        held_out: share of the rows that the final choice is made on.
+        test: share of the rows that only the final report uses.
+        metric: a scorer of scikit-learn by name; higher is better. Default: its estimators' own, the accuracy or R².
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    data: str
+    steps: list[str] = Field(min_length=1)
+    space: dict[str, dict[str, Any]]
+    start: dict[str, dict[str, Any]]
+    folds: int = Field(default=5, ge=2, le=100)
+    held_out: float = Field(default=0.2, ge=0.0, lt=1.0)
+    test: float = Field(default=0.2, ge=0.0, lt=1.0)
+    metric: str | None = None
+
+
+class NoBlockSettings(BaseModel):
+    """Blocks have no keys of this problem's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PipelineProblem(RewardProblem):
+    """Choose a pipeline by cross-validation. ::
+
+        r_i(v) = score of the pipeline v on fold i, fitted on the other folds
+
+    Args:
+        settings: the ``[problem]`` table.
+        seed: of the split into parts and folds, and of the estimators' random states.
+
+    Raises:
+        StudyError: data, space and steps do not fit together.
+        MissingExtraError: scikit-learn is not installed.
+
+    The first evaluation limits the thread pools of BLAS and OpenMP to one thread each, for the rest of the process:
+    pipelines run side by side, and their bits do not depend on how many cores there are.
+    """
+
+    kind: ClassVar[str] = "sklearn"
+    Settings: ClassVar[type[BaseModel]] = PipelineSettings
+    BlockSettings: ClassVar[type[BaseModel]] = NoBlockSettings
+    item_name: ClassVar[str] = "fold"
+
+    def __init__(self, settings: PipelineSettings, seed: int) -> None:
+        self._settings = settings
+        self._seed = seed
+        if sorted(settings.steps) != sorted(settings.space) or len(set(settings.steps)) != len(settings.steps):
+            raise StudyError(
+                f"problem.space has the steps {sorted(settings.space)}, and problem.steps says {settings.steps}; each "
+                "step has one schema."
+            )
+        _check_metric(settings.metric)
+        parts = split(settings.data, settings.folds, settings.held_out, settings.test, seed)
+        self.items = len(parts.folds)
+        self.held_out = len(parts.held_out)
+        self.test = len(parts.test)
+        schema = {
+            "type": "object",
+            "properties": settings.space,
+            "required": list(settings.steps),
+            "additionalProperties": False,
+        }
+        try:
+            variable = StructuredVariable(
+                settings.start, schema, name="pipeline", description="a scikit-learn pipeline"
+            )
+            make_pipeline(settings.start, settings.steps, seed)
+            _check_kinds(settings)
+        except SearchError as error:
+            raise StudyError(f"problem.space or problem.start: {error}") from error
+        self.variables = (variable,)
+
+    @classmethod
+    def build(cls, settings: Any, blocks: list[Any], *, seed: int, folder: Path) -> PipelineProblem:
+        """As :meth:`Problem.build <thalweg.runs.Problem.build>`."""
+        if settings.data not in BUNDLED:
+            settings = settings.model_copy(update={"data": str((folder / settings.data).resolve())})
+        return cls(settings, seed)
+
+    def plan(self, runtime: Runtime, iterations: int) -> list[tuple[str, str]]:
+        """The data and its parts."""
+        data = load(self._settings.data)
+        rows, columns = data.features.shape
+        kind = f"{len(set(data.labels.tolist()))} classes" if data.classes else "regression"
+        parts = split(
+            self._settings.data, self._settings.folds, self._settings.held_out, self._settings.test, self._seed
+        )
+        held, tested = (sum(map(len, chunks)) for chunks in (parts.held_out, parts.test))
+        return [
+            ("data", f"{Path(self._settings.data).stem}: {rows} rows, {columns} columns, {kind}"),
+            (
+                "parts",
+                f"{len(parts.search)} rows in {self.items} folds, {held} to choose with, {tested} to report with",
+            ),
+        ]
+
+    async def reward(self, values: dict[str, Any], item: int, runtime: Runtime) -> SampleReward:
+        """The pipeline's score on one fold, or on one chunk of the held-out or test rows."""
+        settings = self._settings
+        text = canonical(values["pipeline"])
+        task = partial(
+            _score,
+            settings.data,
+            (settings.folds, settings.held_out, settings.test, self._seed),
+            tuple(settings.steps),
+            settings.metric,
+            text,
+        )
+        return SampleReward(await runtime.map_reduce(task, [item]))
+
+
+def _score(
+    data: str,
+    parts: tuple[int, float, float, int],
+    steps: tuple[str, ...],
+    metric: str | None,
+    text: bytes,
+    item: int,
+) -> float:
+    """The task that runs in a thread or on a worker."""
+    _prepare_process()
+    labelled, rows = load(data), split(data, *parts).rows(int(item))
+    pipeline = make_pipeline(json.loads(text), steps, parts[-1])
+    fit, score = rows
+    pipeline.fit(labelled.features[fit], labelled.labels[fit])
+    if metric is None:
+        return float(pipeline.score(labelled.features[score], labelled.labels[score]))
+    from sklearn.metrics import get_scorer
+
+    return float(get_scorer(metric)(pipeline, labelled.features[score], labelled.labels[score]))
+
+
+@lru_cache(maxsize=1)
+def _prepare_process() -> None:
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    # A setting with which a model does not converge has its score, which says it all. Not around each fit: filters
+    # belong to the process, and fits run side by side.
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)
+
+
+def _check_metric(metric: str | None) -> None:
+    if metric is None:
+        return
+    from sklearn.metrics import get_scorer_names
+
+    from thalweg.runs.validation import nearest
+
+    names = get_scorer_names()
+    if metric not in names:
+        raise StudyError(
+            f'problem.metric: there is no scorer {metric!r}; the nearest known one is "{nearest(metric, names)}".'
+        )
+
+
+def _check_kinds(settings: PipelineSettings) -> None:
+    """Refuse estimators and parameters that are none before hours are spent on the others."""
+    for step, schema in settings.space.items():
+        for branch in (schema, *schema.get("oneOf", ()), *schema.get("anyOf", ())):
+            properties = branch.get("properties", {}) if isinstance(branch, dict) else {}
+            kind = properties.get("kind", {})
+            kinds = [kind["const"]] if "const" in kind else list(kind.get("enum", ()))
+            for name in kinds:
+                if name not in ESTIMATORS:
+                    raise SearchError(f"{step}: there is no estimator {name!r}; known: {', '.join(sorted(ESTIMATORS))}")
+                unknown = sorted(properties.keys() - {"kind"} - parameters_of(name))
+                if unknown:
+                    raise SearchError(f"{step}: {name} has no parameter {unknown[0]!r}")

@@ -1,0 +1,110 @@
+"""A problem whose feedback is a reward: what a search optimizes, behind the same face as every other problem.
+
+A run maximizes the mean reward over the samples::
+
+    R(v) = 1/N · Σ_i r_i(v),        loss(v) = −Σ_{i in B} r_i(v)   of one batch B
+
+Candidates are evaluated side by side, so a reward may depend on nothing but the candidate's values, the sample and the
+problem's settings.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.runs.problem import Feedback, Problem
+from thalweg.runtime import Runtime
+from thalweg.search.budget import Spent
+from thalweg.search.rewards import SampleReward
+from thalweg.search.structured import StructuredVariable
+
+
+class RewardProblem(Problem):
+    """What a search optimizes: structured variables, samples, rewards.
+
+    The samples fall into three parts: 0 … ``items`` − 1 are searched with; the next ``held_out`` ones decide which of
+    the best candidates is taken, so that luck in the search does not; the last ``test`` ones are touched by nothing but
+    the final report. The search itself never sees the last two.
+
+    Example:
+        A number that should be near 3, with a reward that is noisy:
+
+        >>> import numpy as np
+        >>> import thalweg as tw
+        >>> from pydantic import BaseModel, ConfigDict
+        >>> from thalweg.runs import RewardProblem, Run, Study
+        >>> from thalweg.search import SampleReward, StructuredVariable
+        >>> class Near(RewardProblem):
+        ...     kind = "near"
+        ...     class Settings(BaseModel):
+        ...         model_config = ConfigDict(extra="forbid")
+        ...         target: float = 3.0
+        ...     class BlockSettings(BaseModel):
+        ...         model_config = ConfigDict(extra="forbid")
+        ...     items, held_out = 8, 8
+        ...     def __init__(self, settings, seed):
+        ...         self.target = settings.target
+        ...         self.noise = 0.1 * np.random.default_rng(seed).standard_normal(16)
+        ...         schema = {"type": "object", "properties": {"x": {"type": "number", "minimum": -9, "maximum": 9}}}
+        ...         self.variables = (StructuredVariable({"x": 0.0}, schema, name="x"),)
+        ...     @classmethod
+        ...     def build(cls, settings, blocks, *, seed, folder):
+        ...         return cls(settings, seed)
+        ...     async def reward(self, values, item, runtime):
+        ...         error = abs(values["x"]["x"] - self.target)
+        ...         return SampleReward(self.noise[item] - error, feedback=f"off by {error:.1f}")
+        >>> study = Study.from_document({
+        ...     "title": "near three",
+        ...     "problem": {"kind": "near"},
+        ...     "optimizer": {"kind": "random"},
+        ...     "blocks": [{"iterations": 60}],
+        ... }, kinds={"near": Near})
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     outcome = tw.wait(Run(study, out=folder).execute())
+        >>> outcome.status, outcome.summary["search"]["winner"]["held_out"]["mean"] > -1.0
+        ('finished', True)
+    """
+
+    item_name: ClassVar[str] = "sample"
+    variables: tuple[StructuredVariable, ...]
+    held_out: int = 0
+    """Number of samples that the final choice is made on."""
+    test: int = 0
+    """Number of samples that only the final report uses."""
+
+    @abc.abstractmethod
+    async def reward(self, values: dict[str, Any], item: int, runtime: Runtime) -> SampleReward:
+        """The reward of one candidate on one sample; several of these calls are under way at once.
+
+        Args:
+            values: by variable name, JSON; a copy. The variables' present values must play no part.
+            item: the sample, 0 … items + held_out + test − 1.
+            runtime: where numeric work goes: ``await runtime.map_reduce(task, [item])`` runs on a cluster, too.
+
+        Raises:
+            Exception: whatever goes wrong is a failure of this candidate: isolated, counted and shown; the run goes on.
+                An answer that is merely wrong is no failure but a low reward.
+        """
+
+    def most(self, values: dict[str, Any], item: int) -> Spent:
+        """The most tokens and money that :meth:`reward` can cost: reserved from the budget before it is called."""
+        return Spent()
+
+    def concurrency(self, runtime: Runtime) -> int:
+        """How many evaluations are in flight at once; by default as many as the runtime has workers."""
+        return runtime.workers
+
+    async def feedback(self, batch: NDArray[np.int64], runtime: Runtime) -> Feedback:
+        """The loss of the variables' present values: minus the sum of their rewards."""
+        values = {str(variable.name): variable.json() for variable in self.variables}
+        rewards = [(await self.reward(values, int(item), runtime)).reward for item in batch]
+        return Feedback(-float(np.sum(rewards)), {})
+
+    def results(self) -> dict[str, NDArray[Any]]:
+        """No arrays: the values are in ``result.json``."""
+        return {}

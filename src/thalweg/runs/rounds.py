@@ -1,0 +1,282 @@
+"""Evaluating candidates: side by side, in an order that the seed decides, within the budget.
+
+One round takes the candidates of one iteration and the batch's samples::
+
+    jobs   = [(candidate, sample), ...]            by candidate, then sample
+    wave   = the longest beginning of the jobs that the budget surely pays for
+    begin the wave's jobs in this order, at most ``concurrency`` at once; charge them in this order; next wave
+
+Which of them ends first has no influence on anything: results are used in the order of the jobs. A job that has a
+result already (:mod:`thalweg.runs.ledger`) is not evaluated again. One that raises has failed, and costs only its
+candidate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.errors import RunError, ThalwegError
+from thalweg.runs.evaluation import Evaluation
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.ledger import FINAL, Job, Ledger
+from thalweg.runs.rewards import RewardProblem
+from thalweg.runtime import Runtime
+from thalweg.search.budget import Spent
+from thalweg.search.rewards import SampleReward
+from thalweg.search.trials import Scored, Trial
+from thalweg.search.values import copy_json, digest_json
+
+_STREAM = 0xCA4D1DA7E  # keeps the order of the samples apart from other draws from the seed
+_TOLD = 5
+"""So many failures are written to the events in full; all of them are in the table of evaluations."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What came of one round.
+
+    Args:
+        scored: the candidates that were evaluated on all their samples, or failed, in the order of asking.
+        stopped: why the budget let no more of them begin; None if all were evaluated.
+    """
+
+    scored: tuple[Scored, ...]
+    stopped: str | None
+
+
+class Rounds:
+    """Evaluates the candidates of one run.
+
+    Args:
+        problem: what is optimized.
+        runtime: where its numeric work runs.
+        ledger: what is known, and the budget.
+        history: where candidates and failures are recorded.
+        seed: the study's seed: the order in which samples are taken where a candidate gets only some of them.
+        fingerprint: a digest of what else decides a reward, such as the problem's settings.
+        final: how many evaluations the final choice and report will need at most; the budget keeps them back.
+        progress: told of each evaluation that ended: ``progress(done, total)``.
+    """
+
+    def __init__(
+        self,
+        problem: RewardProblem,
+        runtime: Runtime,
+        ledger: Ledger,
+        history: HistoryWriter,
+        *,
+        seed: int,
+        fingerprint: str,
+        final: int,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self.ledger = ledger
+        self._problem = problem
+        self._runtime = runtime
+        self._history = history
+        self._fingerprint = fingerprint
+        self._final = final
+        self._progress = progress
+        self._dearest = Spent()
+        self._failures, self._successes = 0, ledger.successes
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
+        self._order = generator.permutation(problem.items)
+
+    @property
+    def failures(self) -> int:
+        """How many evaluations have failed in this process."""
+        return self._failures
+
+    async def evaluate(self, trials: Sequence[Trial], batch: NDArray[np.int64], iteration: int) -> Round:
+        """Evaluate the candidates of one iteration on the batch's samples.
+
+        Args:
+            trials: the candidates.
+            batch: sample indices, increasing.
+            iteration: of the run, from 1.
+
+        Raises:
+            RunError: nothing but failures: there is nothing to search with.
+        """
+        jobs: list[Job] = []
+        wanted: list[list[Job]] = []
+        for trial in trials:
+            candidate = trial.candidate
+            self._history.candidate(candidate.number, iteration, candidate.origin, candidate.values)
+            items = self._samples(batch, candidate.resource)
+            wanted.append(self._jobs(candidate.number, candidate.values, [i for i in items if i not in trial.seen]))
+            jobs += wanted[-1]
+        done, stopped = await self._all(jobs, iteration, "search")
+        if self._failures and not self._successes:
+            self._give_up(done)
+        scored = [
+            Scored(trial.candidate.number, *_sorted(done, mine), again=trial.again)
+            for trial, mine in zip(trials, wanted, strict=True)
+            if mine and all(job.place in done for job in mine)
+        ]
+        return Round(tuple(scored), stopped)
+
+    async def finals(self, values: Mapping[int, dict[str, Any]], items: Sequence[int], iteration: int) -> Round:
+        """Evaluate candidates on the samples of the final choice or report.
+
+        Args:
+            values: of the candidates, by number.
+            items: the samples.
+            iteration: the last one of the run.
+        """
+        wanted = {number: self._jobs(number, entry, items) for number, entry in values.items()}
+        done, stopped = await self._all([job for jobs in wanted.values() for job in jobs], iteration, FINAL)
+        scored = [
+            Scored(number, *_sorted(done, mine), again=True)
+            for number, mine in wanted.items()
+            if all(job.place in done for job in mine)
+        ]
+        return Round(tuple(scored), stopped)
+
+    def affords(self, most: Spent) -> str | None:
+        """Why something else that may cost ``most`` cannot be paid for, or None."""
+        return self.ledger.limits.refusal(self.ledger.spent + self._kept(), most)
+
+    def _samples(self, batch: NDArray[np.int64], resource: float) -> list[int]:
+        if resource >= 1.0:
+            return [int(item) for item in batch]
+        inside = set(batch.tolist())
+        ordered = [int(item) for item in self._order if int(item) in inside]
+        return sorted(ordered[: max(1, round(resource * len(ordered)))])
+
+    def _jobs(self, number: int, values: dict[str, Any], items: Sequence[int]) -> list[Job]:
+        key = digest_json({"problem": self._fingerprint, "values": values})
+        return [Job(number, key, values, item) for item in items]
+
+    def _kept(self) -> Spent:
+        dearest = self._dearest
+        return Spent(self._final, self._final * dearest.tokens, self._final * dearest.money)
+
+    async def _all(
+        self, jobs: Sequence[Job], iteration: int, stage: str
+    ) -> tuple[dict[tuple[str, int], Evaluation], str | None]:
+        priced = [(job, Spent(1) + self._problem.most(copy_json(job.values), job.item)) for job in jobs]
+        for _, most in priced:
+            self._dearest = Spent(0, max(self._dearest.tokens, most.tokens), max(self._dearest.money, most.money))
+        done: dict[tuple[str, int], Evaluation] = {}
+        total = len({job.place for job in jobs})
+        while priced:
+            kept = Spent() if stage == FINAL else self._kept()
+            count, reason = self.ledger.affordable(priced, kept)
+            if not count:
+                return done, reason
+            wave, priced = priced[:count], priced[count:]
+            await self._run(wave, iteration, stage, len(done), total)
+            for job, most in wave:  # no await in here: a wave is charged as a whole, or not at all
+                first = job.place not in done
+                row = done[job.place] = self.ledger.use(job)
+                if first:
+                    self._note(job, row, most)
+        return done, None
+
+    async def _run(
+        self, wave: Sequence[tuple[Job, Spent]], iteration: int, stage: str, before: int, total: int
+    ) -> None:
+        todo = {job.place: (job, most) for job, most in reversed(wave) if self.ledger.found(job) is None}
+        ordered = [todo[place] for place in dict.fromkeys(job.place for job, _ in wave) if place in todo]
+        places = asyncio.Semaphore(max(1, self._problem.concurrency(self._runtime)))
+        ended = before + len({job.place for job, _ in wave}) - len(ordered)
+
+        async def one(job: Job, most: Spent) -> None:
+            nonlocal ended
+            async with places:
+                row = self.ledger.begin(job, iteration, stage, most)
+                if most.tokens or most.money:
+                    # Before anything is paid for it is on the disk that it may have been.
+                    await asyncio.to_thread(self._history.flush)
+                self.ledger.end(await self._evaluated(job, row))
+            ended += 1
+            self._progress(ended, total)
+
+        tasks = [asyncio.ensure_future(one(*entry)) for entry in ordered]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _evaluated(self, job: Job, row: Evaluation) -> Evaluation:
+        start = time.monotonic()
+        try:
+            reward: Any = await self._problem.reward(copy_json(job.values), job.item, self._runtime)
+            if not isinstance(reward, SampleReward):
+                raise RunError(
+                    f"{type(self._problem).__qualname__}.reward returned {type(reward).__qualname__} instead of a "
+                    "thalweg.search.SampleReward."
+                )
+        except Exception as error:
+            lines = traceback.format_exception(error)
+            text = f"{type(error).__name__}: {error}"
+            if not isinstance(error, ThalwegError):
+                text = "".join(lines)[-4000:]
+            cost = getattr(error, "spent", None)
+            cost = cost if isinstance(cost, Spent) else Spent(0, row.tokens, row.money)
+            return replace(
+                row,
+                status="failed",
+                error=text,
+                tokens=cost.tokens,
+                money=cost.money,
+                seconds=time.monotonic() - start,
+            )
+        return replace(
+            row,
+            status="done",
+            reward=float(reward.reward),
+            feedback=reward.feedback,
+            tokens=reward.tokens,
+            money=float(reward.money),
+            seconds=time.monotonic() - start,
+        )
+
+    def _note(self, job: Job, row: Evaluation, most: Spent) -> None:
+        if row.status == "failed":
+            self._failures += 1
+            if self._failures <= _TOLD:
+                last = row.error.strip().splitlines()[-1] if row.error.strip() else "no message"
+                text = f"candidate {job.candidate} failed on {self._problem.item_name} {job.item}: {last}"
+                self._history.event("failure", text, iteration=row.iteration, details={"error": row.error})
+        else:
+            self._successes += 1
+        if row.tokens > most.tokens or (row.money > most.money and not math.isclose(row.money, most.money)):
+            text = (
+                f"candidate {job.candidate} on {self._problem.item_name} {job.item} cost {row.tokens} tokens, "
+                f"{row.money:g} in money; the problem had said at most {most.tokens} and {most.money:g}"
+            )
+            self._history.event("warning", text, iteration=row.iteration)
+
+    def _give_up(self, done: Mapping[tuple[str, int], Evaluation]) -> None:
+        row = next(row for row in done.values() if row.status == "failed")
+        raise RunError(
+            f"All {self._failures} evaluations have failed, so there is nothing to search with. The first one, "
+            f"candidate {row.candidate} on {self._problem.item_name} {row.item}:\n{row.error.strip()}"
+        )
+
+
+def _sorted(
+    done: Mapping[tuple[str, int], Evaluation], jobs: Sequence[Job]
+) -> tuple[dict[int, SampleReward], dict[int, str]]:
+    rewards: dict[int, SampleReward] = {}
+    failed: dict[int, str] = {}
+    for job in jobs:
+        row = done[job.place]
+        if row.reward is not None:
+            rewards[job.item] = SampleReward(row.reward, row.feedback, row.tokens, row.money)
+        else:
+            failed[job.item] = row.error
+    return rewards, failed

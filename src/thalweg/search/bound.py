@@ -1,0 +1,183 @@
+"""An engine bound to variables, with what is known of its candidates: what both faces of a search share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+from thalweg.errors import SearchError, StateMismatchError
+from thalweg.schedules import OptimizationState
+from thalweg.search.engine import Candidate, Engine, Told, real, whole
+from thalweg.search.engines import check_options, engine_class
+from thalweg.search.optimizer import RewardOptimizer
+from thalweg.search.scores import Scores
+from thalweg.search.space import Space
+from thalweg.search.structured import StructuredVariable
+from thalweg.search.trials import Scored, Trial, trial_of, trial_state
+from thalweg.search.values import copy_json
+
+
+class BoundSearch(RewardOptimizer):
+    """Asks an engine for values of its variables, and remembers what they were worth; see :class:`Search`."""
+
+    def __init__(
+        self,
+        kind: str = "auto",
+        *,
+        options: Mapping[str, Any] | None = None,
+        candidates: int = 1,
+        rescore: int = 1,
+        finalists: int = 4,
+        confidence: float = 0.95,
+        seed: int = 0,
+        schema: dict[str, Any] | None = None,
+        data_model: Any = None,
+        name: str | None = None,
+        description: str | None = None,
+    ) -> None:
+        if schema is None and data_model is None:
+            schema = {"type": "object"}
+        super().__init__(schema=schema, data_model=data_model, name=name, description=description)
+        check_options(kind, dict(options or {}))
+        self.kind = kind
+        self.options = copy_json(dict(options or {}))
+        self.candidates = whole(candidates, "candidates", least=1)
+        self.rescore = whole(rescore, "rescore", least=0)
+        self.finalists = whole(finalists, "finalists", least=1)
+        self.confidence = real(confidence, "confidence", above=0.5, most=0.999_999)
+        self.seed = whole(seed, "seed", least=0, most=2**32 - 1)
+        self.optimization_state = OptimizationState()
+        self._bound: tuple[StructuredVariable, ...] = ()
+        self._engine: Engine | None = None
+        self._scores = Scores(None, confidence=self.confidence)
+        self._values: dict[int, dict[str, Any]] = {}
+        self._present: int | None = None
+        self._samples = 0  # that the page's face has used up
+        self._trials: list[Trial] = []
+
+    # -- binding -------------------------------------------------------------------------
+
+    def bind(self, variables: Sequence[StructuredVariable], *, samples: int | None = None) -> None:
+        """Search these variables from now on, together; their present values are the start.
+
+        Args:
+            variables: trainable ones, with distinct names.
+            samples: how many samples a reward is the mean over; None if there is no end of them.
+
+        Raises:
+            SearchError: they are bound to others already, or the engine cannot search them.
+        """
+        if self._bound:
+            if [id(v) for v in variables] != [id(v) for v in self._bound]:
+                names = ", ".join(repr(v.name) for v in self._bound)
+                raise SearchError(f"{self.name} searches {names}; other variables need a search of their own.")
+            return
+        start = {str(variable.name): variable.json() for variable in variables}
+        space = Space.of_variables(list(variables))
+        self._engine = engine_class(self.kind)(space, seed=self.seed, start=start, **self.options)
+        self._scores = Scores(samples, confidence=self.confidence)
+        self._bound = tuple(variables)
+
+    @property
+    def engine(self) -> Engine:
+        """What proposes; it is made when the variables are known.
+
+        Raises:
+            SearchError: they are not yet.
+        """
+        if self._engine is None:
+            raise SearchError(
+                f"{self.name} has no variables yet; its first apply_optimization, or bind, gives it some."
+            )
+        return self._engine
+
+    @property
+    def scores(self) -> Scores:
+        """What is known of the candidates."""
+        return self._scores
+
+    def values(self, number: int) -> dict[str, Any]:
+        """The values of a candidate, by variable name; a copy."""
+        return dict(copy_json(self._values[number]))
+
+    def assign(self, number: int) -> None:
+        """Give the variables the values of a candidate."""
+        for variable in self._bound:
+            variable.assign(self._values[number][str(variable.name)])
+
+    async def _ask(self, count: int) -> list[Candidate]:
+        fresh = await self.engine.ask(count)
+        for candidate in fresh:
+            self._values.setdefault(candidate.number, copy_json(candidate.values))
+        return fresh
+
+    def _count(self) -> None:
+        self._iteration.assign({"iteration": self.iterations + 1})
+
+    def _tell(self, rounds: Sequence[Scored]) -> None:
+        results = []
+        for scored in rounds:
+            failed = self._scores.has_failed(scored.number)
+            texts = [sample.feedback for _, sample in sorted(scored.rewards.items())]
+            texts += [text.strip().splitlines()[-1] for _, text in sorted(scored.failed.items()) if text.strip()]
+            reward = None if failed else self._scores.mean(scored.number)
+            results.append(Told(scored.number, reward, tuple(text for text in texts if text)))
+        if results:
+            self.engine.tell(results)
+
+    # -- state ---------------------------------------------------------------------------
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Everything that decides the next candidates, besides what the base class saves."""
+        super().save_own_variables(store)
+        store["search"] = {
+            "variables": [str(variable.name) for variable in self._bound],
+            "engine": self.engine.state() if self._engine is not None else None,
+            "scores": self._scores.state(),
+            "values": {str(number): copy_json(values) for number, values in sorted(self._values.items())},
+            "present": self._present,
+            "samples": self._samples,
+            "trials": [trial_state(trial) for trial in self._trials],
+            "counts": self.optimization_state.get_config(),
+        }
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Go on where :meth:`save_own_variables` was called; all or nothing. The variables themselves are not touched.
+
+        Raises:
+            StateMismatchError: it is of another search or of other variables, or damaged.
+        """
+        saved = store.get("search")
+        names = [str(variable.name) for variable in self._bound]
+        if not isinstance(saved, dict) or saved.get("variables") != names:
+            theirs = saved.get("variables") if isinstance(saved, dict) else None
+            raise StateMismatchError(
+                f"the saved search is of the variables {theirs}, and {self.name} searches {names}."
+            )
+        try:
+            scores = Scores(self._scores.samples, confidence=self.confidence)
+            scores.restore(saved["scores"])
+            values = {int(number): copy_json(entry) for number, entry in saved["values"].items()}
+            trials = [trial_of(entry) for entry in saved["trials"]]
+            counts = OptimizationState(**saved["counts"])
+            present, samples = saved["present"], int(saved["samples"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StateMismatchError(f"the saved search cannot be read ({error!r}); it is damaged.") from error
+        super().load_own_variables({name: entry for name, entry in store.items() if name != "search"})
+        if self._engine is not None:
+            self._engine.restore(saved["engine"])
+        self._scores, self._values, self._trials = scores, values, trials
+        self._present, self._samples, self.optimization_state = present, samples, counts
+
+    def get_config(self) -> dict[str, Any]:
+        """What :meth:`from_config` makes the same search of; JSON."""
+        return {
+            **super().get_config(),
+            "kind": self.kind,
+            "options": copy_json(self.options),
+            "candidates": self.candidates,
+            "rescore": self.rescore,
+            "finalists": self.finalists,
+            "confidence": self.confidence,
+            "seed": self.seed,
+        }
