@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -255,3 +257,40 @@ def test_a_history_is_never_seen_without_its_tables(tmp_path):
         finally:
             reader.kill()
     assert not list(tmp_path.glob("*.new"))
+
+
+class Gated:
+    """A connection whose commits wait at gates, one a commit."""
+
+    def __init__(self, database, gates):
+        self._database, self._gates = database, iter(gates)
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+    def execute(self, statement, *arguments):
+        if statement == "COMMIT":
+            assert next(self._gates).wait(60)
+        return self._database.execute(statement, *arguments)
+
+
+def test_a_flush_waits_for_what_was_there_and_not_for_what_comes_after(tmp_path):
+    first, second, flushed = threading.Event(), threading.Event(), threading.Event()
+    writer = HistoryWriter(tmp_path / "run.sqlite")
+    writer._database = Gated(writer._database, [first, second])
+    writer.iteration(record(1))
+    waiting = threading.Thread(target=lambda: (writer.flush(), flushed.set()))
+    while writer._rows:  # until the first row is in a transaction of its own
+        time.sleep(0.001)
+    waiting.start()
+    while not writer._changed._waiters:
+        time.sleep(0.001)
+    writer.iteration(record(2))
+    assert not flushed.is_set()
+    first.set()
+    assert flushed.wait(60), "the flush waits for a row that came after it"
+    assert History(tmp_path).iterations()["iteration"].tolist() == [1]
+    second.set()
+    writer.close()
+    waiting.join()
+    assert History(tmp_path).iterations()["iteration"].tolist() == [1, 2]

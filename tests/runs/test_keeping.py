@@ -18,6 +18,8 @@ from thalweg.runs import History, QuietDisplay, Run, Study
 from thalweg.runs.exporting import export
 from thalweg.runs.keeping import Mark, Retention
 from thalweg.runs.position import Position
+from thalweg.runs.room import room_for
+from thalweg.runs.tuning import build_optimizer
 
 GOLDEN = Path(__file__).parents[1] / "data" / "run-0.1"
 
@@ -205,6 +207,28 @@ def test_a_run_without_room_is_refused_before_there_is_anything(tmp_path, docume
     assert lines["disk"].endswith("48.8 KiB are free")
     there = sum(file.stat().st_size for file in (tmp_path / "run" / "checkpoints").glob("*/*")) / 3
     assert there < float(lines["disk"].partition("checkpoints of ")[2].split()[0]) * 1024 < 3 * there
+
+
+@pytest.mark.parametrize("figures", ["true", "false"])
+def test_the_room_covers_all_that_a_run_leaves(tmp_path, document, kinds, monkeypatch, figures):
+    estimates = []
+    monkeypatch.setattr("thalweg.runs.room.Room.check", lambda self: estimates.append(self))
+    document["problem"]["length"] = 4096  # the models are most of it
+    run(document, kinds, tmp_path / "run", "output.keep=1", f"output.figures={figures}")
+    sizes = {
+        name: sum(path.stat().st_size for path in (tmp_path / "run").glob(pattern))
+        for name, pattern in [("checkpoints", "checkpoints/*/*"), ("models", "models/*"), ("figures", "figures/*")]
+    }
+    (room,) = estimates
+    assert (room.models, room.pictures > 0) == (3, figures == "true")
+    assert sizes["models"] + (tmp_path / "run" / "models" / "block-0.npz").stat().st_size <= room.models * room.model
+    assert sizes["figures"] <= room.pictures
+    assert sum(sizes.values()) <= room.needed
+    # What is there already needs no more room.
+    study = Study.from_document(document, kinds=kinds)
+    problem = study.build_problem()
+    again = room_for(study, problem, build_optimizer(study.settings.optimizer, problem), tmp_path / "run")
+    assert again.there == sum(sizes.values()) + (tmp_path / "run" / "result.npz").stat().st_size
 
 
 def test_the_number_of_checkpoints_is_that_at_most_on_the_disk(tmp_path, document, kinds, monkeypatch):

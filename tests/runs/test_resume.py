@@ -18,6 +18,8 @@ from thalweg.errors import RunError, StudyError
 from thalweg.graph import wait
 from thalweg.runs import History, QuietDisplay, Run, Study
 from thalweg.runs.folder import RunFolder
+from thalweg.runs.resuming import PLACING
+from thalweg.runs.settings import DaskRuntime, LocalRuntime
 
 
 class Stopping(QuietDisplay):
@@ -177,6 +179,34 @@ def test_another_study_is_refused_with_the_differences(tmp_path, document, kinds
     (out / "study.toml").write_text(text.replace("0.05", "0.06"))
     with pytest.raises(RunError, match=r"was edited.*\n.*learning_rate: 0.05 → 0.06"):
         Run.resume(out, kinds=kinds)
+
+
+def test_where_the_work_is_done_may_change_without_being_named(tmp_path, document, kinds):
+    run(document, kinds, tmp_path / "whole")
+    out = tmp_path / "run"
+    stop_after(document, kinds, out, 3)
+    other = Study.from_document(document, kinds=kinds, overrides=["runtime.threads=1"])
+    session = Run.resume(out, study=other, kinds=kinds)
+    assert session.study.settings.runtime.threads == 1
+    outcome = wait(session.execute())
+    assert fingerprint(out) == fingerprint(tmp_path / "whole")
+    assert "threads = 1" in (out / "study.toml").read_text()
+    (resumed,) = [event for event in outcome.history.events() if event["kind"] == "resumed"]
+    assert resumed["details"]["set"] == ["runtime.threads"]
+    assert "threads = 2" in resumed["details"]["study_before"]
+    # And back again, though nothing says so; but not what decides the bits.
+    back = Study.from_document(document, kinds=kinds, overrides=["blocks.1.iterations=4"])
+    assert Run.resume(out, study=back, named=["blocks.1.iterations"], kinds=kinds).study.settings.runtime.threads == 2
+    seeded = Study.from_document(document, kinds=kinds, overrides=["runtime.threads=1", "seed=4"])
+    with pytest.raises(RunError) as caught:
+        Run.resume(out, study=seeded, kinds=kinds)
+    assert caught.value.details["differences"] == ["seed"]
+
+
+def test_every_setting_of_the_runtime_is_known_to_decide_the_bits_or_not():
+    settings = {f"runtime.{name}" for kind in (LocalRuntime, DaskRuntime) for name in kind.model_fields}
+    decides: set[str] = set()
+    assert settings == PLACING | decides
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path, document, kinds):

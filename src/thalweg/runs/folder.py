@@ -7,6 +7,7 @@
       run.sqlite           history and events (thalweg.runs.History)
       checkpoints/NNNNNN/  manifest.json, state.safetensors (thalweg.checkpoints)
       models/              the variables after each block, block-0.npz and so on
+      shots/               finished sums of the iteration in progress (output.checkpoint_shots), until it is committed
       figures/             pictures
       result.npz           the model that came out, and what the problem puts beside it
       summary.json         the figures of the run; "status" is running, finished, interrupted or failed
@@ -26,6 +27,7 @@ import json
 import math
 import os
 import socket
+import stat
 import tempfile
 import time
 import weakref
@@ -218,6 +220,11 @@ class RunFolder:
         """
         self._write_arrays(self.result, arrays)
 
+    def write_values(self, values: dict[str, Any]) -> None:
+        """Write ``result.json``, the values of structured variables by name."""
+        with replacing(self.path / "result.json") as file:
+            file.write((json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
     def write_model(self, block: int, arrays: dict[str, NDArray[Any]]) -> None:
         """Write ``models/block-<n>.npz``, the variables as they were after a block.
 
@@ -269,6 +276,36 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         sync_folder(path.parent)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+SMALLEST_TOO_LARGE = 1 << 24
+"""Bytes: no study and no summary has so many."""
+
+
+def read_small(path: Path, limit: int = SMALLEST_TOO_LARGE) -> str:
+    """The text of a file that is small, if it is what we think it is.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or a device, which might never end.
+        ValueError: it has ``limit`` bytes or more, or is no UTF-8 text; or ``path`` is no path.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from thalweg.runs.folder import read_small
+        >>> read_small(Path("/dev/zero"))
+        Traceback (most recent call last):
+        ...
+        OSError: it is no regular file
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for somebody who writes
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no regular file")
+        content = file.read(min(limit, status.st_size + 1))
+    if len(content) >= limit:
+        raise ValueError(f"it has {status.st_size} bytes, and should have less than {limit}")
+    return content.decode("utf-8")
 
 
 def sync_folder(path: Path) -> None:

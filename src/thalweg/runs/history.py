@@ -1,7 +1,7 @@
 """The history of a run in SQLite: written by the run, readable by anybody at any time.
 
-Tables: ``iterations`` (one row each committed step), ``events`` (what else happened) and ``facts`` (about the
-run).
+Tables: ``iterations`` (one row each committed step), ``events`` (what else happened), ``facts`` (about the run),
+and of a search ``candidates`` (what was tried) and ``evaluations`` (what came of it, sample by sample).
 
 While a run is active the database is in WAL mode: readers see the last committed state and never wait for the
 writer, nor the writer for them; a torn write at the end of the log fails its checksum and is ignored by
@@ -15,55 +15,38 @@ come meanwhile go into the next one. :meth:`HistoryWriter.flush` waits until eve
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import os
 import shutil
 import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.errors import RunError
+from thalweg.runs import tables
+from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.folder import RunFolder
+from thalweg.runs.tables import COLUMNS
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS iterations (
-    iteration INTEGER PRIMARY KEY, block INTEGER NOT NULL, epoch INTEGER NOT NULL,
-    items INTEGER NOT NULL, loss REAL NOT NULL, misfit REAL NOT NULL,
-    metrics TEXT NOT NULL, batch TEXT NOT NULL, seconds REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL,
-    iteration INTEGER NOT NULL, text TEXT NOT NULL, details TEXT NOT NULL);
-"""
+__all__ = ["COLUMNS", "History", "HistoryWriter", "IterationRecord", "Moment"]
+
 _INSERT_ITERATION = "INSERT INTO iterations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_EVENT = "INSERT INTO events (time, kind, iteration, text, details) VALUES (?, ?, ?, ?, ?)"
 _INSERT_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
+_INSERT_CANDIDATE = "INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?)"
+_INSERT_EVALUATION = f"INSERT OR REPLACE INTO evaluations VALUES ({', '.join('?' * len(fields(Evaluation)))})"
 
-COLUMNS: dict[str, type[np.generic]] = {
-    "iteration": np.int64,
-    "block": np.int64,
-    "epoch": np.int64,
-    "items": np.int64,
-    "loss": np.float64,
-    "misfit": np.float64,
-    "seconds": np.float64,
-}
-"""The columns that every iteration has; metrics come besides and may not have these names."""
-
-_ITERATIONS = f"SELECT {', '.join(COLUMNS)}, metrics FROM iterations ORDER BY iteration"
-_EVENTS = "SELECT time, kind, iteration, text, details FROM events ORDER BY id"
-_FACTS = "SELECT name, value FROM facts ORDER BY name"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -119,15 +102,16 @@ class HistoryWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._rows: list[tuple[str, tuple[Any, ...]]] = []
-        self._job: Future[None] | None = None
+        self._handed = self._settled = 0  # rows that came in, and of which it is known what became of them
+        self._busy = False
         self._error: Exception | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="thalweg-history")
         self._database: sqlite3.Connection | None = None
         try:
             self._thread.submit(self._open).result()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, tables.ForeignError) as error:
             self._thread.shutdown()
             raise RunError(f"The history {path} cannot be opened: {error}.") from error
 
@@ -147,6 +131,14 @@ class HistoryWriter:
         """Record a JSON value about the run under a name; does not wait for the disk."""
         self._add(_INSERT_FACT, (name, json.dumps(value)))
 
+    def candidate(self, number: int, iteration: int, origin: str, values: dict[str, Any]) -> None:
+        """Record what a search tries; does not wait for the disk."""
+        self._add(_INSERT_CANDIDATE, (number, iteration, origin, json.dumps(values, allow_nan=False)))
+
+    def evaluation(self, row: Evaluation) -> None:
+        """Record an evaluation that begins, or what came of it; does not wait for the disk."""
+        self._add(_INSERT_EVALUATION, astuple(row))
+
     def forget_after(self, iteration: int) -> int:
         """Take out what is known of later iterations: they will be computed again. Waits for the disk.
 
@@ -163,6 +155,7 @@ class HistoryWriter:
 
         def forget() -> int:
             assert self._database is not None
+            self._database.execute("DELETE FROM events WHERE kind = 'failed_item' AND iteration > ?", (iteration,))
             cursor = self._database.execute("DELETE FROM iterations WHERE iteration > ?", (iteration,))
             return cursor.rowcount
 
@@ -172,17 +165,14 @@ class HistoryWriter:
             raise RunError(f"The history {self._path} cannot be written: {error}.") from error
 
     def flush(self) -> None:
-        """Wait until everything handed in is on the disk.
+        """Wait until everything that was handed in before this call is on the disk.
 
         Raises:
             RunError: something could not be written.
         """
-        while True:
-            with self._lock:
-                job = self._job
-            if job is None:
-                break
-            job.result()
+        with self._changed:
+            asked = self._handed
+            self._changed.wait_for(lambda: self._settled >= asked or not self._busy)
         self._check()
 
     def close(self) -> None:
@@ -203,17 +193,39 @@ class HistoryWriter:
         self.close()
 
     def _open(self) -> None:
-        if not self._path.exists():
-            # Made beside its place: readers find no history, or one with its tables.
-            new = self._path.with_name(f".{self._path.name}.new")
-            new.unlink(missing_ok=True)
+        if self._path.is_symlink():
+            raise tables.ForeignError("it is a symbolic link, and would be written elsewhere")
+        fresh = not self._path.exists()
+        if fresh:
+            self._make()
+        else:
+            tables.check_journal(self._path)
+        database = sqlite3.connect(self._path, isolation_level=None, timeout=10.0)
+        try:
+            tables.harden(database)
+            for name in tables.check_tables(database):
+                database.execute(tables.TABLES[name])
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+
+    def _make(self) -> None:
+        """Made beside its place: readers find no history, or one with its tables."""
+        new = self._path.with_name(f".{self._path.name}.new")
+        new.unlink(missing_ok=True)
+        try:
             with closing(sqlite3.connect(new, isolation_level=None)) as database:
-                database.executescript(_SCHEMA)
+                database.execute("BEGIN")
+                for text in tables.TABLES.values():
+                    database.execute(text)
+                database.execute("COMMIT")
             os.replace(new, self._path)
-        self._database = database = sqlite3.connect(self._path, isolation_level=None, timeout=10.0)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.executescript(_SCHEMA)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
 
     def _shut(self) -> None:
         database, self._database = self._database, None
@@ -222,17 +234,19 @@ class HistoryWriter:
             # A reader that holds a snapshot makes this wait, at last fail; WAL mode then stays, and is as
             # complete.
             database.execute("PRAGMA journal_mode = DELETE")
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             pass
         finally:
             database.close()
 
     def _add(self, statement: str, row: tuple[Any, ...]) -> None:
         self._check()
-        with self._lock:
+        with self._changed:
             self._rows.append((statement, row))
-            if self._job is None:
-                self._job = self._thread.submit(self._commit)
+            self._handed += 1
+            if not self._busy:
+                self._thread.submit(self._commit)
+                self._busy = True
 
     def _check(self) -> None:
         if self._error is not None:
@@ -245,10 +259,11 @@ class HistoryWriter:
         database = self._database
         assert database is not None
         while True:
-            with self._lock:
+            with self._changed:
                 rows, self._rows = self._rows, []
                 if not rows or self._error is not None:
-                    self._job = None
+                    self._busy = False
+                    self._changed.notify_all()
                     return
             try:
                 database.execute("BEGIN IMMEDIATE")
@@ -257,8 +272,11 @@ class HistoryWriter:
                 database.execute("COMMIT")
             except Exception as error:  # carried to the next call of the run, which raises it
                 self._error = error
-                if database.in_transaction:
+                with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back itself
                     database.execute("ROLLBACK")
+            with self._changed:
+                self._settled += len(rows)
+                self._changed.notify_all()
 
 
 @dataclass(frozen=True)
@@ -301,24 +319,29 @@ class History:
         ``misfit`` (the loss an item) and ``seconds`` (float64), and one a metric, NaN where an iteration did
         not log it.
         """
-        (rows,) = self._read(_ITERATIONS)
-        return _columns(rows)
+        return self._read(lambda database: _columns(database, tables.ITERATIONS))
 
     def batches(self) -> list[list[int]]:
         """The indices of the items of each iteration."""
-        (rows,) = self._read("SELECT batch FROM iterations ORDER BY iteration")
-        return [json.loads(row[0]) for row in rows]
+        query = "SELECT batch FROM iterations ORDER BY iteration"
+        return self._read(lambda database: tables.batches_of(tables.rows(database, query)))
 
     def events(self) -> list[dict[str, Any]]:
         """What else happened, in order: ``time`` (Unix), ``kind``, ``iteration``, ``text``, ``details``."""
-        (rows,) = self._read(_EVENTS)
-        return _events(rows)
+        return self._read(lambda database: tables.events_of(tables.rows(database, tables.EVENTS)))
 
     def facts(self) -> dict[str, Any]:
         """What is known about the run, by name, such as the folder of its study and the versions it ran
         with."""
-        (rows,) = self._read(_FACTS)
-        return {name: json.loads(value) for name, value in rows}
+        return self._read(lambda database: tables.facts_of(tables.rows(database, tables.FACTS)))
+
+    def candidates(self) -> list[dict[str, Any]]:
+        """What a search has tried, in order: ``number``, ``iteration``, ``origin``, ``values`` by variable name."""
+        return self._read(lambda database: tables.candidates_of(_later(database, "candidates", tables.CANDIDATES)))
+
+    def evaluations(self) -> list[Evaluation]:
+        """Each candidate on each sample, in the order in which they began."""
+        return self._read(lambda database: tables.evaluations_of(_later(database, "evaluations", tables.EVALUATIONS)))
 
     def moment(self, *, last: int | None = None) -> Moment:
         """Iterations, events and facts that belong together, however busy the writer is.
@@ -326,62 +349,51 @@ class History:
         Args:
             last: so many of the newest iterations; by default all.
         """
-        newest = f"SELECT * FROM ({_ITERATIONS} DESC LIMIT {last}) ORDER BY iteration" if last is not None else None
-        rows, events, facts = self._read(newest or _ITERATIONS, _EVENTS, _FACTS)
-        return Moment(_columns(rows), _events(events), {name: json.loads(value) for name, value in facts})
+        query = tables.ITERATIONS
+        if last is not None:
+            query = f"SELECT * FROM ({query} DESC LIMIT {int(last)}) ORDER BY iteration"
+
+        def ask(database: sqlite3.Connection) -> Moment:
+            return Moment(
+                _columns(database, query),
+                tables.events_of(tables.rows(database, tables.EVENTS)),
+                tables.facts_of(tables.rows(database, tables.FACTS)),
+            )
+
+        return self._read(ask)
 
     def writer_alive(self) -> bool | None:
         """Whether the process that writes it lives, from the lock on the run's folder; None where the file
         system cannot say. A run whose summary says "running" and whose writer is not alive was killed."""
         return RunFolder(self.path.parent).writer_alive()
 
-    def _read(self, *queries: str) -> list[list[tuple[Any, ...]]]:
-        def ask(path: Path) -> list[list[tuple[Any, ...]]]:
-            with _open_to_read(path) as database:
-                database.execute("BEGIN")  # all of them see the same state
-                return [database.execute(query).fetchall() for query in queries]
-
+    def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            return ask(self.path)
-        except sqlite3.OperationalError:
-            # The log of a killed run needs a writable folder to be read along; from a read-only one, read a
-            # copy.
-            return self._ask_a_copy(ask)
-        except sqlite3.DatabaseError as error:
-            raise RunError(f"The history {self.path} cannot be read: {error}.") from error
-
-    def _ask_a_copy(self, ask: Callable[[Path], list[list[tuple[Any, ...]]]]) -> list[list[tuple[Any, ...]]]:
-        with tempfile.TemporaryDirectory(prefix="thalweg-") as folder:
             try:
-                for suffix in ("", "-wal"):
-                    source = self.path.with_name(self.path.name + suffix)
-                    if source.exists():
-                        shutil.copyfile(source, Path(folder) / source.name)
-                return ask(Path(folder) / self.path.name)
-            except (sqlite3.DatabaseError, OSError) as error:
-                raise RunError(f"The history {self.path} cannot be read: {error}.") from error
+                with tables.open_to_read(self.path) as database:
+                    return ask(database)
+            except sqlite3.OperationalError:
+                # The log of a killed run needs a writable folder to be read along; from a read-only one, read a
+                # copy.
+                return self._ask_a_copy(ask)
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise RunError(
+                f"The history {self.path} cannot be read: {error}. It is damaged, or of something else than a run."
+            ) from error
+
+    def _ask_a_copy(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        with tempfile.TemporaryDirectory(prefix="thalweg-") as folder:
+            for suffix in ("", "-wal"):
+                source = self.path.with_name(self.path.name + suffix)
+                if source.exists():
+                    shutil.copyfile(source, Path(folder) / source.name)
+            with tables.open_to_read(Path(folder) / self.path.name) as database:
+                return ask(database)
 
 
-@contextmanager
-def _open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
-    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0)
-    try:
-        yield database
-    finally:
-        database.close()
+def _columns(database: sqlite3.Connection, query: str) -> dict[str, NDArray[Any]]:
+    return tables.columns_of(tables.rows(database, query), tables.size_of(database))
 
 
-def _columns(rows: list[tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
-    columns: dict[str, NDArray[Any]] = {
-        name: np.array([row[place] for row in rows], dtype) for place, (name, dtype) in enumerate(COLUMNS.items())
-    }
-    metrics = [json.loads(row[-1]) for row in rows]
-    names = dict.fromkeys(name for entry in metrics for name in entry)
-    for name in [name for name in names if name not in COLUMNS]:
-        columns[name] = np.array([entry.get(name, math.nan) for entry in metrics], np.float64)
-    return columns
-
-
-def _events(rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    names = ("time", "kind", "iteration", "text", "details")
-    return [dict(zip(names, (*row[:-1], json.loads(row[-1])), strict=True)) for row in rows]
+def _later(database: sqlite3.Connection, table: str, query: str) -> list[tuple[Any, ...]]:
+    return [] if table in tables.check_tables(database) else tables.rows(database, query)

@@ -8,7 +8,6 @@ was written beside its place and renamed. What cannot be read costs only itself 
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from thalweg.errors import RunError
-from thalweg.runs.folder import RunFolder
+from thalweg.runs.folder import RunFolder, read_small
 from thalweg.runs.history import History
+from thalweg.runs.toml import parse
 
 ENDINGS = ("finished", "interrupted", "failed")
 _BEGINNINGS = ("started", "resumed")
@@ -75,7 +75,7 @@ class RunRecord:
         text = moment.facts.get("study")
         if not isinstance(text, str):
             try:
-                text = folder.study.read_text(encoding="utf-8")
+                text = read_small(folder.study)
             except (OSError, ValueError) as error:
                 faults.append(f"study.toml cannot be read: {error}")
                 text = ""
@@ -158,14 +158,14 @@ def find_run(path: Path) -> Path:
 def parsed(text: Any) -> dict[str, Any]:
     """A study's text as a document; empty if it is damaged."""
     try:
-        return tomllib.loads(text)
+        return parse(text)
     except (TypeError, ValueError, RecursionError):
         return {}
 
 
 def _summary(folder: RunFolder, faults: list[str]) -> dict[str, Any]:
     try:
-        found = json.loads(folder.summary.read_text(encoding="utf-8"))
+        found = json.loads(read_small(folder.summary))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

@@ -2,13 +2,13 @@
 
 A run goes on from its newest checkpoint, to the same bits as if it had never stopped. What the history knows of
 iterations after that checkpoint is taken out of it first: they will be computed again. The study is the frozen one
-in the folder; it may change only where the user names what changes.
+in the folder; it may change only where the user names what changes, and where it says no more than on which machines
+the work is done.
 """
 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,27 @@ from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointCorruptError, RunError
 from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.snapshot import OptimizerSnapshot
-from thalweg.runs.folder import RunFolder
+from thalweg.runs.folder import RunFolder, read_small
 from thalweg.runs.history import History
 from thalweg.runs.overrides import apply_overrides
 from thalweg.runs.position import Position
 from thalweg.runs.problem import Problem
 from thalweg.runs.settings import GenericBlock
 from thalweg.runs.study import Study
+from thalweg.runs.toml import parse
 from thalweg.runs.validation import study_error
+from thalweg.runs.variables import misfit_of, put
 
 _HOOKS = ("process_grad", "process_model")
+
+PLACING = frozenset(
+    f"runtime.{name}"
+    for name in (
+        *("kind", "threads", "scheduler", "workers"),
+        *("ca_file", "cert_file", "key_file", "patience", "retries"),
+    )
+)
+"""What may change without being named: the bits do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +81,8 @@ class Resumption:
         faults = [f"{name} is missing" for name in here.keys() - saved.keys()]
         faults += [f"{name} is not in the study any more" for name in saved.keys() - here.keys()]
         for name in here.keys() & saved.keys():
-            data = np.asarray(here[name].data)
-            if data.shape != saved[name].shape or data.dtype != saved[name].dtype:
-                faults.append(f"{name} was {saved[name].shape} {saved[name].dtype}, now {data.shape} {data.dtype}")
+            fault = misfit_of(here[name], saved[name])
+            faults += [fault] if fault is not None else []
         if faults:
             raise RunError(f"The checkpoint does not fit the study's variables: {'; '.join(sorted(faults))}.")
         now = {name: getattr(optimizer, name) for name in self._renamed(optimizer)}
@@ -88,8 +98,7 @@ class Resumption:
         for name, value in now.items():
             setattr(optimizer, name, value)
         for name, variable in here.items():
-            np.asarray(variable.data)[...] = saved[name]
-            variable.mark_modified()
+            put(variable, saved[name])
 
     def _renamed(self, optimizer: LocalOptimizer) -> list[str]:
         """The hyperparameters that the user changed."""
@@ -119,22 +128,24 @@ def read(
         CheckpointError: no checkpoint can be read.
     """
     folder = RunFolder(path)
-    if not folder.study.is_file() or not folder.history.is_file():
+    if not _is_file(folder.study) or not _is_file(folder.history):
         raise RunError(f"{path} is no folder of a run (it has no study.toml and run.sqlite). Which run is meant?")
     folder.refuse_a_second_writer()
     overrides = list(overrides)
     history = History(folder.history)
     facts = history.facts()
-    text = folder.study.read_text(encoding="utf-8")
+    text = _text(folder.study)
     frozen = _document(text, folder.study)
     wanted, faults = apply_overrides(frozen, overrides)
     if faults:
         raise study_error(f"{path}", faults)
     changed = (*(override.partition("=")[0].strip() for override in overrides), *named)
     if "study" in facts and facts["study"] != text:
-        _refuse_differences(_document(facts["study"], folder.study), frozen, changed, f"{folder.study} was edited")
+        began = _document(facts["study"], folder.history)
+        _refuse_differences(began, frozen, changed, f"{folder.study} was edited")
     if given is not None:
-        _refuse_differences(frozen, given.document, changed, f"the study is another one than that of {path}")
+        moved = _refuse_differences(frozen, given.document, changed, f"the study is another one than that of {path}")
+        changed = (*changed, *moved)
         wanted = given.document
     study = Study.from_document(
         wanted,
@@ -203,37 +214,59 @@ def _position(meta: dict[str, Any], blocks: tuple[GenericBlock, ...], path: Path
 def _status(folder: RunFolder) -> str:
     """How the run says that it ended; one that was killed while it closed still has something to do."""
     try:
-        return str(json.loads(folder.summary.read_text(encoding="utf-8"))["status"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(read_small(folder.summary))["status"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unknown"
 
 
-def _document(text: str, path: Path) -> dict[str, Any]:
+def _is_file(path: Path) -> bool:
     try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}, the study as it ran, is damaged: {error}.") from error
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
-def _refuse_differences(before: dict[str, Any], after: dict[str, Any], named: tuple[str, ...], what: str) -> None:
-    """Refuse changes of a study that the user has not named."""
+def _text(path: Path) -> str:
+    try:
+        return read_small(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}, the study as it ran, cannot be read: {error}. Restore it from a copy.") from error
+
+
+def _document(text: Any, path: Path) -> dict[str, Any]:
+    try:
+        return parse(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RunError(f"The study as it ran, in {path}, is damaged: {error}. Restore it from a copy.") from error
+
+
+def _refuse_differences(
+    before: dict[str, Any], after: dict[str, Any], named: tuple[str, ...], what: str
+) -> tuple[str, ...]:
+    """Refuse changes of a study that the user has not named; those of the placing come back."""
     old, new = dict(_leaves(before)), dict(_leaves(after))
     different = [key for key in sorted({*old, *new}) if old.get(key, _NOTHING) != new.get(key, _NOTHING)]
     unnamed = [key for key in different if not any(key == n or key.startswith(f"{n}.") for n in named)]
+    moved = tuple(key for key in unnamed if key in PLACING)
+    unnamed = [key for key in unnamed if key not in PLACING]
     if unnamed:
-        lines = "".join(f"\n  - {key}: {_shown(old, key)} → {_shown(new, key)}" for key in unnamed)
+        lines = "".join(f"\n  - {key}: {_shown(old, key)} → {_shown(new, key)}" for key in unnamed[:_SHOWN])
+        more = f"\n  - and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
         raise RunError(
-            f"{what}; a run goes on with the study that it began with:{lines}\nName what is to change (--set "
-            f"{unnamed[0]}=...), or begin a new run.",
+            f"{what}; a run goes on with the study that it began with:{lines}{more}\nName what is to change (--set "
+            f"{unnamed[0]:.200}=...), or begin a new run.",
             differences=unnamed,
         )
+    return moved
 
 
 _NOTHING = object()
+_SHOWN = 30
+"""So many differences are listed."""
 
 
 def _shown(leaves: dict[str, Any], key: str) -> str:
-    return repr(leaves[key]) if key in leaves else "not there"
+    return f"{leaves[key]!r:.200}" if key in leaves else "not there"
 
 
 def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from thalweg.errors import StudyError
+from thalweg.runs.folder import read_small
 from thalweg.runs.kinds import find_kind
 from thalweg.runs.overrides import apply_overrides
 from thalweg.runs.problem import Problem
 from thalweg.runs.settings import GenericBlock, StudySettings
-from thalweg.runs.toml import dumps
+from thalweg.runs.toml import LARGEST, dumps, parse
 from thalweg.runs.tuning import optimizer_faults, override_faults
-from thalweg.runs.validation import Fault, refusing, study_error, unknown_key, validate
+from thalweg.runs.validation import MOST, Fault, refusing, size_faults, study_error, unknown_key, validate
 
-_LARGEST_FILE = 4 << 20  # bytes; a study is written by hand, and a parser should not be fed with anything
 _GENERIC_BLOCK = frozenset(GenericBlock.model_fields)
 
 
@@ -82,7 +81,7 @@ class Study:
         path = Path(path)
         text = _read(path)
         try:
-            document = tomllib.loads(text)
+            document = parse(text)
         except (ValueError, RecursionError) as error:
             raise StudyError(
                 f"{path} is no TOML: {error}. A study is a TOML file; text stands in quotes, tables in [brackets].",
@@ -138,6 +137,7 @@ class Study:
     ) -> Study:
         overrides = tuple(overrides)
         document, faults = apply_overrides(document, overrides)
+        faults = faults or size_faults(document)
         if faults:
             raise study_error(source, faults)
         settings, faults = validate(StudySettings, document, "")
@@ -200,11 +200,7 @@ class Study:
 
 def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise StudyError(
-                f"{path} has more than {_LARGEST_FILE >> 20} MiB, so it is hardly a study.", path=str(path)
-            )
-        return path.read_text(encoding="utf-8")
+        return read_small(path, LARGEST + 1)
     except UnicodeDecodeError as error:
         raise StudyError(f"The study {path} is no TOML: it is not UTF-8 text ({error}).", path=str(path)) from error
     except (OSError, ValueError) as error:
@@ -233,6 +229,8 @@ def _blocks(
     faults: list[Fault] = []
     theirs = _keys(problem_class.BlockSettings) if problem_class else None
     for index, table in enumerate(tables):
+        if len(faults) >= MOST:
+            break  # which are as many as will be listed
         if not isinstance(table, dict):
             continue
         path = f"blocks.{index}"

@@ -1,4 +1,5 @@
-"""Writing TOML 1.0: the standard library reads it (:mod:`tomllib`) and does not write it.
+"""TOML 1.0. The standard library reads it (:mod:`tomllib`), and :func:`parse` keeps texts from it that would take it
+minutes or gigabytes; it does not write it, and :func:`dumps` does.
 
 What :func:`dumps` writes, ``tomllib.loads`` reads back as an equal document: tables as ``[a.b]``, lists of
 tables as ``[[a.b]]``, everything deeper inline.
@@ -10,9 +11,52 @@ import datetime
 import json
 import math
 import re
+import tomllib
 from typing import Any
 
+LARGEST = 1 << 20
+"""Characters of a study, which is written by hand; arrays belong into files of their own."""
+
+MARKS = 50_000
+"""So many values, keys and tables are in it at most: each comes after one of four marks."""
+
+_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+# For a key of n parts the parser takes n² steps, and for a number of n digits some hundred bytes each.
+_TOO_LONG = (
+    (re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{31}}"), "a key of 32 or more parts"),
+    (re.compile(r"(?<![A-Za-z0-9_])[A-Za-z0-9_]{100000}"), "a number or a word of 100,000 or more characters"),
+)
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The document of a TOML text that may be anybody's.
+
+    Raises:
+        ValueError: it is no TOML, or more than a study can be.
+        RecursionError: it is nested too deeply.
+        TypeError: it is no text.
+
+    Example:
+        >>> from thalweg.runs.toml import parse
+        >>> parse("seed = 1")
+        {'seed': 1}
+        >>> parse("a" + ".a" * 100 + " = 1")
+        Traceback (most recent call last):
+        ...
+        ValueError: it has a key of 32 or more parts
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"it is a {type(text).__name__}, not a text")
+    if len(text) > LARGEST:
+        raise ValueError(f"it has {len(text)} characters, more than the {LARGEST} of a study")
+    marks = sum(map(text.count, "=,[{"))
+    if marks > MARKS:
+        raise ValueError(f"it has about {marks} values, more than the {MARKS} of a study; put them into a file")
+    for pattern, what in _TOO_LONG:
+        if pattern.search(text):
+            raise ValueError(f"it has {what}")
+    return tomllib.loads(text)
 
 
 def dumps(document: dict[str, Any]) -> str:

@@ -19,6 +19,12 @@ from thalweg.errors import StudyError, ThalwegError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MOST = 100
+"""So many faults are listed at most: whoever has more has given us another kind of file."""
+
+MOST_KEYS, MOST_ENTRIES = 1_000, 10_000
+"""Of one table, and of one list of tables."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -66,8 +72,31 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def study_error(name: str, faults: list[Fault]) -> StudyError:
     """The one error that lists all faults of a study; ``details["faults"]`` holds them as (path, text)."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    lines = "\n".join(f"  {fault}" for fault in faults)
-    return StudyError(f"{name} cannot be run, {count}:\n{lines}", faults=[(f.path, f.text) for f in faults])
+    lines = "\n".join(f"  {fault}" for fault in faults[:MOST])
+    more = f"\n  and {len(faults) - MOST} more" if len(faults) > MOST else ""
+    return StudyError(f"{name} cannot be run, {count}:\n{lines}{more}", faults=[(f.path, f.text) for f in faults])
+
+
+def size_faults(document: Any) -> list[Fault]:
+    """What in a document is so large that looking at each of its keys would take minutes.
+
+    Example:
+        >>> from thalweg.runs.validation import size_faults
+        >>> print(*size_faults({"problem": dict.fromkeys(map(str, range(2000)))}))
+        problem: has 2000 keys, more than 1000
+    """
+    todo: list[tuple[str, Any]] = [("", document)]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, dict):
+            if len(value) > MOST_KEYS:
+                return [Fault(path, f"has {len(value)} keys, more than {MOST_KEYS}")]
+            todo += [(f"{path}.{key}" if path else str(key), entry) for key, entry in value.items()]
+        elif isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value):
+            if len(value) > MOST_ENTRIES:
+                return [Fault(path, f"has {len(value)} entries, more than {MOST_ENTRIES}")]
+            todo += [(f"{path}.{index}", entry) for index, entry in enumerate(value)]
+    return []
 
 
 @contextmanager
@@ -119,7 +148,7 @@ def validate(
         return model.model_validate(own), []
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=True)
-        return None, [_fault(model, dict(entry), prefix) for entry in found]
+        return None, [_fault(model, dict(entry), prefix) for entry in found[:MOST]]
 
 
 def show(value: Any) -> str:
