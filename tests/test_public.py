@@ -67,6 +67,9 @@ PUBLIC: dict[str, set[str]] = {
     "thalweg.dialects.pycmtensor": {
         *("Optimizer", "Adam", "Adamax", "Adadelta", "RMSProp", "Momentum", "AdaGrad", "SGD"),
     },
+    "thalweg.dialects.synalinks": {
+        *("Optimizer", "Variable", "DataModel", "Empty", "Iteration", "contains_schema", "standardize_schema"),
+    },
     "thalweg.dialects.mxnet": {
         *("AbstractOptimizer", "AbstractLearningRateScheduler", "AbstractMomentumScheduler", "OptimizationState"),
         *("AbstractOptimizerOptions", "get_learning_rate", "LearningRate", "get_momentum", "Momentum", "get_updater"),

@@ -21,7 +21,7 @@ from thalweg.search.documents import Document, Facts, Sameness
 from thalweg.search.keywords import is_annotation
 from thalweg.search.schemas import standardize_schema
 
-MOST = 100_000
+MOST = 20_000
 """Comparisons: alternatives of alternatives multiply."""
 
 
@@ -74,7 +74,8 @@ def _to_the_word(a: Document, b: Document) -> bool:
     mine, theirs = a.facts(a.root), b.facts(b.root)
     asked = [(name, node) for fact in theirs for name, node in fact.get("properties", {}).items()]
     if not asked:
-        return not any(_asks(fact, OPEN) for fact in theirs) or same(a.root, b.root)
+        objects = all(fact.get("type", "object") == "object" and not _asks(fact, OPEN) for fact in theirs)
+        return objects or same(a.root, b.root)
     return all(
         any(same(fact["properties"][name], node) for fact in mine if name in fact.get("properties", {}))
         for name, node in asked

@@ -167,8 +167,13 @@ class RewardOptimizer(abc.ABC):
         self._check_super_called()
         if name in self._own:
             raise SearchError(f"{self.name!r} has a variable {name!r} already; give this one another name.")
-        self._own[name] = variable = StructuredVariable(value, schema, data_model, name=name, trainable=False)
+        self._own[name] = variable = self._made(name, value, schema, data_model)
         return variable
+
+    def _made(
+        self, name: str, value: Any, schema: dict[str, Any] | None, data_model: type[BaseModel] | None
+    ) -> StructuredVariable:
+        return StructuredVariable(value, schema, data_model, name=name, trainable=False)
 
     # -- steps --------------------------------------------------------------------------
 

@@ -260,7 +260,7 @@ than or equal to the minimum of 0.
     def detach(self, **parameters: Any) -> Self:
         """Create a variable that shares value and versions with this one, until one of them is assigned another."""
         detached = self.copy(**parameters)
-        if "value" not in parameters:
+        if next(iter(self.parameters())) not in parameters:  # the value, by whatever name
             detached._data, detached._counter = self._data, self._counter
         return detached
 
