@@ -11,7 +11,7 @@ present values, and hands the feedback to the optimizer. Whatever a user brings 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.runs.variables import as_arrays
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from thalweg.graph import Variable
     from thalweg.runs.history import History
     from thalweg.runtime import Runtime
+    from thalweg.search.trials import Scored
 
 Progress = Callable[[int, int, str], None]
 """``progress(done, total, text)``: may be called from any thread, cheap enough to be called once per item."""
@@ -39,6 +42,8 @@ class Feedback:
         gradients: by variable name, the sum of the batch's gradients; shape and dtype are the variable's, the
             unit is that of the loss divided by the variable's.
         metrics: further finite numbers about this batch, logged with the iteration.
+        rewards: of a search, in the place of gradients: what came of each candidate
+            (:class:`thalweg.search.trials.Scored`).
 
     Example:
         >>> import numpy as np
@@ -50,6 +55,7 @@ class Feedback:
     loss: float
     gradients: dict[str, NDArray[Any]]
     metrics: dict[str, float] = field(default_factory=dict)
+    rewards: Sequence[Scored] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,9 @@ class Problem(abc.ABC):
     item_name: ClassVar[str] = "item"
     """What one item is called in the display: ``"shot"``, ``"row"``."""
 
+    rewarded: ClassVar[bool] = False
+    """Whether its feedback is a reward, for a search (:class:`thalweg.runs.RewardProblem`), and not a gradient."""
+
     variables: tuple[Variable, ...]
     """What is optimized: leaves of the graph with distinct names; the optimizer writes into their data in
     place."""
@@ -226,7 +235,7 @@ class Problem(abc.ABC):
 
     def results(self) -> dict[str, NDArray[Any]]:
         """Arrays written to ``result.npz``: by default the variables' data, by name."""
-        return {str(variable.name): np.asarray(variable.data) for variable in self.variables}
+        return as_arrays(self.variables)
 
     def figures(self, history: History) -> dict[str, Callable[[Path], None]]:
         """Pictures by name; each is a function that draws into the file it is given (a ``.png``).

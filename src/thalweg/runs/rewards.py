@@ -70,6 +70,7 @@ class RewardProblem(Problem):
         ('finished', True)
     """
 
+    rewarded: ClassVar[bool] = True
     item_name: ClassVar[str] = "sample"
     variables: tuple[StructuredVariable, ...]
     held_out: int = 0

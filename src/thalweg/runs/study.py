@@ -17,7 +17,7 @@ from thalweg.runs.overrides import apply_overrides
 from thalweg.runs.problem import Problem
 from thalweg.runs.settings import GenericBlock, StudySettings
 from thalweg.runs.toml import LARGEST, dumps, parse
-from thalweg.runs.tuning import optimizer_faults, override_faults
+from thalweg.runs.tuning import feedback_faults, optimizer_faults, override_faults
 from thalweg.runs.validation import MOST, Fault, refusing, size_faults, study_error, unknown_key, validate
 
 _GENERIC_BLOCK = frozenset(GenericBlock.model_fields)
@@ -155,6 +155,8 @@ class Study:
             faults += found
         if isinstance(document.get("optimizer"), dict):
             faults += optimizer_faults(document["optimizer"], "optimizer")
+            if problem_class is not None:
+                faults += feedback_faults(document, problem_class)
         blocks, problem_blocks, found = _blocks(document, problem_class)
         faults += found
         if faults or settings is None or problem_class is None or problem_settings is None:

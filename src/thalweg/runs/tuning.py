@@ -4,7 +4,7 @@ blocks."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.pipeline import build_hook
 from thalweg.optimizers.settings import checked, from_config
 from thalweg.rules.base import Rule
+from thalweg.runs.search_tuning import KINDS, build_search, search_faults
 from thalweg.runs.validation import Fault, nearest, refusing, show, study_error, unknown_key
 from thalweg.schedules import OptimizationState
 
 if TYPE_CHECKING:
     from thalweg.runs.problem import Problem
+    from thalweg.runs.rewards import RewardProblem
 
 _HOOKS = ("process_grad", "process_model")
 _TEXTS = ("kind", "name", "description")
@@ -35,14 +37,17 @@ def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
         ...     print(fault.path)
         optimizer.learning_rate
     """
-    listed = ", ".join(sorted(optimizers.registry))
+    kinds = [*sorted(optimizers.registry), *KINDS]
+    listed = ", ".join(kinds)
     kind = table.get("kind")
     if "kind" not in table:
         return [Fault(f"{path}.kind", f"is missing; it is one of: {listed}")]
     if not isinstance(kind, str):
         return [Fault(f"{path}.kind", f"got {show(kind)}, expected one of: {listed}")]
+    if kind in KINDS:
+        return search_faults(table, path)
     if kind not in optimizers.registry:
-        near = nearest(kind, optimizers.registry)
+        near = nearest(kind, kinds)
         text = f'there is no optimizer {kind!r}; the nearest known one is "{near}" (known: {listed})'
         return [Fault(f"{path}.kind", text)]
     cls = optimizers.registry[kind]
@@ -71,6 +76,31 @@ def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
     return faults
 
 
+def feedback_faults(document: dict[str, Any], problem: type[Problem]) -> list[Fault]:
+    """Whether the optimizer can use what the problem gives: gradients, or rewards."""
+    kind = document["optimizer"].get("kind")
+    budget = document.get("budget")
+    faults = []
+    if problem.rewarded and kind in optimizers.registry:
+        text = f"{kind} follows gradients, and a {problem.kind} problem has rewards; take one of: {', '.join(KINDS)}"
+        faults.append(Fault("optimizer.kind", text))
+    if not problem.rewarded and kind in KINDS:
+        text = f"{kind} is a search for rewards, and a {problem.kind} problem has gradients; take one of: "
+        faults.append(Fault("optimizer.kind", text + ", ".join(sorted(optimizers.registry))))
+    if not problem.rewarded and isinstance(budget, dict):
+        for key in ("evaluations", "tokens", "money"):
+            if key in budget:
+                text = (
+                    f"only a search counts them; a {problem.kind} problem has blocks.N.iterations and budget.seconds"
+                )
+                faults.append(Fault(f"budget.{key}", text))
+    if problem.rewarded:
+        for index, block in enumerate(document.get("blocks") or ()):
+            if isinstance(block, dict) and block.get("reset_optimizer"):
+                faults.append(Fault(f"blocks.{index}.reset_optimizer", "a search goes on with all that it knows"))
+    return faults
+
+
 def _other_faults(cls: type[LocalOptimizer], table: dict[str, Any], path: str) -> list[Fault]:
     try:
         cls.from_config(table)
@@ -82,6 +112,8 @@ def _other_faults(cls: type[LocalOptimizer], table: dict[str, Any], path: str) -
 def override_faults(optimizer: Any, overrides: dict[str, Any], path: str) -> list[Fault]:
     """What is wrong with a block's ``optimizer`` table: only hyperparameters can change on the way."""
     kind = optimizer.get("kind") if isinstance(optimizer, dict) else None
+    if kind in KINDS and overrides:
+        return [Fault(path, f"a search ({kind}) has no hyperparameters that could change from block to block")]
     if not isinstance(kind, str) or kind not in optimizers.registry:
         return []  # the optimizer table itself has the fault
     known = optimizers.registry[kind].keywords()
@@ -95,16 +127,19 @@ def override_faults(optimizer: Any, overrides: dict[str, Any], path: str) -> lis
     return faults
 
 
-def build_optimizer(table: dict[str, Any], problem: Problem) -> LocalOptimizer:
+def build_optimizer(table: dict[str, Any], problem: Problem, seed: int = 0) -> LocalOptimizer:
     """The optimizer, bound to the problem's variables.
 
     Args:
         table: the ``[optimizer]`` table; transforms in it may name the problem's arrays.
+        seed: the study's, for a search.
 
     Raises:
         StudyError: a transform names an array that the problem does not have.
         ParameterError: a variable cannot be updated in place.
     """
+    if problem.rewarded:
+        return build_search(table, cast("RewardProblem", problem), seed)  # type: ignore[return-value] # the loop's face
     try:
         with refusing("The optimizer of the study", "made"):
             return optimizers.build(table, problem.variables, arrays=problem.arrays())
