@@ -157,6 +157,10 @@ class Engine(abc.ABC):
         whole(count, "count", least=1)
         if self._asking:
             raise SearchError("an ask is under way; await it before the next.")
+        if self.sequential and self._pending:
+            raise SearchError(
+                f"{self.kind} proposes one candidate at a time; tell candidate {next(iter(self._pending))} first."
+            )
         self._asking = True
         try:
             proposals = [] if self.exhausted else await self._propose(count)

@@ -90,6 +90,7 @@ class ReplayEngine(Engine):
         """Have the inside as the journal says: what failed half-way never was."""
         twin = copy.copy(self)
         twin._replay(self._journal)
+        self.close()
         self.__dict__.update(twin.__dict__)
 
     def _replay(self, journal: list[list[Any]]) -> None:
@@ -98,6 +99,16 @@ class ReplayEngine(Engine):
         self._digests, self._seen, self._rewards, self._pending = [], {}, {}, {}
         self._asking = False
         self._fresh()
+        try:
+            self._play(journal, expected)
+            if self._digests != expected or self._rewards != rewards or self._pending.keys() != pending.keys():
+                raise StateMismatchError("the journal of the saved search does not lead to what was saved with it.")
+        except BaseException:
+            self.close()
+            raise
+        self._journal = copy.deepcopy(journal)
+
+    def _play(self, journal: list[list[Any]], expected: list[str]) -> None:
         for what, content in journal:
             if what == "ask":
                 for proposal in self._several(int(content)):
@@ -114,6 +125,3 @@ class ReplayEngine(Engine):
                     self._hear(told.number, told.reward, again=self.was_told(told.number))
                     self._rewards[told.number] = told.reward
                     self._pending.pop(told.number, None)
-        if self._digests != expected or self._rewards != rewards or self._pending.keys() != pending.keys():
-            raise StateMismatchError("the journal of the saved search does not lead to what was saved with it.")
-        self._journal = copy.deepcopy(journal)
