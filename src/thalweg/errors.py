@@ -33,6 +33,9 @@
     │   ├── SchemaError                   a schema that is none, or cannot be searched
     │   └── ValueMismatchError            a value that does not fit its schema, or is no JSON
     ├── LanguageModelError                an answer of a language model that was not to be had
+    │   ├── EndpointError                 the server gave none: not reached, refused, too slow
+    │   ├── AnswerError                   it gave something that cannot be used
+    │   └── SpendingError                 the budget does not allow the request; nothing was sent
     ├── StudyError                        a study file that cannot be run
     ├── RunError                          a run that cannot be started or continued
     └── MissingExtraError                 an optional dependency is not installed
@@ -175,6 +178,18 @@ class ValueMismatchError(SearchError):
 
 class LanguageModelError(ThalwegError, RuntimeError):
     """An answer of a language model that was not to be had."""
+
+
+class EndpointError(LanguageModelError):
+    """A language model's server gave no answer."""
+
+
+class AnswerError(LanguageModelError):
+    """A language model's answer cannot be used."""
+
+
+class SpendingError(LanguageModelError):
+    """A budget does not allow a request to a language model, which was not sent."""
 
 
 class StudyError(ThalwegError, ValueError):

@@ -1,0 +1,113 @@
+"""An answer: what a server's JSON says, checked before anybody relies on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from thalweg.lm.spending import Usage
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered.
+
+    Args:
+        text: the answer.
+        finish_reason: why it ended: ``"stop"``, or ``"length"`` if it was cut off at ``max_tokens``.
+        usage: the tokens that it cost when it was received.
+        counted: whether the server counted these; else they are the bound that was reserved.
+        cached: whether it was read from the disk this time, and so cost nothing now.
+
+    Example:
+        >>> from thalweg.lm import Answer, Usage
+        >>> Answer("Four.", "stop", Usage(12, 2)).truncated
+        False
+    """
+
+    text: str
+    finish_reason: str
+    usage: Usage
+    counted: bool = True
+    cached: bool = False
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it was cut off at ``max_tokens``."""
+        return self.finish_reason == "length"
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept on disk."""
+        document = asdict(self)
+        del document["cached"]
+        return document
+
+    @classmethod
+    def from_json(cls, document: Any) -> Answer:
+        """What :meth:`to_json` gave, as read from the disk.
+
+        Raises:
+            ValueError: it is no such thing.
+        """
+        try:
+            usage = Usage(**document["usage"])
+            answer = cls(**{**document, "usage": usage}, cached=True)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"it is no answer ({error})") from error
+        numbers = type(usage.prompt) is int and type(usage.completion) is int
+        texts = isinstance(answer.text, str) and isinstance(answer.finish_reason, str)
+        if not (numbers and texts and isinstance(answer.counted, bool)):
+            raise ValueError("it is no answer: a field has the wrong type")
+        return answer
+
+    def again(self) -> Answer:
+        """The same for somebody else who asked the same: it cost nothing now."""
+        return replace(self, cached=True)
+
+
+def read_answer(document: Any, most: Usage) -> Answer:
+    """The answer in a server's response.
+
+    Args:
+        document: its JSON: ``choices[0].message.content``, ``choices[0].finish_reason``, ``usage``.
+        most: the bound, which is counted if the server counts nothing.
+
+    Raises:
+        ValueError: what is missing, in words.
+    """
+    if not isinstance(document, dict):
+        raise ValueError("its JSON is no object")
+    if document.get("error"):
+        raise ValueError(f"it reports an error: {error_text(document)}")
+    choices = document.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        raise ValueError("it has no choices[0].message")
+    text = message.get("content")
+    if text is None and message.get("refusal"):
+        raise ValueError(f"the model refused: {str(message['refusal'])[:200]}")
+    if not isinstance(text, str):
+        raise ValueError(f"its choices[0].message.content is {text!r} and no text")
+    # What could not be written down again would be paid for and lost.
+    text = text.encode("utf-8", "replace").decode()
+    reason = choice.get("finish_reason")
+    usage = _usage(document.get("usage"))
+    return Answer(text, reason if isinstance(reason, str) else "stop", usage or most, counted=usage is not None)
+
+
+def error_text(document: Any) -> str:
+    """What a server says went wrong, in one line of at most 300 characters."""
+    error = document.get("error", document) if isinstance(document, dict) else document
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail") or error
+    return " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())[:300]
+
+
+def _usage(document: Any) -> Usage | None:
+    if not isinstance(document, dict):
+        return None
+    prompt, completion = document.get("prompt_tokens"), document.get("completion_tokens")
+    if not isinstance(prompt, int) or not isinstance(completion, int) or min(prompt, completion) < 0:
+        return None
+    return Usage(int(prompt), int(completion)) if max(prompt, completion) < 1 << 53 else None

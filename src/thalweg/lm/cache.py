@@ -1,0 +1,372 @@
+"""Answers on disk, by the content of the request: what was received once is never paid for again.
+
+A folder with one SQLite file (WAL, every commit flushed to the disk) and a lock file for each process that uses it::
+
+    before a request is sent     flights ← key, bound          on the disk
+    its answer is there          answers ← key, answer, digest; flights → gone      one commit
+    it failed for nothing        flights → gone
+    nobody knows what it cost    flights → lost
+
+A process that dies leaves its requests in ``flights``: at most as many as it had under way. The next one that opens the
+folder sees by the kernel's lock that the owner is dead, and counts them as lost, with their bounds. Writes that come at
+the same time share one flush. An entry has a digest over key and answer: a flipped bit is found when it is read.
+
+Locks need a local file system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import sqlite3
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from thalweg.checkpoints.manifest import digest
+from thalweg.errors import CheckpointCorruptError, CheckpointVersionError, LanguageModelError
+from thalweg.lm.answers import Answer
+from thalweg.lm.spending import Usage
+
+FILE = "answers.sqlite"
+VERSION = 1
+APPLICATION = 0x74776C6D  # "twlm", in SQLite's header: this file is one of ours
+HEADER = b"SQLite format 3\0"
+PATIENCE = 30.0  # s that a commit of another process may take
+
+_TABLES = """
+CREATE TABLE answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE flights (
+  id TEXT PRIMARY KEY, session TEXT NOT NULL, key TEXT NOT NULL, prompt INTEGER NOT NULL, completion INTEGER NOT NULL,
+  lost INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+"""
+
+Operation = Callable[[sqlite3.Connection], Any]
+
+
+class AnswerCache:
+    """Keeps answers in a folder, which several processes may share.
+
+    Args:
+        folder: made if it is not there.
+
+    Raises:
+        LanguageModelError: the folder cannot be made or used.
+        CheckpointCorruptError: its file is damaged, or somebody else's.
+        CheckpointVersionError: a newer version of Thalweg made it.
+
+    Example:
+        >>> import tempfile, thalweg as tw
+        >>> from thalweg.lm import Answer, AnswerCache, Usage
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with AnswerCache(folder) as cache:
+        ...         flight = tw.wait(cache.begin("0" * 64, Usage(100, 10)))
+        ...         kept = tw.wait(cache.keep(flight, "0" * 64, Answer("Four.", "stop", Usage(12, 2))))
+        ...         cache.get("0" * 64).text, cache.get("1" * 64), cache.paid()
+        ('Four.', None, (1, Usage(prompt=12, completion=2)))
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.file = self.folder / FILE
+        self._session = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._jobs: deque[_Job] = deque()
+        lock = -1
+        connection: sqlite3.Connection | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = _locked(self._lock_file(self._session))
+            with self._damage():
+                connection = _connect(self.file)
+                _prepare(connection, self.file)
+                _transact(connection, [_Job(self._bury)])
+        except BaseException as error:
+            _close(connection, lock, self._lock_file(self._session))
+            if isinstance(error, OSError | sqlite3.OperationalError):
+                raise LanguageModelError(f"The answers cannot be kept in {self.folder}: {error}.") from error
+            raise
+        self._connection = connection
+        self._finalizer = weakref.finalize(self, _close, connection, lock, self._lock_file(self._session))
+
+    # -- answers -------------------------------------------------------------------------
+
+    def get(self, key: str) -> Answer | None:
+        """The answer of a request, or None.
+
+        Raises:
+            CheckpointCorruptError: it is damaged; :meth:`drop` removes it, so that it is asked for, and paid, again.
+        """
+        with self._lock, self._damage():
+            row = self._connection.execute("SELECT answer, digest FROM answers WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        try:
+            if _digest(key, row[0]) != row[1]:
+                raise ValueError("its digest differs")
+            return Answer.from_json(json.loads(row[0]))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CheckpointCorruptError(
+                f"damaged answer: entry {key} of {self.file} ({error}); restore the file from a copy, or remove the "
+                f"entry with AnswerCache({str(self.folder)!r}).drop({key!r}), and it is asked for, and paid, again.",
+                file=str(self.file),
+                entry=key,
+            ) from error
+
+    async def begin(self, key: str, most: Usage) -> str:
+        """Note that a request will be sent now.
+
+        Args:
+            key: of the request.
+            most: its bound.
+
+        Returns:
+            The name of this flight, for :meth:`keep`, :meth:`end` or :meth:`lose`.
+        """
+        flight = secrets.token_hex(8)
+        values = (flight, self._session, key, most.prompt, most.completion)
+        await self._write(
+            lambda c: c.execute(
+                "INSERT INTO flights (id, session, key, prompt, completion) VALUES (?, ?, ?, ?, ?)", values
+            )
+        )
+        return flight
+
+    async def keep(self, flight: str, key: str, answer: Answer) -> Answer:
+        """Keep an answer; on the disk when this returns.
+
+        Returns:
+            What is kept: another process's answer, if that was first.
+        """
+        text = json.dumps(answer.to_json(), ensure_ascii=False, sort_keys=True)
+
+        def both(connection: sqlite3.Connection) -> int:
+            new = connection.execute(
+                "INSERT OR IGNORE INTO answers (key, answer, digest) VALUES (?, ?, ?)", (key, text, _digest(key, text))
+            ).rowcount
+            connection.execute("DELETE FROM flights WHERE id = ?", (flight,))
+            return new
+
+        new = await self._write(both)
+        return answer if new else (self.get(key) or answer)
+
+    async def end(self, flight: str) -> None:
+        """Note that a request cost nothing."""
+        await self._write(lambda c: c.execute("DELETE FROM flights WHERE id = ?", (flight,)))
+
+    async def lose(self, flight: str) -> None:
+        """Note that a request was sent, and no answer will be known."""
+        await self._write(lambda c: c.execute("UPDATE flights SET lost = 1 WHERE id = ?", (flight,)))
+
+    def drop(self, key: str) -> None:
+        """Remove an answer, so that it is asked for again."""
+        with self._lock, self._damage():
+            _transact(self._connection, [_Job(lambda c: c.execute("DELETE FROM answers WHERE key = ?", (key,)))])
+
+    # -- counts --------------------------------------------------------------------------
+
+    def paid(self) -> tuple[int, Usage]:
+        """How many answers are kept, and what they cost when they were received; lost requests not among them."""
+        with self._lock, self._damage():
+            rows = self._connection.execute(
+                "SELECT COUNT(*), COALESCE(SUM(json_extract(answer, '$.usage.prompt')), 0), "
+                "COALESCE(SUM(json_extract(answer, '$.usage.completion')), 0) FROM answers"
+            ).fetchone()
+        return int(rows[0]), Usage(int(rows[1]), int(rows[2]))
+
+    def lost(self) -> tuple[int, Usage]:
+        """How many requests were sent and never answered, and their bounds: nobody knows what they cost."""
+        with self._lock, self._damage():
+            rows = self._connection.execute(
+                "SELECT COUNT(*), COALESCE(SUM(prompt), 0), COALESCE(SUM(completion), 0) FROM flights WHERE lost = 1"
+            ).fetchone()
+        return int(rows[0]), Usage(int(rows[1]), int(rows[2]))
+
+    def close(self) -> None:
+        """Give the file back; it can then be read from a read-only folder."""
+        self._finalizer()
+
+    def __enter__(self) -> AnswerCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"AnswerCache({str(self.folder)!r})"
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _lock_file(self, session: str) -> Path:
+        return self.folder / f"session-{session}.lock"
+
+    def _bury(self, connection: sqlite3.Connection) -> None:
+        """Count the requests of processes that died as lost."""
+        sessions = connection.execute("SELECT DISTINCT session FROM flights WHERE lost = 0").fetchall()
+        for (session,) in sessions:
+            path = self._lock_file(str(session))
+            if session != self._session and _is_free(path):
+                connection.execute("UPDATE flights SET lost = 1 WHERE session = ?", (session,))
+        for path in self.folder.glob("session-*.lock"):
+            if path != self._lock_file(self._session) and _is_free(path):
+                path.unlink(missing_ok=True)
+
+    async def _write(self, operation: Operation) -> Any:
+        job = _Job(operation)
+        self._jobs.append(job)
+        await asyncio.to_thread(self._commit)
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def _commit(self) -> None:
+        """Commit every job that waits; whoever comes while that goes on finds its own done, or takes the next lot."""
+        with self._lock:
+            jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
+            if not jobs:
+                return
+            try:
+                with self._damage():
+                    _transact(self._connection, jobs)
+            except BaseException as error:
+                for job in jobs:
+                    job.error = error
+
+    @contextlib.contextmanager
+    def _damage(self) -> Any:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise LanguageModelError(f"{self.file} cannot be used: {error}.") from error
+        except sqlite3.ProgrammingError as error:
+            raise LanguageModelError(f"{self!r} was closed; make a new one.") from error
+        except sqlite3.DatabaseError as error:
+            raise CheckpointCorruptError(
+                f"damaged answers: {self.file} ({error}); restore it from a copy, or move it away, and everything is "
+                "asked for, and paid, again.",
+                file=str(self.file),
+                entry=None,
+            ) from error
+
+
+class _Job:
+    """One write, and what came of it."""
+
+    __slots__ = ("error", "operation", "result")
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+def _digest(key: str, text: str) -> str:
+    return digest(f"{key}\n{text}".encode())
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    with contextlib.suppress(FileNotFoundError), file.open("rb") as found:
+        head = found.read(32)
+        if head and head[:16] != HEADER:  # SQLite would take a very short file for a new one
+            raise sqlite3.DatabaseError("file is not a database")
+        # A file that was cut off reads as zeros there, so that answers would be missing without a word. While there is
+        # a log, the file may be shorter than it says.
+        size = int.from_bytes(head[16:18], "big") * int.from_bytes(head[28:32], "big")
+        if head and os.fstat(found.fileno()).st_size < size and not file.with_name(f"{FILE}-wal").exists():
+            raise sqlite3.DatabaseError(f"it should have {size} bytes, and was cut off")
+    connection = sqlite3.connect(file, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, file: Path) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        if application == 0 and tables == 0:
+            for statement in _TABLES.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        elif application != APPLICATION:
+            raise CheckpointCorruptError(
+                f"{file} is no file of answers; name another folder.", file=str(file), entry=None
+            )
+        elif version > VERSION:
+            raise CheckpointVersionError(
+                f"{file} has version {version}; this version of Thalweg reads {VERSION}: update Thalweg.",
+                file=str(file),
+                format=str(version),
+            )
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA journal_mode = WAL")
+    (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if fault != "ok":
+        raise sqlite3.DatabaseError(str(fault))
+
+
+def _transact(connection: sqlite3.Connection, jobs: list[_Job]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for job in jobs:
+            result = job.operation(connection)
+            job.result = None if isinstance(result, sqlite3.Cursor) else result
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _locked(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BlockingIOError:
+            pass  # somebody looks whether it is free, and will remove it
+        os.close(descriptor)
+
+
+def _is_free(path: Path) -> bool:
+    """Whether no living process holds the lock."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _close(connection: sqlite3.Connection | None, lock: int, lock_file: Path) -> None:
+    if connection is not None:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA busy_timeout = 0")
+            connection.execute("PRAGMA journal_mode = DELETE")  # refused while somebody else has it open
+        connection.close()
+    if lock >= 0:
+        lock_file.unlink(missing_ok=True)
+        os.close(lock)

@@ -1,0 +1,173 @@
+"""A server that speaks OpenAI's protocol: its address, the key for it, connections to it.
+
+Connections are open while a request is under way, or within ``async with``; so nothing is left open behind anybody's
+back, and a model may be used in one event loop after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import ssl
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from thalweg.errors import LanguageModelError, MissingExtraError
+from thalweg.lm.checking import integer, number
+from thalweg.lm.waiting import to_the_end
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class Endpoint:
+    """Where requests go.
+
+    Args:
+        base_url: where the protocol begins, such as ``"http://127.0.0.1:8080/v1"``.
+        api_key_env: the environment variable that holds the key; None for none.
+        timeout: s for one attempt.
+        concurrency: connections at the same time.
+
+    Raises:
+        LanguageModelError: an argument is wrong, or the key would be sent in plain text to another machine.
+        MissingExtraError: httpx is not installed.
+
+    Example:
+        >>> from thalweg.lm.endpoint import Endpoint
+        >>> Endpoint("http://192.0.2.1/v1", api_key_env="MY_KEY", timeout=60.0, concurrency=1)
+        Traceback (most recent call last):
+        thalweg.errors.LanguageModelError: The key in MY_KEY would go to 192.0.2.1 in plain text, ...
+    """
+
+    def __init__(self, base_url: str, *, api_key_env: str | None, timeout: float, concurrency: int) -> None:
+        try:
+            self._httpx = import_module("httpx")
+        except ImportError as error:
+            raise MissingExtraError(
+                "httpx is not installed, and a language model is asked over it. Install it: pip install 'thalweg[lm]'."
+            ) from error
+        if api_key_env is not None and (not isinstance(api_key_env, str) or not api_key_env):
+            raise LanguageModelError("api_key_env is no name of an environment variable; give one, or None.")
+        self.base_url, self.loopback = _checked_url(base_url, api_key_env)
+        self.api_key_env = api_key_env
+        self.timeout = number(timeout, "timeout", least=1e-3, unit=" s")
+        self.concurrency = integer(concurrency, "concurrency", least=1)
+        self._lock = threading.Lock()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = weakref.WeakKeyDictionary()
+        self._tls: ssl.SSLContext | None = None
+
+    @property
+    def url(self) -> str:
+        """Where requests are posted to."""
+        return f"{self.base_url}/chat/completions"
+
+    def key(self) -> str | None:
+        """What authorizes a request, as the environment has it now.
+
+        Raises:
+            LanguageModelError: it is not there, or cannot be one.
+        """
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            raise LanguageModelError(
+                f"The environment variable {self.api_key_env} is not set, and the key of {self.base_url} is expected "
+                "in it. Set it, or leave api_key_env out for a server that needs none."
+            )
+        if not key.isascii() or not key.isprintable():
+            raise LanguageModelError(
+                f"The environment variable {self.api_key_env} holds characters that no key has (it is not shown here)."
+            )
+        return key
+
+    def connections(self) -> _Connections:
+        """Those of the running event loop."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            return self._loops.setdefault(loop, _Connections(self._client))
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._tls is None and self.base_url.startswith("https:"):
+            self._tls = ssl.create_default_context()
+        limits = self._httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
+        client: httpx.AsyncClient = self._httpx.AsyncClient(
+            timeout=self._httpx.Timeout(self.timeout, connect=min(self.timeout, 10.0), pool=None),
+            limits=limits,
+            verify=self._tls if self._tls is not None else False,  # without https there is nothing to verify
+            trust_env=not self.loopback,  # a proxy cannot reach this machine's own servers
+            follow_redirects=False,
+        )
+        return client
+
+
+@dataclass(eq=False)
+class _Connections:
+    """Of one event loop; closed when nobody needs them."""
+
+    make: Callable[[], httpx.AsyncClient]
+    client: httpx.AsyncClient | None = None
+    users: int = 0
+
+    async def enter(self) -> httpx.AsyncClient:
+        if self.client is None:
+            self.client = self.make()
+        self.users += 1
+        return self.client
+
+    async def leave(self) -> None:
+        self.users -= 1
+        if self.users == 0 and self.client is not None:
+            client, self.client = self.client, None
+            await to_the_end(client.aclose())
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[httpx.AsyncClient]:
+        client = await self.enter()
+        try:
+            yield client
+        finally:
+            await self.leave()
+
+
+def _checked_url(base_url: Any, api_key_env: str | None) -> tuple[str, bool]:
+    """The URL without a slash at its end, and whether it is of this machine."""
+    try:
+        parts = urlsplit(base_url) if isinstance(base_url, str) else None
+        host = parts.hostname if parts is not None else None
+        _ = parts.port if parts is not None else None
+    except ValueError:
+        parts, host = None, None
+    if parts is None or parts.scheme not in ("http", "https") or not host or not base_url.isprintable():
+        raise LanguageModelError(
+            f"base_url is {base_url!r}; expected something like 'http://127.0.0.1:8080/v1' or 'https://.../v1'."
+        )
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise LanguageModelError(
+            "base_url has a user, password, query or fragment (it is not shown here); give the address alone, and the "
+            "key in an environment variable that api_key_env names."
+        )
+    loopback = _is_loopback(host)
+    if parts.scheme == "http" and api_key_env is not None and not loopback:
+        raise LanguageModelError(
+            f"The key in {api_key_env} would go to {host} in plain text, readable for everybody on the way. Use https, "
+            "or leave api_key_env out."
+        )
+    return base_url.rstrip("/"), loopback
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,245 @@
+"""Getting an answer at most once: from the disk, from the same request under way, or from the server within the budget.
+
+::
+
+    on disk already?                              the answer, for nothing
+    under way already?                            that one's answer
+    wait for one of `concurrency` places
+      reserve its bound from the budget           refused: nothing is sent
+      note on disk that it is under way
+      send ──> answer       settle, keep on disk
+           ──> failed       release, or count its bound as lost; wait, try again
+
+The wait before attempt k + 1 is ``first_delay · 2ᵏ · u``, with u uniform in [0.5, 1.5) from a generator seeded by
+``seed``, the request and k, so that it does not depend on timing; and at least what the server asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thalweg.errors import LanguageModelError
+from thalweg.lm.answers import Answer
+from thalweg.lm.cache import AnswerCache
+from thalweg.lm.checking import integer, number
+from thalweg.lm.endpoint import Endpoint
+from thalweg.lm.exchange import Failed, exchange
+from thalweg.lm.requests import most_usage, request_key
+from thalweg.lm.spending import Spending, Usage
+from thalweg.lm.waiting import to_the_end
+
+if TYPE_CHECKING:
+    import httpx
+
+LONGEST_DELAY = 60.0
+"""s before an attempt, at most; a server that asks for more is not waited for."""
+
+
+@dataclass
+class Counts:
+    """What happened to requests, in this process.
+
+    Args:
+        sent: attempts that went out.
+        answered: answers that came.
+        cached: answers from the disk.
+        shared: requests that were under way already for somebody else.
+        retried: attempts after the first.
+        repaired: answers that did not fit their schema and were sent back.
+    """
+
+    sent: int = 0
+    answered: int = 0
+    cached: int = 0
+    shared: int = 0
+    retried: int = 0
+    repaired: int = 0
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A request under way, and how many wait for it."""
+
+    task: asyncio.Task[Answer]
+    waiting: int = 0
+
+
+@dataclass(eq=False)
+class _Here:
+    """What belongs to one event loop."""
+
+    places: asyncio.Semaphore
+    flights: dict[str, _Flight] = field(default_factory=dict)
+
+
+class Payer:
+    """Gets answers, and keeps them.
+
+    Args:
+        endpoint: the server.
+        retries: how many attempts may follow the first.
+        first_delay: s before the second attempt.
+        seed: of the waits.
+        spending: the budget.
+        cache: where answers are kept, or None.
+        sleep: awaited with the s before another attempt.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        retries: int,
+        first_delay: float,
+        seed: int,
+        spending: Spending,
+        cache: AnswerCache | str | os.PathLike[str] | None,
+        sleep: Callable[[float], Awaitable[Any]],
+    ) -> None:
+        self.endpoint = endpoint
+        self.retries = integer(retries, "retries", least=0)
+        self.first_delay = number(first_delay, "first_delay", least=0.0, unit=" s")
+        self.seed = seed
+        self.spending = spending
+        self.counts = Counts()
+        self._sleep = sleep
+        self._given_cache = cache
+        self._cache: AnswerCache | None = cache if isinstance(cache, AnswerCache) else None
+        self._lock = threading.Lock()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = weakref.WeakKeyDictionary()
+
+    @property
+    def cache(self) -> AnswerCache | None:
+        """Where answers are kept; opened when it is first needed. None if they are not kept.
+
+        Raises:
+            LanguageModelError: the folder cannot be used.
+            CheckpointCorruptError: its file is damaged.
+        """
+        with self._lock:
+            if self._cache is None and self._given_cache is not None:
+                assert not isinstance(self._given_cache, AnswerCache)
+                self._cache = AnswerCache(self._given_cache)
+            return self._cache
+
+    def close(self) -> None:
+        """Give the cache back, if this object opened it."""
+        with self._lock:
+            if self._cache is not None and not isinstance(self._given_cache, AnswerCache):
+                self._cache.close()
+                self._cache = None
+
+    async def ask(self, body: dict[str, Any], sample: int, limit: int) -> Answer:
+        """The answer of a request: from the disk, from the same request under way, or from the server."""
+        key = request_key(body, sample)
+        here = self._here()
+        flight = here.flights.get(key)
+        if flight is None:
+            kept = self.cache.get(key) if self.cache is not None else None
+            if kept is not None:
+                self.counts.cached += 1
+                return kept
+            task = asyncio.ensure_future(self._pay(body, key, most_usage(body, limit), here))
+            flight = here.flights[key] = _Flight(task)
+            task.add_done_callback(lambda _: here.flights.pop(key, None))
+            first = True
+        else:
+            first = False
+        flight.waiting += 1
+        try:
+            answer = await asyncio.shield(flight.task)
+        except asyncio.CancelledError:
+            if flight.waiting == 1 and not flight.task.done():
+                # Nobody wants it any more. It is counted as lost before the cancellation goes on.
+                flight.task.cancel()
+                await asyncio.wait({flight.task})
+                if not flight.task.cancelled():
+                    flight.task.exception()  # taken note of: nobody else will
+            raise
+        finally:
+            flight.waiting -= 1
+        if first:
+            return answer
+        self.counts.shared += 1
+        return answer.again()
+
+    async def _pay(self, body: dict[str, Any], key: str, most: Usage, here: _Here) -> Answer:
+        async with here.places, self.endpoint.connections().open() as client:
+            for attempt in range(self.retries + 1):
+                outcome = await self._attempt(client, body, key, most)
+                if isinstance(outcome, Answer):
+                    return outcome
+                delay = self._delay(key, attempt, outcome)
+                if attempt == self.retries or delay is None:
+                    raise _after(outcome.error, attempt + 1, outcome.wait)
+                self.counts.retried += 1
+                await self._sleep(delay)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(self, client: httpx.AsyncClient, body: dict[str, Any], key: str, most: Usage) -> Answer | Failed:
+        secret = self.endpoint.key()
+        cache = self.cache
+        reservation = await self.spending.reserve(most)
+        try:
+            flight = await to_the_end(cache.begin(key, most)) if cache is not None else ""
+        except BaseException:
+            reservation.release()
+            raise
+        self.counts.sent += 1
+        try:
+            outcome = await exchange(
+                client,
+                self.endpoint.url,
+                body,
+                key=secret,
+                key_env=self.endpoint.api_key_env,
+                timeout=self.endpoint.timeout,
+                most=most,
+            )
+        except BaseException:
+            reservation.lose()
+            if cache is not None:
+                await to_the_end(cache.lose(flight))
+            raise
+        if isinstance(outcome, Answer):
+            reservation.settle(outcome.usage)
+            self.counts.answered += 1
+            return await to_the_end(cache.keep(flight, key, outcome)) if cache is not None else outcome
+        if outcome.charged:
+            reservation.lose()
+        else:
+            reservation.release()
+        if cache is not None:
+            await to_the_end(cache.lose(flight) if outcome.charged else cache.end(flight))
+        return outcome
+
+    def _delay(self, key: str, attempt: int, outcome: Failed) -> float | None:
+        """s before the next attempt; None if there is to be none."""
+        if not outcome.again or outcome.wait > LONGEST_DELAY:
+            return None
+        rng = np.random.default_rng([self.seed, int(key[:16], 16), attempt])
+        delay = min(self.first_delay * 2.0**attempt * rng.uniform(0.5, 1.5), LONGEST_DELAY)
+        return max(float(delay), outcome.wait)
+
+    def _here(self) -> _Here:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            return self._loops.setdefault(loop, _Here(asyncio.Semaphore(self.endpoint.concurrency)))
+
+
+def _after(error: LanguageModelError, attempts: int, wait: float) -> LanguageModelError:
+    """The error, with how often it was tried."""
+    text = str(error)
+    if wait > LONGEST_DELAY:
+        text += f" (It asks to wait {wait:,.0f} s, which is more than the {LONGEST_DELAY:g} s that are waited at most.)"
+    if attempts > 1:
+        text += f" (Tried {attempts} times.)"
+    return type(error)(text, **{**error.details, "attempts": attempts})

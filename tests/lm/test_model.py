@@ -1,0 +1,527 @@
+"""The client against a server that answers, refuses, is late, breaks off."""
+
+import asyncio
+import contextlib
+import email.utils
+import json
+import logging
+import time
+
+import numpy as np
+import pytest
+
+import thalweg as tw
+from thalweg.errors import AnswerError, EndpointError, LanguageModelError, SpendingError
+from thalweg.lm import Answer, LanguageModel, Prices, Spending, Usage
+from thalweg.lm.stub import Reply, Stub
+
+HELLO = [{"role": "user", "content": "good morning"}]
+KEY = "sk-very-secret-0123456789"
+
+
+def said(text):
+    return [{"role": "user", "content": text}]
+
+
+@pytest.fixture
+def slept():
+    return []
+
+
+@pytest.fixture
+def make(slept):
+    """Models that note their waits instead of waiting."""
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    def make(stub, **options):
+        return LanguageModel(stub.url, "stub", **{"sleep": sleep, "timeout": 5.0, **options})
+
+    return make
+
+
+def test_an_answer_has_text_and_usage(make):
+    with Stub() as stub:
+        model = make(stub, temperature=0.5, max_tokens=7, seed=3, extra={"top_p": 0.9})
+        answer = tw.wait(model.complete(HELLO, sample=2, stop=["."]))
+    assert answer == Answer("morning good", "stop", Usage(2, 2))
+    assert stub.requests == [
+        {
+            "model": "stub",
+            "messages": HELLO,
+            "temperature": 0.5,
+            "max_tokens": 7,
+            "seed": 5,
+            "stop": ["."],
+            "top_p": 0.9,
+        }
+    ]
+    assert model.spending.used == Usage(2, 2)
+    assert model.spending.reserved == Usage()
+
+
+def test_an_answer_that_is_cut_off_says_so(make):
+    with Stub() as stub:
+        answer = tw.wait(make(stub, max_tokens=1, limit_key="max_completion_tokens", seed=None).complete(HELLO))
+    assert answer.truncated
+    assert stub.requests[0]["max_completion_tokens"] == 1
+    assert "seed" not in stub.requests[0]
+    assert "max_tokens" not in stub.requests[0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "lost"),
+    [
+        pytest.param(Reply(500), 0, id="500"),
+        pytest.param(Reply(503, "<html>busy</html>"), 0, id="503 in HTML"),
+        pytest.param(Reply(429), 0, id="429"),
+        pytest.param(Reply(408), 0, id="408"),
+        pytest.param(Reply(200, "<html>hello</html>"), 1, id="no JSON"),
+        pytest.param(Reply(200, {"choices": []}), 1, id="no choices"),
+        pytest.param(Reply(200, {"error": {"message": "overloaded"}}), 1, id="an error with status 200"),
+        pytest.param(Reply(200, {"choices": [{"message": {"content": None}}]}), 1, id="no content"),
+        pytest.param(Reply(200, "[" * 100_000), 1, id="JSON too deep"),
+        pytest.param(Reply(drop=True, content="x" * 1000), 1, id="broken off"),
+        pytest.param(Reply(hang=True), 1, id="no response in time"),
+    ],
+)
+def test_what_may_pass_is_tried_again(make, slept, reply, lost):
+    with Stub(script=[reply, reply]) as stub:
+        model = make(stub, timeout=0.3 if reply.hang else 5.0)
+        answer = tw.wait(model.complete(HELLO))
+    assert answer.text == "morning good"
+    assert len(stub.requests) == 3
+    assert len(slept) == 2
+    assert 0.25 <= slept[0] < 0.75
+    assert 0.5 <= slept[1] < 1.5
+    # What may have been paid for counts with its bound.
+    most = model.most(HELLO)
+    assert model.spending.lost == 2 * lost
+    assert model.spending.used == Usage(2 + 2 * lost * most.prompt, 2 + 2 * lost * most.completion)
+    assert model.counts.retried == 2
+
+
+def test_waits_follow_the_seed_and_the_request_only(make, slept):
+    waits = []
+    for seed in (0, 0, 1):
+        with Stub(script=[Reply(500)] * 3) as stub:
+            tw.wait(make(stub, seed=seed).complete(HELLO))
+        waits.append(tuple(slept))
+        slept.clear()
+    assert waits[0] == waits[1]
+    assert waits[0] != waits[2]
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_the_server_says_how_long_to_wait(make, slept, form):
+    text = "17" if form == "seconds" else email.utils.formatdate(time.time() + 17.5, usegmt=True)
+    with Stub(script=[Reply(429, headers={"Retry-After": text})]) as stub:
+        tw.wait(make(stub).complete(HELLO))
+    assert slept == [pytest.approx(17, abs=1.0)]
+
+
+def test_a_wait_of_hours_is_not_waited_for(make, slept):
+    with (
+        Stub(script=[Reply(429, headers={"Retry-After": "7200"})]) as stub,
+        pytest.raises(EndpointError, match="asks to wait 7,200 s"),
+    ):
+        tw.wait(make(stub).complete(HELLO))
+    assert slept == []
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "words"),
+    [
+        (
+            400,
+            {"error": {"message": "the context is too long"}},
+            "status 400: the context is too long. Check the request",
+        ),
+        (
+            401,
+            {"error": {"message": f"Incorrect API key provided: {KEY}"}},
+            "Check the key in the environment variable K",
+        ),
+        (403, None, "Check the key in the environment variable K"),
+        (402, None, "no money left"),
+        (404, {"detail": "no such model"}, "no such model. Check the model's name, 'stub', and base_url"),
+        (307, "", "points elsewhere, and keys are not sent there"),
+        (422, "unprocessable", "unprocessable"),
+        (429, {"error": {"message": "no quota", "code": "insufficient_quota"}}, "no quota"),
+        (418, None, "documentation"),
+    ],
+)
+def test_a_refusal_is_not_repeated(make, slept, monkeypatch, status, content, words):
+    monkeypatch.setenv("K", KEY)
+    with Stub(script=[Reply(status, content)]) as stub, pytest.raises(EndpointError) as caught:
+        tw.wait(make(stub, api_key_env="K").complete(HELLO))
+    assert words in str(caught.value)
+    assert caught.value.details["status"] == status
+    assert slept == []
+    assert KEY not in str(caught.value)
+
+
+def test_the_last_error_says_how_often_it_was_tried(make):
+    with Stub(script=[Reply(500)] * 9) as stub:
+        model = make(stub, retries=2)
+        with pytest.raises(EndpointError, match=r"status 500.*Try later.*\(Tried 3 times\.\)"):
+            tw.wait(model.complete(HELLO))
+    assert len(stub.requests) == 3
+    assert model.spending.used == model.spending.reserved == Usage()
+
+
+def test_no_server():
+    with Stub() as stub:
+        url = stub.url
+    model = LanguageModel(url, "gone", retries=0)
+    with pytest.raises(EndpointError, match=r"No server answers at .*Start it, or correct base_url"):
+        tw.wait(model.complete(HELLO))
+
+
+def test_a_response_without_end_is_not_read(make):
+    with Stub(script=[Reply(200, "x" * (17 << 20))]) as stub, pytest.raises(EndpointError, match="more than 16 MiB"):
+        tw.wait(make(stub).complete(HELLO))
+
+
+def test_a_server_that_counts_no_tokens_is_counted_by_the_bound(make):
+    with Stub(usage=False) as stub:
+        model = make(stub, max_tokens=5)
+        answer = tw.wait(model.complete(HELLO))
+    assert not answer.counted
+    assert model.spending.used == model.most(HELLO) == Usage(12 + 16 + 64, 5)
+
+
+# -- the key -------------------------------------------------------------------------------
+
+
+def test_the_key_is_sent_and_nowhere_else(make, monkeypatch, caplog, tmp_path):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("STUB_KEY", KEY)
+    with Stub() as stub:
+        model = make(stub, api_key_env="STUB_KEY", cache=tmp_path / "answers")
+        tw.wait(model.complete(HELLO))
+        model.close()
+    assert stub.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert KEY not in repr(model)
+    assert KEY not in caplog.text
+    assert "STUB_KEY" in repr(model)
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes()
+
+
+def test_without_a_name_no_key_is_sent(make, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Stub() as stub:
+        tw.wait(make(stub).complete(HELLO))
+    assert "authorization" not in stub.headers[0]
+
+
+def test_a_missing_key_is_named(make, monkeypatch):
+    monkeypatch.delenv("STUB_KEY", raising=False)
+    with Stub() as stub:
+        model = make(stub, api_key_env="STUB_KEY")
+        with pytest.raises(LanguageModelError, match="environment variable STUB_KEY is not set"):
+            model.check_key()
+        with pytest.raises(LanguageModelError, match="STUB_KEY"):
+            tw.wait(model.complete(HELLO))
+    assert stub.requests == []
+    assert model.spending.reserved == Usage()
+
+
+def test_a_key_with_a_line_break_is_not_shown(make, monkeypatch):
+    monkeypatch.setenv("STUB_KEY", f"{KEY}\nX-Other: 1")
+    with Stub() as stub, pytest.raises(LanguageModelError, match="characters that no key has") as caught:
+        tw.wait(make(stub, api_key_env="STUB_KEY").complete(HELLO))
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "models.example.com", "127.0.0.1.example.com"])
+def test_no_key_in_plain_text_to_another_machine(host):
+    with pytest.raises(LanguageModelError, match="in plain text"):
+        LanguageModel(f"http://{host}/v1", "m", api_key_env="K")
+    assert LanguageModel(f"https://{host}/v1/", "m", api_key_env="K").base_url == f"https://{host}/v1"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "127.1.2.3", "localhost:8080", "[::1]:80"])
+def test_a_key_may_go_to_this_machine(host):
+    LanguageModel(f"http://{host}/v1", "m", api_key_env="K")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"base_url": "ftp://x/v1"}, "base_url is"),
+        ({"base_url": "localhost:8080"}, "base_url is"),
+        ({"base_url": "http://127.0.0.1:99999/v1"}, "base_url is"),
+        ({"base_url": None}, "base_url is None"),
+        ({"base_url": "http://me:word@127.0.0.1/v1"}, "it is not shown here"),
+        ({"model": " "}, "model's name"),
+        ({"timeout": 0}, "timeout is 0"),
+        ({"timeout": float("nan")}, "timeout is nan"),
+        ({"retries": -1}, "retries is -1"),
+        ({"concurrency": True}, "concurrency is True"),
+        ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"limit_key": "tokens"}, "limit_key is 'tokens'"),
+        ({"extra": {"n": 2, "model": "y"}}, "extra has model, n"),
+        ({"api_key_env": ""}, "api_key_env"),
+    ],
+)
+def test_wrong_arguments(arguments, words):
+    with pytest.raises(LanguageModelError, match=words) as caught:
+        LanguageModel(**{"base_url": "http://127.0.0.1/v1", "model": "m", **arguments})
+    assert "word@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[], "hello", [{"role": "user"}], [{"role": "robot", "content": "x"}], [{"role": "user", "content": 1}], [None]],
+)
+def test_wrong_messages(make, messages):
+    with Stub() as stub, pytest.raises(LanguageModelError):
+        tw.wait(make(stub).complete(messages))
+    assert stub.requests == []
+
+
+# -- the budget ----------------------------------------------------------------------------
+
+
+def test_the_bound_is_reserved_before_anything_is_sent(make):
+    with Stub() as stub:
+        model = make(stub, max_tokens=10, spending=Spending(tokens=101))
+        with pytest.raises(SpendingError, match="budget of 101 tokens: 0 are used, and the next request may take 102"):
+            tw.wait(model.complete(HELLO))
+        assert stub.requests == []
+        assert tw.wait(model.complete(said("good"))).text == "good"
+        with pytest.raises(SpendingError):
+            tw.wait(model.complete(said("good evening")))
+    assert len(stub.requests) == 1
+
+
+def test_money_is_counted_by_the_price_list(make):
+    with Stub() as stub:
+        spending = Spending(money=1.1, prices=Prices(prompt=1e4, completion=1e5))
+        model = make(stub, max_tokens=1, spending=spending)
+        tw.wait(model.complete(HELLO))
+        assert spending.paid == pytest.approx(0.02 + 0.1)
+        with pytest.raises(SpendingError, match=r"budget of 1\.1 in money"):
+            tw.wait(model.complete(HELLO))
+
+
+def test_a_request_waits_for_those_under_way_if_they_may_leave_enough(make):
+    # Bounds of 101 each: two do not fit beside one another, and both fit one after the other.
+    with Stub() as stub:
+        model = make(stub, max_tokens=10, concurrency=4, spending=Spending(tokens=120))
+
+        async def both():
+            return await asyncio.gather(model.complete(said("one")), model.complete(said("two")))
+
+        assert [answer.text for answer in tw.wait(both())] == ["one", "two"]
+    assert stub.most_at_once == 1
+
+
+def test_never_more_is_used_than_the_budget_allows(make):
+    with Stub() as stub:
+        model = make(stub, max_tokens=4, concurrency=8, spending=Spending(tokens=160))
+
+        async def many():
+            return await asyncio.gather(*(model.complete(said(f"word{i}")) for i in range(60)), return_exceptions=True)
+
+        results = tw.wait(many())
+    refused = [result for result in results if isinstance(result, SpendingError)]
+    assert len(refused) + len(stub.requests) == 60
+    assert refused
+    assert model.spending.used.tokens == 2 * len(stub.requests) <= 160
+    assert model.spending.reserved == Usage()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"tokens": 0}, {"tokens": 1.5}, {"money": 0.0}, {"money": float("inf")}, {"money": 1}]
+)
+def test_wrong_budgets(arguments):
+    with pytest.raises(LanguageModelError):
+        Spending(**arguments)
+
+
+def test_wrong_prices():
+    with pytest.raises(LanguageModelError, match="price of a million completion tokens is -1"):
+        Prices(1.0, -1)
+
+
+# -- many at once --------------------------------------------------------------------------
+
+
+def test_no_more_at_once_than_told(make):
+    with Stub(delay=0.01) as stub:
+        model = make(stub, concurrency=3)
+
+        async def many():
+            return await asyncio.gather(*(model.complete(said(f"word {i}")) for i in range(20)))
+
+        texts = [answer.text for answer in tw.wait(many())]
+    assert texts == [f"{i} word" for i in range(20)]
+    assert stub.most_at_once <= 3
+
+
+def test_the_same_request_is_under_way_once(make):
+    with Stub(delay=0.05) as stub:
+        model = make(stub)
+
+        async def many():
+            return await asyncio.gather(*(model.complete(HELLO) for _ in range(5)), model.complete(HELLO, sample=1))
+
+        answers = tw.wait(many())
+    assert len(stub.requests) == 2
+    assert [answer.cached for answer in answers] == [False, True, True, True, True, False]
+    assert model.spending.used == Usage(4, 4)
+
+
+def test_a_model_is_good_for_one_loop_after_another(make):
+    with Stub() as stub:
+        model = make(stub)
+        texts = [asyncio.run(model.complete(said(f"a {i}"))).text for i in range(3)]
+    assert texts == ["0 a", "1 a", "2 a"]
+
+
+def test_within_async_with_connections_stay_open(make):
+    with Stub() as stub:
+
+        async def three():
+            async with make(stub) as model:
+                client = model._endpoint.connections().client
+                for text in ("a", "b", "c"):
+                    await model.complete(said(text))
+                    assert model._endpoint.connections().client is client
+            assert client.is_closed
+            assert model._endpoint.connections().client is None
+
+        tw.wait(three())
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_cancelled_request_counts_as_lost_unless_somebody_else_waits(make, tmp_path, others):
+    with Stub(script=[Reply(hang=True)] if not others else [], delay=0.2) as stub:
+        model = make(stub, cache=tmp_path)
+
+        async def cancel():
+            first = asyncio.ensure_future(model.complete(HELLO))
+            rest = [asyncio.ensure_future(model.complete(HELLO)) for _ in range(others)]
+            while not stub.requests:
+                await asyncio.sleep(0.005)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            assert [answer.text for answer in await asyncio.gather(*rest)] == ["morning good"] * others
+            return model.cache.lost()
+
+        count, usage = tw.wait(cancel())
+    assert (count, usage) == ((0, Usage()) if others else (1, model.most(HELLO)))
+    assert model.spending.lost == count
+    assert model.spending.reserved == Usage()
+    model.close()
+
+
+# -- schemas -------------------------------------------------------------------------------
+
+LABEL = {
+    "type": "object",
+    "properties": {"label": {"enum": ["Yes", "No"]}, "why": {"type": "string", "maxLength": 20}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+
+
+def answering(*texts):
+    left = list(texts)
+    return lambda body: left.pop(0)
+
+
+def test_a_schema_is_sent_and_the_answer_validated(make):
+    with Stub(answering('{"label": "Yes"}')) as stub:
+        found = tw.wait(make(stub).structured(HELLO, LABEL))
+    assert found.value == {"label": "Yes"}
+    assert found.repairs == 0
+    assert stub.requests[0]["response_format"]["json_schema"]["schema"] == LABEL
+    assert stub.requests[0]["messages"] == HELLO
+
+
+@pytest.mark.parametrize(
+    ("bad", "fault"),
+    [
+        ("Yes, certainly.", "it is not JSON"),
+        ('{"label": "yes"}', "at label: 'yes' is not one of"),
+        ('{"label": "Yes"', "it is not JSON"),
+        ("{}", "'label' is a required property"),
+        ('{"label": "Yes", "more": 1}', "Additional properties"),
+        ('{"label": NaN}', "it is not JSON"),
+    ],
+)
+def test_what_does_not_fit_is_sent_back_once(make, bad, fault):
+    with Stub(answering(bad, '{"label": "No"}')) as stub:
+        model = make(stub)
+        found = tw.wait(model.structured(HELLO, LABEL))
+    assert found.value == {"label": "No"}
+    assert found.repairs == 1
+    assert model.counts.repaired == 1
+    assert found.usage == model.spending.used
+    messages = stub.requests[1]["messages"]
+    assert messages[:2] == [*HELLO, {"role": "assistant", "content": bad}]
+    assert fault in messages[2]["content"]
+
+
+def test_what_never_fits_is_an_error_that_says_what_it_cost(make):
+    with Stub(lambda body: "no idea") as stub:
+        model = make(stub, max_tokens=1)
+        with pytest.raises(
+            AnswerError, match=r"after 2 repairs: it is not JSON. It was 'no'. It was cut off"
+        ) as caught:
+            tw.wait(model.structured(HELLO, LABEL, repairs=2))
+    assert len(stub.requests) == 3
+    assert caught.value.details["usage"] == model.spending.used
+
+
+def test_a_server_that_knows_no_schemas_gets_it_in_words(make):
+    def answer(body):
+        return '```json\n{"label": "Yes", "why": "so"}\n```'
+
+    with Stub(answer, script=[Reply(400, {"error": {"message": "unknown field response_format"}})]) as stub:
+        model = make(stub)
+        first, second = (tw.wait(model.structured(said(text), LABEL)) for text in ("a", "b"))
+    assert first.value == second.value == {"label": "Yes", "why": "so"}
+    assert ["response_format" in body for body in stub.requests] == [True, False, False]
+    assert json.dumps(LABEL) in stub.requests[1]["messages"][-1]["content"]
+
+
+def test_a_refusal_for_another_reason_is_shown(make):
+    script = [Reply(400, {"error": {"message": "too long"}})] * 2
+    with Stub(script=script) as stub, pytest.raises(EndpointError, match="too long"):
+        tw.wait(make(stub).structured(HELLO, LABEL))
+
+
+def test_a_schema_that_is_none(make):
+    with Stub() as stub, pytest.raises(LanguageModelError, match="schema of the answer is none"):
+        tw.wait(make(stub).structured(HELLO, {"type": "objekt"}))
+    assert stub.requests == []
+
+
+def test_the_bound_of_a_structured_answer_covers_its_repairs(make):
+    with Stub(lambda body: "word " * 50, usage=False) as stub:
+        model = make(stub, max_tokens=30)
+        most = model.most_structured(HELLO, LABEL)
+        with contextlib.suppress(AnswerError):
+            tw.wait(model.structured(HELLO, LABEL))
+    assert model.spending.used.prompt <= most.prompt
+    assert model.spending.used.completion <= most.completion == 60
+
+
+def test_sample_numbers_are_drawn_apart(make, tmp_path):
+    rng = np.random.default_rng(0)
+    with Stub(lambda body: str(rng.random())) as stub:
+        model = make(stub, temperature=1.0, cache=tmp_path)
+        drawn = [tw.wait(model.complete(HELLO, sample=k)).text for k in (0, 1, 2, 1, 0)]
+    assert len(set(drawn)) == 3
+    assert drawn[0] == drawn[4]
+    assert drawn[1] == drawn[3]
+    model.close()
