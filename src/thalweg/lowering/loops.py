@@ -68,10 +68,8 @@ def make_pass(rule: Any, kind: Any, shape: Shape, know: Callable[[Any], Any]) ->
     cast = np.dtype(kind.name).type
     zero = cast(0)
     prepare = know(parts.prepare())
-    measured = shape.sums > 0
-    reduce: Any = know(parts.reduce()) if measured else None
-    conclude: Any = know(parts.conclude()) if measured else None
-    whose, where = (VARIABLE, CONCLUDED) if measured else (GROUP, SCALARS)
+    reduce, conclude = know(parts.reduce()), know(parts.conclude())
+    whose, where = (VARIABLE, CONCLUDED) if shape.sums else (GROUP, SCALARS)
 
     @know
     def scan(table: Any, begin: Any, end: Any) -> Any:
@@ -111,21 +109,6 @@ def make_pass(rule: Any, kind: Any, shape: Shape, know: Callable[[Any], Any]) ->
             status = prepare(arguments)
             if status != 0:
                 return status
-        if mode & UPDATE:
-            advance(arguments, table, begin, end)
-        return 0
-
-    def run_measured(arguments: Any) -> Any:
-        table, mode = read_int(arguments, TABLE), read_int(arguments, MODE)
-        begin, end = read_int(arguments, BEGIN), read_int(arguments, END)
-        if mode & SCAN:
-            status = scan(table, begin, end)
-            if status != 0:
-                return status
-        if mode & PREPARE:
-            status = prepare(arguments)
-            if status != 0:
-                return status
         if mode & MEASURE:
             reduce(arguments, table, begin, end)
         if mode & CONCLUDE:
@@ -136,7 +119,7 @@ def make_pass(rule: Any, kind: Any, shape: Shape, know: Callable[[Any], Any]) ->
             advance(arguments, table, begin, end)
         return 0
 
-    return run_measured if measured else run
+    return run
 
 
 class _Parts:
@@ -241,7 +224,13 @@ class _Parts:
         return self.know(of_hyper if prepare is None else of_carried if self.shape.carried else of_count)
 
     def reduce(self) -> Any:
-        """The sums of ``measure``, a row at a time."""
+        """The sums of ``measure``, a row at a time; nothing, which is compiled to nothing, for a rule without."""
+
+        def nothing(arguments: Any, table: Any, begin: Any, end: Any) -> None:
+            pass
+
+        if not self.shape.sums:
+            return nothing
         terms, add, none = self._of_element(self.rule.measure), *self._adding()
         places_of = tuple_reader(types.int64, types.int64, self.shape.slots)
         scalars_as_kind = tuple_reader(types.float64, self.kind, self.shape.scalars)
@@ -264,6 +253,12 @@ class _Parts:
 
     def conclude(self) -> Any:
         """The scalars of each variable, from the sums of its rows in their order, whoever computed them."""
+
+        def nothing(arguments: Any) -> Any:
+            return 0
+
+        if not self.shape.sums:
+            return nothing
         fits, conclude_text, (add, none) = self.fits, self.rule.conclude, self._adding()
         scalars_of = tuple_reader(types.float64, types.float64, self.shape.scalars)
         sums_of = tuple_reader(types.float64, types.float64, self.shape.sums)
