@@ -269,6 +269,19 @@ def test_what_leaves_its_range_when_rounded_is_refused() -> None:
                 rules.adam.step(x, x, rules.adam.init(x), hyper)
 
 
+def test_some_values_can_be_checked_for_the_dtype_they_will_be_used_in() -> None:
+    adam, single, double = rules.adam, np.dtype("f4"), np.dtype("f8")
+    values = {"beta2": 1 - 1e-9}
+    adam.check_rounded(values, double)
+    with pytest.raises(HyperparameterError, match=r"beta2 = 0.999999999 becomes 1.0 in float32") as caught:
+        adam.check_rounded(values, single)
+    assert caught.value.details == {"owner": "adam", "name": "beta2", "value": 1 - 1e-9}
+    for wrong, message in (({"epsilon": 1e-60}, "becomes 0.0"), ({"learning_rate": 1e39}, "becomes inf")):
+        adam.check_rounded(adam.hyper(**wrong)._asdict(), double)
+        with pytest.raises(HyperparameterError, match=message):
+            adam.check_rounded(adam.hyper(**wrong)._asdict(), single)
+
+
 def test_what_a_sum_makes_too_large_is_refused() -> None:
     """LAMB's rate times ‖θ‖/‖r‖, with a small r."""
     x, g = np.full(2, 1e18, np.float32), np.full(2, 1e-12, np.float32)

@@ -90,6 +90,8 @@ def slot_writer(kind: Any, count: int) -> Any:
 
     @intrinsic
     def store(typingctx: Any, addresses: Any, index: Any, values: Any) -> Any:
+        if not isinstance(values, types.BaseTuple):
+            raise TypingError(f"the new slots are {values}; return the rule's named tuple of {count}")
         if any(value != kind for value in values.types):
             raise TypingError(f"the new slots are {values.types}, not {kind}: a number literal in the text?")
 

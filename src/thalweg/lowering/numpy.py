@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.errors import HyperparameterError
 from thalweg.lowering import objects
 from thalweg.lowering.digest import reachable, text_digest
 from thalweg.lowering.layout import Shape
 from thalweg.rules import arithmetic
 from thalweg.rules.base import Rule
+from thalweg.rules.keeping import kept_with_rule
 
 # What NumPy's ufunc of the same name costs too much for, one element at a time. Without annotations: numba
 # compares the names and annotations of the outer function with those of the inner one.
@@ -65,31 +65,12 @@ class Kernel:
     shape: Shape
     loaded: objects.Loaded
 
-    def check(self, hyper: Any) -> None:
-        """Refuse hyperparameters that leave their range when rounded to this dtype.
 
-        Args:
-            hyper: the rule's hyperparameters, already checked in double precision.
-
-        Raises:
-            HyperparameterError: a value leaves its range when rounded (β₂ = 1 − 1e-9 is 1 in float32).
-        """
-        for value, declared in zip(hyper, self.rule.hyperparameters.values(), strict=True):
-            with np.errstate(over="ignore"):
-                rounded = float(self.dtype.type(value))
-            if rounded not in declared.interval and value != rounded:
-                raise HyperparameterError(
-                    f"{self.rule.name}: {declared.name} = {value!r} becomes {rounded!r} in {self.dtype}, "
-                    f"outside its range {declared.interval}; use a float64 variable or another value",
-                    owner=self.rule.name,
-                    name=declared.name,
-                    value=value,
-                )
-
-
-@functools.cache
+@kept_with_rule
 def compile_rule(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
     """Compile ``rule`` for ``dtype``, or read it from the cache; the second call in a process costs nothing.
+
+    The kernel is kept with the rule: it is freed when nobody holds the rule any more.
 
     Args:
         rule: the rule.
@@ -165,6 +146,7 @@ def _compile(rule: Rule, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str
     """The object file, and the name of the function in it."""
     numba: Any = import_module("numba")
     llvm: Any = import_module("llvmlite.binding")
+    errors: Any = import_module("numba.core.errors")
     loops: Any = import_module("thalweg.lowering.loops")
 
     with _COMPILING:
@@ -179,7 +161,7 @@ def _compile(rule: Rule, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str
             dispatcher = numba.njit(**OPTIONS)(function)
             signature = (numba.types.int64,)
             dispatcher.compile(signature)
-        except numba.core.errors.TypingError as error:
+        except (errors.NumbaError, errors.UnsupportedBytecodeError) as error:  # the second is none of the first
             raise TypeError(f"rule {rule.name!r} cannot be compiled for {dtype}: {error}") from error
         name, features = objects.processor()
         machine = llvm.Target.from_default_triple().create_target_machine(
@@ -204,7 +186,7 @@ def _scalar_forms() -> None:
         extending.overload(function)(SCALAR_FORMS[function])
 
 
-@functools.cache
+@functools.cache  # numba itself forgets no function that it was told of
 def _know(function: Any) -> Any:
     """Let compiled code call a plain function."""
     if hasattr(function, "part"):

@@ -125,31 +125,6 @@ def put(target: torch.Tensor, value: Any) -> None:
         target.fill_(value)
 
 
-def check_rounded(rule: Rule, hyper: Any, kind: torch.dtype) -> None:
-    """Refuse hyperparameters that leave their range when rounded to the state's dtype.
-
-    Args:
-        rule: the rule.
-        hyper: its hyperparameters, already checked in double precision.
-        kind: float32 or float64.
-
-    Raises:
-        HyperparameterError: a value leaves its range when rounded (β₂ = 1 − 1e-9 is 1 in float32).
-    """
-    cast = AS_NUMPY[kind].type
-    for value, declared in zip(hyper, rule.hyperparameters.values(), strict=True):
-        with np.errstate(over="ignore"):
-            rounded = float(cast(value))
-        if rounded not in declared.interval and value != rounded:
-            raise HyperparameterError(
-                f"{rule.name}: {declared.name} = {value!r} becomes {rounded!r} in {cast.__name__}, outside its range "
-                f"{declared.interval}; use a float64 parameter or another value",
-                owner=rule.name,
-                name=declared.name,
-                value=value,
-            )
-
-
 def rounded(rule: Rule, scalars: Any, kind: torch.dtype) -> Any:
     """Scalars as the text is to use them: Python floats that the state's dtype holds exactly.
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from thalweg.lowering.batch import UNBOUNDED, Batch, Part
 from thalweg.lowering.numpy import compile_rule
-from thalweg.lowering.torch import AS_NUMPY, COMPUTED_IN, check_rounded, concluded, rounded, torch, update_
+from thalweg.lowering.torch import AS_NUMPY, COMPUTED_IN, concluded, rounded, torch, update_
 from thalweg.rules.base import Rule
 
 Limits = tuple[float, float]
@@ -138,7 +138,7 @@ class Native(Unit):
     def set_hyper(self, lane: int, hyper: Any) -> None:
         """Prepare the scalars, in double precision."""
         for kind in self._lane_kinds[lane]:
-            check_rounded(self.rule, hyper, kind)
+            self.rule.check_rounded(hyper._asdict(), AS_NUMPY[kind])
         past = self.lanes[lane]
         before = self.rule.carried(*past.carried) if self.rule.carried else None
         now = self.rule.advance(hyper, past.steps + 1, before)
@@ -215,7 +215,7 @@ class Compiled(Unit):
 
     def set_hyper(self, lane: int, hyper: Any) -> None:
         """Set them and the number of the step."""
-        check_rounded(self.rule, hyper, self._kind)
+        self.rule.check_rounded(hyper._asdict(), AS_NUMPY[self._kind])
         self._batch.set_hyper(lane, hyper, t=self.lanes[lane].steps + 1)
 
     def clean(self) -> bool:

@@ -251,7 +251,7 @@ class LocalOptimizer(ProcessingOptimizer):
     def _set(self, seating: Seating, hypers: list[Any]) -> None:
         for batch in seating.batches:
             for group, hyper in enumerate(hypers):
-                batch.kernel.check(hyper)
+                self.rule.check_rounded(hyper._asdict(), batch.kernel.dtype)
                 batch.set_hyper(group, hyper)
             batch.set_time(self._updates + 1)
 

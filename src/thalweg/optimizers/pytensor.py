@@ -19,7 +19,7 @@ from thalweg.optimizers import pytensor_graph as graphing
 from thalweg.optimizers.groups import assign
 from thalweg.optimizers.parameters import mismatch
 from thalweg.optimizers.pytensor_graph import Updates
-from thalweg.optimizers.pytensor_shared import Held, SharedParameter, checked_list, refuse_rounded
+from thalweg.optimizers.pytensor_shared import Held, SharedParameter, checked_list
 from thalweg.optimizers.settings import to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.rules.namespaces import library_of
@@ -207,7 +207,7 @@ class Symbolic:
     def _refuse_rounded(self, parameters: Sequence[SharedParameter], rate: float | None = None) -> None:
         rate = None if rate is not None and np.isnan(rate) else rate
         for parameter in parameters:
-            refuse_rounded(self.optimizer.rule, self.held.hyper(parameter.group, rate), parameter.dtype)
+            self.optimizer.rule.check_rounded(self.held.hyper(parameter.group, rate)._asdict(), parameter.dtype)
 
     # State in and out
 
@@ -310,7 +310,7 @@ class Symbolic:
         for parameter in parameters:
             own = settled.groups[parameter.group - 1] if parameter.group else {}
             numbers = {n: v for n, v in (settled.settings | own).items() if not callable(v)}
-            refuse_rounded(optimizer.rule, optimizer.rule.hyper(**numbers), parameter.dtype)
+            optimizer.rule.check_rounded(numbers, parameter.dtype)
         # Nothing below can fail.
         optimizer._settings = settled.settings
         for group, settings in zip(optimizer._groups, settled.groups, strict=True):

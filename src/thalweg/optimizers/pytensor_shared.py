@@ -255,28 +255,3 @@ class Held:
         for group, variables in enumerate(self.carried):
             for variable, value in zip(variables, start if carried is None else carried[group], strict=True):
                 variable.set_value(np.asarray(value, np.float64))
-
-
-def refuse_rounded(rule: Rule, hyper: Any, dtype: np.dtype[Any]) -> None:
-    """Refuse hyperparameters that leave their range when rounded to a dtype.
-
-    Args:
-        rule: the rule.
-        hyper: its hyperparameters, checked in double precision.
-        dtype: float32 or float64.
-
-    Raises:
-        HyperparameterError: a value leaves its range when rounded (β₂ = 1 − 1e-9 is 1 in float32).
-    """
-    for name, value in hyper._asdict().items():
-        with np.errstate(over="ignore"):
-            rounded = float(dtype.type(value))
-        interval = rule.hyperparameters[name].interval
-        if rounded not in interval and value != rounded:
-            raise HyperparameterError(
-                f"{rule.name}: {name} = {value!r} becomes {rounded!r} in {dtype}, outside its range {interval}; use a "
-                "float64 variable or another value",
-                owner=rule.name,
-                name=name,
-                value=value,
-            )

@@ -11,6 +11,7 @@ import numpy as np
 from thalweg.errors import HyperparameterError
 from thalweg.rules import averaged, decayed, lookahead
 from thalweg.rules.base import Rule
+from thalweg.rules.keeping import kept_with_rule
 from thalweg.rules.spelling import unknown
 
 WRAPPERS: dict[str, Callable[[Rule], Rule]] = {"lookahead": lookahead, "ema": averaged}
@@ -148,7 +149,7 @@ def _names(wrap: Any) -> tuple[str, ...]:
     return names
 
 
-@functools.cache
+@kept_with_rule
 def _around(base: Rule, convention: str | None, wrap: tuple[str, ...]) -> Rule:
     rule = decayed(base)
     if convention is not None:

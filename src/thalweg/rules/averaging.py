@@ -8,18 +8,18 @@ without it; ``eval_params`` gives ā.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from thalweg.rules.base import Array, Number, Rule
 from thalweg.rules.declaring import Hyperparameter
+from thalweg.rules.keeping import kept_with_rule
 from thalweg.rules.ranges import fraction
 from thalweg.rules.wrapping import around, with_scalars, with_slot
 
 EXTRA = (Hyperparameter("ema_decay", 0.999, fraction, "d, the part of the average that is kept"),)
 
 
-@functools.cache
+@kept_with_rule
 def averaged(rule: Rule) -> Rule:
     """``rule`` with a moving average of the parameter, and a hyperparameter ``ema_decay``.
 

@@ -26,8 +26,6 @@ for them, and a *convention* is the set of options and defaults that gives what 
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,14 +33,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thalweg.errors import (
-    GradientDtypeError,
-    GradientShapeError,
-    HyperparameterError,
-    ParameterError,
-    StateMismatchError,
-)
+from thalweg.errors import GradientDtypeError, GradientShapeError, HyperparameterError
+from thalweg.rules.checking import check_state, native, step_number
 from thalweg.rules.declaring import Hyperparameter, declarations, extended, named_tuple
+from thalweg.rules.keeping import kept_with_rule
 from thalweg.rules.ranges import number, stays_inside
 from thalweg.rules.spelling import unknown
 
@@ -117,6 +111,8 @@ class Rule:
     decay: str = "coupled"
     source: str = ""
     doc: str = ""
+    made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    """What was made of this rule, see :func:`thalweg.rules.keeping.kept_with_rule`."""
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -232,6 +228,19 @@ class Rule:
             )
         )
 
+    def check_rounded(self, values: Mapping[str, float], dtype: np.dtype[Any]) -> None:
+        """Refuse hyperparameters that leave their range when rounded to the dtype in which they will be used.
+
+        Args:
+            values: checked hyperparameters by name, all of them or some.
+            dtype: the dtype of the rule's state.
+
+        Raises:
+            HyperparameterError: rounded, a value is outside its range (β₂ = 1 − 1e-9 is 1 in float32).
+        """
+        for name, value in values.items():
+            stays_inside(value, self.hyperparameters[name].interval, dtype, name=name, owner=self.name)
+
     def scalars(self, hyper: Any, t: Any, carried: Any = None) -> Any:
         """What the text uses at step t: prepared in double precision.
 
@@ -290,9 +299,9 @@ class Rule:
             ParameterError: the parameter is not a NumPy array of float32 or float64.
             HyperparameterError: a hyperparameter is out of its range.
         """
-        native = _native(param, self.name)
-        values = self.beginning(native, self.check(self.hyper() if hyper is None else hyper))
-        slots = (np.array(np.broadcast_to(np.asarray(value, native.dtype), native.shape)) for value in values)
+        given = native(param, self.name)
+        values = self.beginning(given, self.check(self.hyper() if hyper is None else hyper))
+        slots = (np.array(np.broadcast_to(np.asarray(value, given.dtype), given.shape)) for value in values)
         return self.state(*slots, *(self.carried() if self.carried else ()))
 
     def step(
@@ -318,16 +327,17 @@ class Rule:
             ParameterError: the parameter is not a NumPy array of float32 or float64.
             StateMismatchError: the state is another rule's, or of another shape or dtype, or t is no integer from 1.
         """
-        given = _native(param, self.name)
+        given = native(param, self.name)
         if np.shape(grad) != given.shape:
             raise GradientShapeError(f"{self.name}: gradient of shape {np.shape(grad)}, parameter {given.shape}")
         gradient = np.asarray(grad)
         if gradient.dtype.newbyteorder("=") != given.dtype:
             raise GradientDtypeError(f"{self.name}: gradient of dtype {gradient.dtype}, parameter {given.dtype}")
-        slots, carried = self._checked_state(state, given)
-        count, checked = self._step_number(t), self.check(self.hyper() if hyper is None else hyper)
-        for value, declared in zip(checked, self.hyperparameters.values(), strict=True):
-            stays_inside(value, declared.interval, given.dtype, name=declared.name, owner=self.name)
+        check_state(state, self.state, self.slot_names, given, self.name)
+        slots = self.slots(*state[: len(self.slot_names)])
+        carried = self.carried(*state[len(self.slot_names) :]) if self.carried else None
+        count, checked = step_number(t, self.name), self.check(self.hyper() if hyper is None else hyper)
+        self.check_rounded(checked._asdict(), given.dtype)
         carried = self.advance(checked, count, carried)
         scalars = self.scalars(checked, count, carried)
         h = self._in_dtype(scalars, checked, given.dtype)
@@ -339,17 +349,6 @@ class Rule:
         arrays = (np.asarray(slot, given.dtype) for slot in moved)
         return np.asarray(new, given.dtype), self.state(*arrays, *(() if carried is None else map(float, carried)))
 
-    def _checked_state(self, state: Any, param: np.ndarray) -> tuple[Any, Any]:
-        if not isinstance(state, self.state):
-            raise StateMismatchError(f"{self.name}: the state is a {type(state)}; give what init or step returned")
-        count = len(self.slot_names)
-        for name, slot in zip(self.slot_names, state, strict=False):
-            if not isinstance(slot, np.ndarray | np.generic) or slot.shape != param.shape:
-                raise StateMismatchError(f"{self.name}: slot {name} is {np.shape(slot)}, parameter {param.shape}")
-            if slot.dtype.newbyteorder("=") != param.dtype:
-                raise StateMismatchError(f"{self.name}: slot {name} is {slot.dtype}, parameter {param.dtype}")
-        return self.slots(*state[:count]), self.carried(*state[count:]) if self.carried else None
-
     def _in_dtype(self, scalars: Any, hyper: Any, dtype: Any) -> Any:
         """The scalars as the text uses them."""
         with np.errstate(over="ignore"):
@@ -359,17 +358,8 @@ class Rule:
             raise HyperparameterError(f"{message}; use smaller values", owner=self.name)
         return h
 
-    def _step_number(self, t: Any) -> int:
-        try:
-            count = operator.index(t)
-        except TypeError:
-            count = 0
-        if count < 1:
-            raise StateMismatchError(f"{self.name}: t is {t!r}; steps are counted in integers from 1")
-        return count
 
-
-@functools.cache
+@kept_with_rule
 def _form(rule: Rule, options: tuple[tuple[str, Any], ...]) -> Rule:
     chosen = dict(options)
     if rule.variant is None or chosen == dict(rule.chosen):
@@ -380,7 +370,7 @@ def _form(rule: Rule, options: tuple[tuple[str, Any], ...]) -> Rule:
     return made.with_defaults(**kept) if kept else made
 
 
-@functools.cache
+@kept_with_rule
 def _by_convention(rule: Rule, library: str) -> Rule:
     given = dict(rule.conventions[library])
     if "weight_decay" not in rule.hyperparameters:  # what it says of weight decay is for the rule with decay
@@ -388,13 +378,3 @@ def _by_convention(rule: Rule, library: str) -> Rule:
     options = {name: given.pop(name) for name in list(given) if name in rule.options}
     made = rule.form(**options) if options else rule
     return made.with_defaults(**given) if given else made
-
-
-def _native(param: Any, owner: str) -> np.ndarray:
-    """``param`` in the machine's byte order, or the error that says what can be updated."""
-    if not isinstance(param, np.ndarray | np.generic) or isinstance(param, np.ma.MaskedArray):
-        raise ParameterError(f"{owner}: the parameter is a {type(param).__name__}; give a NumPy array")
-    array = np.asarray(param)
-    if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ParameterError(f"{owner}: the parameter's dtype is {array.dtype}; float32 and float64 can be updated")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)

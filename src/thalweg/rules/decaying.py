@@ -9,12 +9,12 @@ that has a ``weight_decay`` of its own (LAMB, Schedule-Free AdamW) is left as it
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 from typing import Any
 
 from thalweg.rules.base import Array, Number, Rule
 from thalweg.rules.declaring import Hyperparameter
+from thalweg.rules.keeping import kept_with_rule
 from thalweg.rules.ranges import nonnegative
 from thalweg.rules.wrapping import with_scalars
 
@@ -27,7 +27,7 @@ WEIGHT_DECAY = Hyperparameter(
 )
 
 
-@functools.cache
+@kept_with_rule
 def decayed(rule: Rule) -> Rule:
     """``rule`` with a hyperparameter ``weight_decay``, 0 by default, and an option ``decay``.
 

@@ -7,12 +7,12 @@ A wrapper: around any rule, as one slot and one text more in the same pass.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from thalweg.rules.arithmetic import floor, where
 from thalweg.rules.base import Array, Number, Rule
 from thalweg.rules.declaring import Hyperparameter
+from thalweg.rules.keeping import kept_with_rule
 from thalweg.rules.ranges import Interval, counts
 from thalweg.rules.wrapping import around, with_scalars, with_slot
 
@@ -23,7 +23,7 @@ EXTRA = (
 )
 
 
-@functools.cache
+@kept_with_rule
 def lookahead(rule: Rule) -> Rule:
     """``rule`` with a slow copy of the parameter, and hyperparameters ``sync_period`` and ``slow_step_size``.
 

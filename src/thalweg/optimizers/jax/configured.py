@@ -11,7 +11,6 @@ import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.lowering import jax as lowering
-from thalweg.lowering.jax import DType
 from thalweg.optimizers.groups import assign
 from thalweg.optimizers.jax import hooks as jax_hooks
 from thalweg.optimizers.jax import leaves as jax_leaves
@@ -21,7 +20,8 @@ from thalweg.optimizers.jax.leaves import is_traced
 from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.pipeline import Pipeline
-from thalweg.optimizers.settings import Scheduled, checked, resolve
+from thalweg.optimizers.settings import Scheduled, resolve
+from thalweg.rules.ranges import number
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState
 
@@ -88,7 +88,7 @@ class ConfiguredJaxOptimizer:
         now = OptimizationState(**self._counts)
         hypers = [self._resolved({**self._plan.settings[0], **table}, now) for table in self._plan.settings]
         for place, kind in zip(places, leaves.kinds, strict=True):
-            self._check_rounded(hypers[place]._asdict(), kind)
+            self.rule.check_rounded(hypers[place]._asdict(), kind)
         slots = [
             lowering.init(self.rule, array, hypers[place]) for array, place in zip(leaves.arrays, places, strict=True)
         ]
@@ -168,9 +168,9 @@ class ConfiguredJaxOptimizer:
                     name=name,
                 )
             concrete = np.asarray(value)[()] if isinstance(value, jax.Array) else value
-            found = checked(self.rule, name, concrete, OptimizationState())
+            found = number(concrete, self.rule.hyperparameters[name].interval, name=name, owner=self.rule.name)
             for held in jax.tree.leaves(state.slots):
-                self._check_rounded({name: found}, held.dtype)
+                self.rule.check_rounded({name: found}, held.dtype)
             numbers[name] = lowering.number(found)
         several = list(state.hyperparameters)
         several[place] = numbers
@@ -198,21 +198,6 @@ class ConfiguredJaxOptimizer:
     def _resolved(self, table: Mapping[str, Scheduled], now: OptimizationState) -> Any:
         """The hyperparameters at these counts, as floats."""
         return self.rule.hyper(**{name: resolve(self.rule, name, value, now) for name, value in table.items()})
-
-    def _check_rounded(self, values: Mapping[str, Any], kind: DType) -> None:
-        """Refuse hyperparameters that leave their range when rounded (β₂ = 1 − 1e-9 is 1 in float32)."""
-        for name, value in values.items():
-            interval = self.rule.hyperparameters[name].interval
-            with np.errstate(over="ignore"):
-                rounded = float(kind.type(value))
-            if rounded not in interval:
-                raise HyperparameterError(
-                    f"{self.rule.name}: {name} = {value!r} becomes {rounded!r} in {kind}, outside its range "
-                    f"{interval}; use float64 parameters or another value",
-                    owner=self.rule.name,
-                    name=name,
-                    value=value,
-                )
 
     def _tables(self, state: JaxState) -> list[dict[str, Scheduled]]:
         """For each group the hyperparameters that it sets: schedules, and the numbers that the state has."""

@@ -170,7 +170,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             tables = self._tables(state)
             for place, kind in zip(assign(self._plan.groups, leaves.names), leaves.kinds, strict=True):
                 hyper = self._resolved({**tables[0], **tables[place]}, now)
-                self._check_rounded(hyper._asdict(), kind)
+                self.rule.check_rounded(hyper._asdict(), kind)
             raise HyperparameterError(
                 f"{self.name}, iteration {iteration}: what {self.rule.name} computes from its hyperparameters does not "
                 "fit into the parameters' dtype; use smaller values. Nothing was changed",
