@@ -44,6 +44,10 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, if there is one; begin it if there is not.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what the run would need and could cost at most, and compute nothing."),
+    ] = False,
     quiet: QuietOption = False,
     traceback: TracebackOption = False,
 ) -> None:
@@ -61,6 +65,9 @@ def run(
         raise typer.Exit(2)
     changes = [*_placing(workers, scheduler), *(changes or [])]
     loaded = _load(study, changes, threads, traceback)
+    if dry_run:
+        _print_plan(loaded, out, traceback)
+        return
     if resume and out is not None and (out / "run.sqlite").is_file():
         paths = [change.partition("=")[0] for change in changes or []]
         _go_on(out, [], loaded, paths, quiet, traceback)
@@ -90,6 +97,20 @@ def resume(
     """
     overrides = [*_placing(workers, scheduler), *(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
     _go_on(folder, overrides, None, [], quiet, traceback)
+
+
+def _print_plan(study: Study, out: Path | None, traceback: bool) -> None:
+    from thalweg.graph import wait
+    from thalweg.runs.session import Run
+
+    try:
+        plan = wait(Run(study, out=out).plan())
+    except Exception as error:
+        refuse(error, traceback)
+    typer.echo(study.settings.title)
+    width = max(len(name) for name, _ in plan)
+    for name, value in plan:
+        typer.echo(f"  {name:<{width}}  {value}")
 
 
 def _go_on(

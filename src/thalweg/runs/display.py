@@ -13,6 +13,7 @@ from typing import Protocol, TextIO
 
 from thalweg.runs.history import IterationRecord
 from thalweg.runs.settings import GenericBlock
+from thalweg.runs.telling import line_of
 
 
 @dataclass(frozen=True)
@@ -178,11 +179,10 @@ class PlainDisplay:
         first_or_last = self._pace.iteration(record)
         if first_or_last or self._due():
             self._last = time.monotonic()
-            metrics = "".join(f"  {name} {value:.4g}" for name, value in record.metrics.items())
             left = self._pace.left()
             remaining = f", about {duration(left)} left" if left else ""
             self._print(
-                f"iteration {record.iteration}/{self._pace.total}  misfit {record.misfit:.4e}{metrics}  "
+                f"iteration {record.iteration}/{self._pace.total}  {line_of(record.misfit, record.metrics)}  "
                 f"({duration(record.seconds)}{remaining})"
             )
 

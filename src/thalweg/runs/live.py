@@ -14,6 +14,7 @@ from rich.text import Text
 from thalweg.runs.display import Ending, Pace, duration
 from thalweg.runs.history import IterationRecord
 from thalweg.runs.settings import GenericBlock
+from thalweg.runs.telling import line_of
 
 _STYLES = {"finished": "bold green", "interrupted": "bold yellow", "failed": "bold red"}
 
@@ -91,8 +92,7 @@ class LiveDisplay:
             left = self._pace.left()
             text = f"{duration(left)} left" if left else ""
             self._progress.update(self._iterations, completed=record.iteration, left=text)
-        metrics = "".join(f"   {name} {value:.4g}" for name, value in record.metrics.items())
-        self._figures.plain = f"iteration {record.iteration}   misfit {record.misfit:.4e}{metrics}"
+        self._figures.plain = f"iteration {record.iteration}   {line_of(record.misfit, record.metrics, '   ')}"
 
     def note(self, text: str) -> None:
         """Print a text above the bars."""

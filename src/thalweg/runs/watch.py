@@ -26,6 +26,7 @@ from rich.text import Text
 from thalweg.runs.display import duration
 from thalweg.runs.history import COLUMNS
 from thalweg.runs.record import ENDINGS, RunRecord
+from thalweg.runs.telling import line_of
 
 _NEWEST = 200  # iterations; enough for a pace, and cheap to read
 _EVENTS = 12  # so many of those before are told at most
@@ -85,9 +86,8 @@ class Sight:
         of = f"/{self.total}" if self.total else ""
         if self.misfit is None:
             return f"iteration 0{of}  preparing"
-        metrics = "".join(f"  {name} {value:.4g}" for name, value in self.metrics.items())
         left = f"  (about {duration(self.left)} left)" if self.left else ""
-        return f"iteration {self.done}{of}  {self.block}  misfit {self.misfit:.4e}{metrics}{left}"
+        return f"iteration {self.done}{of}  {self.block}  {line_of(self.misfit, self.metrics)}{left}"
 
 
 def _left(record: RunRecord, index: int, left_here: int) -> float | None:
@@ -182,9 +182,8 @@ def _bars(sight: Sight, running_for: str) -> RenderableType:
         return Group(grid, Text(f"preparing   {running_for}"))
     bar = ProgressBar(total=max(sight.block_total, 1), completed=sight.block_done)
     grid.add_row(Text(sight.block), bar, f"{sight.block_done}/{sight.block_total}", "")
-    metrics = "".join(f"   {name} {value:.4g}" for name, value in sight.metrics.items())
     note = Text(f"{running_for}; Ctrl-C ends the watching, not the run", style="dim")
-    return Group(grid, Text(f"misfit {sight.misfit:.4e}{metrics}"), note)
+    return Group(grid, Text(line_of(sight.misfit, sight.metrics, "   ")), note)
 
 
 def _conclude(console: Console, record: RunRecord) -> None:

@@ -1,0 +1,36 @@
+"""How the figures of an iteration are said in one line, wherever that is: the misfit, or what a search has found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SEARCH_FIGURES = ("best", "best_low", "best_high", "best_candidate")
+
+
+def line_of(misfit: float, metrics: Mapping[str, float], gap: str = "  ") -> str:
+    """The figures of an iteration.
+
+    Args:
+        misfit: the loss an item.
+        metrics: by name.
+        gap: between two figures.
+
+    Example:
+        >>> from thalweg.runs.telling import line_of
+        >>> line_of(0.25, {"model_error": 0.5})
+        'misfit 2.5000e-01  model_error 0.5'
+        >>> line_of(-0.5, {"best": 0.75, "best_low": 0.7, "best_high": 0.8, "best_candidate": 3.0, "failed": 0.0})
+        'best reward 0.75 (0.7 to 0.8), candidate 3  last 0.5  failed 0'
+    """
+    parts = [f"misfit {misfit:.4e}"]
+    if "best" in metrics:
+        low, high = metrics.get("best_low"), metrics.get("best_high")
+        band = f" ({low:.4g} to {high:.4g})" if low is not None and high is not None and low != high else ""
+        number = f", candidate {metrics['best_candidate']:.0f}" if "best_candidate" in metrics else ""
+        parts = [f"best reward {metrics['best']:.4g}{band}{number}", f"last {-misfit:.4g}"]
+    parts += [
+        f"{name} {value:.4g}" if value != int(value) or abs(value) >= 1e15 else f"{name} {int(value)}"
+        for name, value in metrics.items()
+        if not ("best" in metrics and name in SEARCH_FIGURES)
+    ]
+    return gap.join(parts)
