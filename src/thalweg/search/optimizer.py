@@ -20,7 +20,14 @@ from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
 
-from thalweg.errors import OptimizerError, SchemaError, SearchError, StateMismatchError, UninitializedError
+from thalweg.errors import (
+    HyperparameterError,
+    OptimizerError,
+    SchemaError,
+    SearchError,
+    StateMismatchError,
+    UninitializedError,
+)
 from thalweg.graph import Variable
 from thalweg.rules.spelling import unknown
 from thalweg.search.containing import standard_contains
@@ -312,8 +319,13 @@ class RewardOptimizer(abc.ABC):
             self._own[name].assign(value)
 
     def get_config(self) -> dict[str, Any]:
-        """How it was configured, as JSON; a subclass adds its own arguments."""
-        return {"name": self.name, "description": self.description, "schema": self.schema()}
+        """How it was configured, as JSON: name, description and schema, as far as the class takes them as arguments.
+
+        A subclass adds its own arguments: ``{**super().get_config(), "step": self.step}``.
+        """
+        config = {"schema": self.schema(), "name": self.name, "description": self.description}
+        known = _known_arguments(type(self))
+        return {name: value for name, value in config.items() if name in known}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -331,11 +343,21 @@ class RewardOptimizer(abc.ABC):
         for argument in arguments:
             if argument not in known:
                 raise unknown(f"argument of {cls.__name__}", argument, known)
+        missing = [
+            p.name
+            for p in inspect.signature(cls).parameters.values()
+            if p.default is p.empty and p.name not in arguments
+        ]
+        if missing := [name for name in missing if name in known]:
+            raise HyperparameterError(
+                f"the configuration of {cls.__name__} lacks {', '.join(missing)}; its get_config() has to return every "
+                "argument that __init__ needs."
+            )
         return cls(**arguments)
 
     def _check_super_called(self) -> None:
         """Raise unless the base class's ``__init__`` has run."""
-        if "_busy" not in vars(self) and "_own" not in vars(self):
+        if "_own" not in vars(self):
             raise UninitializedError(
                 f"{type(self).__name__} did not call super().__init__() in its __init__(); make that its first "
                 "statement, so that the optimizer has a schema and a state."
