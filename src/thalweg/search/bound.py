@@ -121,7 +121,8 @@ class BoundSearch(RewardOptimizer):
             texts = [sample.feedback for _, sample in sorted(scored.rewards.items())]
             texts += [text.strip().splitlines()[-1] for _, text in sorted(scored.failed.items()) if text.strip()]
             reward = None if failed else self._scores.mean(scored.number)
-            results.append(Told(scored.number, reward, tuple(text for text in texts if text)))
+            samples = tuple((item, sample.reward) for item, sample in sorted(scored.rewards.items()))
+            results.append(Told(scored.number, reward, tuple(text for text in texts if text), samples))
         if results:
             self.engine.tell(results)
 

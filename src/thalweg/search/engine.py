@@ -54,11 +54,13 @@ class Told:
         number: the candidate's.
         reward: finite, higher is better; None if the evaluation failed.
         feedback: remarks of single samples, for engines that read.
+        samples: (sample, reward) of those that were scored, for engines that look at single samples.
     """
 
     number: int
     reward: float | None
     feedback: tuple[str, ...] = ()
+    samples: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ class Engine(abc.ABC):
             reward = float(reward)
         if not all(isinstance(text, str) for text in told.feedback):
             raise SearchError(f"the feedback of candidate {told.number} is {told.feedback!r}; it is text.")
-        return Told(told.number, reward, tuple(told.feedback))
+        return Told(told.number, reward, tuple(told.feedback), tuple(told.samples))
 
     # -- for engines ---------------------------------------------------------------------
 

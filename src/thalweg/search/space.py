@@ -74,6 +74,7 @@ class Space:
 
     def __init__(self, nodes: dict[str, Node], schemas: dict[str, Any]) -> None:
         self.nodes = nodes
+        self.schemas = schemas
         self._checks = {name: SchemaCheck(schema) for name, schema in schemas.items()}
         self._size: float | None = None
         self.digest = hashlib.blake2b(repr(sorted(nodes.items())).encode(), digest_size=16).hexdigest()
