@@ -1,0 +1,368 @@
+"""Rewriting by a language model: it sees what was tried and what came of it, and proposes a better value.
+
+::
+
+    ask the model  →  an answer that fits the schema and is new          a candidate
+                   →  one that does not fit                              sent back with what is wrong (``repairs``)
+                   →  still none, or one that was there before           asked again, another draw (``attempts``)
+                   →  still none, or no answer at all                    a search without a model, and counted
+
+The search without a model draws anew what the space leaves open, and else recombines the sentences of what was tried.
+So a model that talks nonsense, a server that is down, or an exhausted budget makes a search worse, but never ends it.
+
+Each candidate changes one variable, the one that was changed least; the others stay as in the best candidate so far.
+What a candidate is depends on the answers, on what was told, and on its number, not on timing: with the answers
+recorded (:class:`thalweg.lm.AnswerCache`), a resumed search goes on to the same candidates.
+
+Source: optimization by prompting (Yang et al., Large language models as optimizers, ICLR 2024). Where we differ: values
+with a schema, feedback of single samples, and the fallback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from thalweg.errors import AnswerError, LanguageModelError, SearchError, ValueMismatchError
+from thalweg.lm import LanguageModel, Message
+from thalweg.search.budget import Spent
+from thalweg.search.engine import Engine, Proposal, Told, real, whole
+from thalweg.search.recombining import recombined
+from thalweg.search.rewritten import Tried, part_of, put_into, question, rewritable, texts_in, with_texts
+from thalweg.search.space import Space, Values
+from thalweg.search.values import Json, copy_json, digest_json
+
+DRAWS = 100  # attempts to find something new without a model
+
+
+@dataclass(frozen=True)
+class RewriteCounts:
+    """What became of asking.
+
+    Args:
+        accepted: candidates that are the model's.
+        repaired: answers that did not fit and were sent back.
+        repeated: attempts after the first of a candidate.
+        replaced: candidates of the search without a model.
+    """
+
+    accepted: int = 0
+    repaired: int = 0
+    repeated: int = 0
+    replaced: int = 0
+
+    def __add__(self, other: RewriteCounts) -> RewriteCounts:
+        return RewriteCounts(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What came of asking for one candidate."""
+
+    values: Values | None
+    why: str  # there is none
+    spent: Spent
+    counts: RewriteCounts
+
+
+class Rewrite(Engine):
+    """Has a language model propose values.
+
+    Args:
+        space: what is searched; whatever its schemas leave free may be rewritten, also texts that other engines keep.
+        seed: of the fallback's draws; the model's are of its own seed and the candidate's number.
+        start: the present values; needed.
+        start_first: whether they are candidate 0.
+        lm: the model's arguments, such as ``{"base_url": ..., "model": ...}``; None if :attr:`model` is set, as
+            programs do with their own model.
+        history: how many of the values tried are shown, the best ones.
+        remarks: how many pieces of feedback are shown.
+        attempts: how often a candidate is asked for.
+        repairs: how often an answer that does not fit is sent back.
+        temperature: of the draws.
+        max_tokens: of an answer.
+
+    Attributes:
+        model: who is asked. Set it before the first ``ask``, unless ``lm`` is given.
+        counts: what became of asking so far.
+
+    Raises:
+        SearchError: an option is wrong, there is no start, or the schemas leave nothing free.
+        LanguageModelError: ``lm`` has wrong arguments.
+
+    Example:
+        >>> import json
+        >>> import thalweg as tw
+        >>> from thalweg.lm import LanguageModel
+        >>> from thalweg.lm.stub import Stub
+        >>> from thalweg.search.rewriting import Rewrite
+        >>> from thalweg.search.space import Space
+        >>> schema = {"type": "object", "properties": {"instructions": {"type": "string"}}}
+        >>> start = {"step": {"instructions": "Answer."}}
+        >>> space = Space.of(schema, name="step", present=start["step"])
+        >>> with Stub(lambda body: json.dumps({"instructions": "Answer Yes or No."})) as stub:
+        ...     engine = Rewrite(space, seed=0, start=start)
+        ...     engine.model = LanguageModel(stub.url, "stub")
+        ...     candidates = tw.wait(engine.ask(2))
+        >>> [(candidate.values["step"]["instructions"], candidate.origin) for candidate in candidates]
+        [('Answer.', 'the start'), ('Answer Yes or No.', 'rewritten')]
+    """
+
+    kind: ClassVar[str] = "rewrite"
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        start: Values | None = None,
+        start_first: bool = True,
+        lm: dict[str, Any] | None = None,
+        history: int = 8,
+        remarks: int = 4,
+        attempts: int = 2,
+        repairs: int = 1,
+        temperature: float = 0.7,
+        max_tokens: int = 400,
+    ) -> None:
+        super().__init__(space, seed=seed, start=start, start_first=start_first)
+        if start is None:
+            raise SearchError("rewriting needs values to rewrite; give start.")
+        self.lm = copy_json(lm)
+        self.history = whole(history, "history", least=1)
+        self.remarks = whole(remarks, "remarks", least=0)
+        self.attempts = whole(attempts, "attempts", least=1)
+        self.repairs = whole(repairs, "repairs", least=0)
+        self.temperature = real(temperature, "temperature", above=-1e-9)
+        self.max_tokens = whole(max_tokens, "max_tokens", least=1)
+        parts = {name: rewritable(schema) for name, schema in space.schemas.items()}
+        self._parts = {name: part for name, part in parts.items() if part is not None}
+        if not self._parts:
+            raise SearchError("there is nothing to rewrite: the schemas leave nothing free besides examples.")
+        self.model: LanguageModel | None = None
+        if lm is not None:
+            try:
+                self.model = LanguageModel(**lm)
+            except TypeError as error:
+                raise SearchError(f"lm is {lm!r}, which a LanguageModel cannot be made of: {error}.") from error
+        self.counts = RewriteCounts()
+        self._spent = Spent()
+        self._tried: list[Values] = []
+        self._visits = dict.fromkeys(self._parts, 0)
+        self._feedback: dict[int, tuple[str, ...]] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether neither the model nor the fallback finds anything new."""
+        return self._nothing_left
+
+    @property
+    def spent(self) -> Spent:
+        """What the model's answers have cost."""
+        return self._spent
+
+    def most_ask(self, count: int) -> Spent:
+        """The most that the next ``ask(count)`` may cost."""
+        model = self.model
+        if model is None:
+            return Spent()
+        total = Spent()
+        for name, _ in self._turns(count):
+            most = model.most_structured(
+                self._question(name), self._parts[name], repairs=self.repairs, max_tokens=self.max_tokens
+            )
+            for _ in range(self.attempts):
+                total += Spent(tokens=most.tokens, money=model.spending.prices.money(most))
+        return total
+
+    def metrics(self) -> dict[str, float]:
+        """The counts, for the history."""
+        return {f"rewrite_{name}": float(count) for name, count in asdict(self.counts).items()}
+
+    def close(self) -> None:
+        """Give the model's cache back, if this engine made the model."""
+        if self.lm is not None and self.model is not None:
+            self.model.close()
+
+    # -- proposing -----------------------------------------------------------------------
+
+    async def _propose(self, count: int) -> list[Proposal]:
+        if self.model is None:
+            raise SearchError(
+                "the engine rewrite has no model; give lm = {base_url = ..., model = ...}, or set engine.model."
+            )
+        proposals: list[Proposal] = []
+        if self._starts:
+            assert self.start is not None
+            proposals.append(Proposal(copy_json(self.start), "the start"))
+        first = len(self._tried) + len(proposals)
+        turns = self._turns(count)
+        asked = await asyncio.gather(*(self._ask(name, first + k) for k, (name, _) in enumerate(turns)))
+        # All the same from here on, whoever answered first.
+        counts, spent = self.counts, self._spent
+        seen = set(self._seen) | {digest_json(proposal.values) for proposal in proposals}
+        visits = dict(self._visits)
+        for k, ((name, _), found) in enumerate(zip(turns, asked, strict=True)):
+            counts += found.counts
+            spent += found.spent
+            values, origin = found.values, "rewritten"
+            if values is not None and digest_json(values) in seen:
+                values, found = None, _Asked(None, "the model repeated itself", Spent(), RewriteCounts())
+            if values is None:
+                values = self._without(name, np.random.default_rng([self.seed, first + k]), seen)
+                origin = f"without a model ({found.why})"
+                counts += RewriteCounts(replaced=1)
+            else:
+                counts += RewriteCounts(accepted=1)
+            if values is None:
+                self._nothing_left = True
+                break
+            visits[name] += 1
+            seen.add(digest_json(values))
+            proposals.append(Proposal(values, origin))
+        self.counts, self._spent, self._visits = counts, spent, visits
+        self._tried = [*self._tried, *(copy_json(proposal.values) for proposal in proposals)]
+        return proposals
+
+    def _turns(self, count: int) -> list[tuple[str, int]]:
+        """Which variable each of the next candidates changes: the one that was changed least."""
+        visits = dict(self._visits)
+        turns = []
+        for _ in range(count - int(self._starts)):
+            name = min(visits, key=lambda one: visits[one])
+            visits[name] += 1
+            turns.append((name, visits[name]))
+        return turns
+
+    async def _ask(self, name: str, number: int) -> _Asked:
+        """Ask for one candidate; whatever goes wrong with the model is said, not raised."""
+        assert self.model is not None
+        model, part = self.model, self._parts[name]
+        base = self._base()
+        why = ""
+        spent, counts = Spent(), RewriteCounts()
+        for attempt in range(self.attempts):
+            counts += RewriteCounts(repeated=int(attempt > 0))
+            try:
+                found = await model.structured(
+                    self._question(name),
+                    part,
+                    sample=number * self.attempts + attempt,
+                    repairs=self.repairs,
+                    temperature=self.temperature,
+                    max_tokens=self.max_tokens,
+                )
+            except AnswerError as error:
+                usage, tries = error.details.get("usage"), len(error.details.get("answers", ()))
+                if usage is not None:
+                    spent += Spent(tokens=usage.tokens, money=model.spending.prices.money(usage))
+                counts += RewriteCounts(repaired=max(tries - 1, 0))
+                why = "the model's answer was invalid"
+                continue
+            except LanguageModelError as error:
+                return _Asked(None, f"there was no answer: {_short(error)}", spent, counts)
+            spent += Spent(tokens=found.usage.tokens, money=model.spending.prices.money(found.usage))
+            counts += RewriteCounts(repaired=found.repairs)
+            values: Values = {**base, name: put_into(base[name], found.value, part)}
+            try:
+                self.space.check(values)
+            except ValueMismatchError:
+                why = "the model's answer was invalid"
+                continue
+            if digest_json(values) not in self._seen:
+                return _Asked(values, "", spent, counts)
+            why = "the model repeated itself"
+        return _Asked(None, why, spent, counts)
+
+    def _without(self, name: str, rng: np.random.Generator, seen: set[str]) -> Values | None:
+        """Something new without a model."""
+        base = self._base()
+        part = self._parts[name]
+        others = [texts_in(part_of(values[name], part)) for values in self._tried]
+        for attempt in range(DRAWS):
+            old = part_of(base[name], part)
+            drawn = part_of(self.space.sample(rng)[name], part)
+            texts, fresh = texts_in(old), texts_in(drawn)
+            if len(fresh) != len(texts):
+                new = drawn
+            else:
+                # What the space leaves open is drawn, every other time; texts that it freezes are recombined.
+                new = drawn if attempt % 2 == 0 else old
+                at = int(rng.integers(len(texts))) if texts else 0
+                pool = [other[at] for other in others if at < len(other)]
+                mixed = list(texts)
+                for _ in range(1 + attempt // 10 if texts else 0):
+                    mixed[at] = recombined(rng, mixed[at], pool)
+                new = with_texts(new, mixed)
+            values: Values = {**copy_json(base), name: put_into(base[name], new, part)}
+            try:
+                self.space.check(values)
+            except ValueMismatchError:
+                continue
+            if digest_json(values) not in seen:
+                return values
+        return None
+
+    def _base(self) -> Values:
+        """The values of the best candidate so far, the first of equals; the start before any was told."""
+        ranked = self._ranked()
+        assert self.start is not None
+        return copy_json(self._tried[ranked[-1]] if ranked else self.start)  # type: ignore[no-any-return]  # a dict
+
+    def _ranked(self) -> list[int]:
+        """The candidates with a reward, worst first, later ones before earlier equals."""
+        told = [(reward, -number) for number, reward in self._rewards.items() if reward is not None]
+        return [-number for _, number in sorted(told)]
+
+    def _question(self, name: str) -> list[Message]:
+        part = self._parts[name]
+        shown: dict[str, Tried] = {}
+        for number in self._ranked():
+            tried = part_of(self._tried[number][name], part)
+            key = digest_json(tried)
+            shown.pop(key, None)
+            shown[key] = Tried(number, tried, self._rewards[number], self._feedback.get(number, ()))
+        history = list(shown.values())[-self.history :]
+        if not history:
+            assert self.start is not None
+            history = [Tried(0, part_of(self.start[name], part), None, ())]
+            return question(name, part, [], 0) if self._rewards else _untried(name, part, history[0].part)
+        return question(name, part, history, self.remarks)
+
+    # -- learning and state --------------------------------------------------------------
+
+    def _learn(self, results: list[Told]) -> None:
+        self._feedback = {**self._feedback, **{told.number: told.feedback[: self.remarks] for told in results}}
+
+    def _own_state(self) -> dict[str, Json]:
+        return {
+            "tried": copy_json(self._tried),
+            "visits": dict(self._visits),
+            "feedback": [[number, list(texts)] for number, texts in sorted(self._feedback.items())],
+            "counts": asdict(self.counts),
+            "spent": asdict(self._spent),
+        }
+
+    def _restore_own(self, state: dict[str, Any]) -> None:
+        tried = copy_json(state["tried"])
+        if [digest_json(values) for values in tried] != self._digests or state["visits"].keys() != self._parts.keys():
+            raise ValueError("its candidates are not those of their digests")
+        self._tried = tried
+        self._visits = {name: int(state["visits"][name]) for name in self._parts}
+        self._feedback = {int(number): tuple(map(str, texts)) for number, texts in state["feedback"]}
+        self.counts = RewriteCounts(**state["counts"])
+        self._spent = Spent(**state["spent"])
+
+
+def _untried(name: str, part: dict[str, Any], present: Json) -> list[Message]:
+    """Before anything was told: the present value, without a reward."""
+    messages = question(name, part, [Tried(0, present, 0.0, ())], 0)
+    text = messages[-1]["content"].replace("- reward 0: ", "- the present value, not scored yet: ", 1)
+    return [*messages[:-1], {"role": "user", "content": text}]
+
+
+def _short(error: Exception) -> str:
+    return str(error).partition(". ")[0][:120]
