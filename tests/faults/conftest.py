@@ -17,4 +17,5 @@ def _load(name, path):
 
 
 sys.modules.setdefault("tests_of_faults", types.ModuleType("tests_of_faults"))
-_load("tests_of_faults.sampling", HERE / "sampling.py")
+for _name in ("sampling", "bits", "disk", "victim"):
+    _load(f"tests_of_faults.{_name}", HERE / f"{_name}.py")

@@ -2,8 +2,6 @@
 
 import collections
 import contextlib
-import hashlib
-import importlib.util
 import json
 import os
 import random
@@ -14,12 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from tests_of_faults import victim
+from tests_of_faults.bits import fingerprint
 from tests_of_faults.sampling import ALL
 
-from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
 from thalweg.graph import wait
-from thalweg.runs import History, Run, Study
+from thalweg.runs import Run, Study
 
 HERE = Path(__file__).parent
 ITERATIONS = 24
@@ -27,23 +26,7 @@ KILLS = 200 if ALL else 6
 SEED = 20261124
 
 
-def fingerprint(folder):
-    """What a run is: parameters and optimizer, generators and selection, and the history without its times."""
-    arrays, meta, _ = CheckpointStore(folder / "checkpoints").load()
-    history = History(folder)
-    columns = {name: column.tolist() for name, column in history.iterations().items() if name != "seconds"}
-    parts = {
-        "arrays": {name: hashlib.blake2b(array.tobytes()).hexdigest() for name, array in sorted(arrays.items())},
-        "meta": meta,
-        "history": [columns, history.batches()],
-        "digest": json.loads((folder / "summary.json").read_text())["digest"],
-    }
-    return {
-        part: hashlib.blake2b(json.dumps(value, sort_keys=True).encode()).hexdigest() for part, value in parts.items()
-    }
-
-
-def start(victim, folder, what):
+def start(folder, what):
     process = subprocess.Popen(
         [sys.executable, str(HERE / "victim.py"), str(folder), str(ITERATIONS), what],
         stdin=subprocess.PIPE,
@@ -106,16 +89,8 @@ def suppress_finished():
             raise
 
 
-@pytest.fixture(scope="module")
-def victim():
-    specification = importlib.util.spec_from_file_location("victim", HERE / "victim.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
-def test_killed_runs_go_on_to_the_same_bits(tmp_path, victim):
+def test_killed_runs_go_on_to_the_same_bits(tmp_path):
     kinds = victim.kinds()
     wait(Run(Study.from_document(victim.document(ITERATIONS), kinds=kinds), out=tmp_path / "whole").execute())
     expected = fingerprint(tmp_path / "whole")
@@ -126,7 +101,7 @@ def test_killed_runs_go_on_to_the_same_bits(tmp_path, victim):
         folder = tmp_path / f"run-{number}"
         what = "run"
         for _again in range(rng.choice([1, 1, 2])):  # some runs die twice
-            place = kill(start(victim, folder, what), folder, rng, aimed=rng.random() < 0.7)
+            place = kill(start(folder, what), folder, rng, aimed=rng.random() < 0.7)
             histogram[place] += 1
             if place == "before there was a run":
                 break

@@ -28,6 +28,8 @@ from thalweg.checkpoints.tensors import STATE, plain, read_state, write_state
 from thalweg.errors import CheckpointError
 
 TEMPORARY = ".writing-"
+REPLACED = ".replaced-"
+"""Before the number of a generation whose place a new one is about to take."""
 
 
 class CheckpointStore:
@@ -207,7 +209,10 @@ class CheckpointStore:
     def _remove_leftovers(self) -> None:
         """Remove what a save that was killed left behind; under the lock, so nobody is still writing it."""
         for name in os.listdir(self.folder):
-            if name.startswith(TEMPORARY):
+            replaced = re.fullmatch(rf"{re.escape(REPLACED)}([0-9]+)-[0-9a-f]+", name)
+            if replaced and not os.path.lexists(final := self.folder / replaced[1]):
+                os.rename(self.folder / name, final)  # killed before the new one had its name
+            elif replaced or name.startswith(TEMPORARY):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _write(self, arrays: dict[str, np.ndarray], meta: dict[str, Any], number: int) -> Path:
@@ -236,24 +241,25 @@ class CheckpointStore:
 
         A name that may not have reached the disk is taken back: who is told that a save failed must not find it.
         """
-        old = self._set_aside(final)
+        old = self._set_aside(final, f"{REPLACED}{final.name}-")
         try:
             os.rename(temporary, final)
             flush_folder(self.folder)
         except BaseException:
-            if not temporary.exists():
-                os.rename(final, temporary)
-            if old is not None:
-                os.rename(old, final)
+            for new, place in ((final, temporary), (old, final)):
+                # What cannot be undone either is whole all the same.
+                if new is not None and not os.path.lexists(place):
+                    with contextlib.suppress(OSError):
+                        os.rename(new, place)
             raise
         if old is not None:
             _remove(old)
 
-    def _set_aside(self, path: Path) -> Path | None:
+    def _set_aside(self, path: Path, prefix: str = TEMPORARY) -> Path | None:
         """Take a generation's name away, in one step, so that it is never seen half removed."""
         if not os.path.lexists(path):
             return None
-        aside = self.folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+        aside = self.folder / f"{prefix}{secrets.token_hex(8)}"
         os.rename(path, aside)
         return aside
 

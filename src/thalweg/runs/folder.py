@@ -32,7 +32,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -171,11 +171,26 @@ class RunFolder:
         """Become the writer of a run that has ended, however it ended.
 
         Raises:
-            RunError: another process writes it.
+            RunError: another process writes it, or it cannot be written.
         """
-        self._acquire(new=False)
-        self.checkpoints.mkdir(exist_ok=True)
-        self.figures.mkdir(exist_ok=True)
+        try:
+            self._acquire(new=False)
+            self._remove_leftovers()
+            self.checkpoints.mkdir(exist_ok=True)
+            self.figures.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"The run in {self.path} cannot be written: {error}. Make its folder writable, or copy it to where you "
+                "may write; a copy goes on like the original."
+            ) from error
+
+    def _remove_leftovers(self) -> None:
+        """Remove what was being written when the process was killed; only the writer may."""
+        files = (self.study, self.summary, self.result, self.models / "block-*.npz")
+        for file in files:
+            for left in file.parent.glob(f".{file.name}.*"):
+                with suppress(OSError):  # a run is worth more
+                    left.unlink()
 
     def _acquire(self, *, new: bool = True) -> None:
         """Hold the lock until :meth:`release`, or until this object or the process ends."""
@@ -271,7 +286,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
             os.replace(name, path)
         except BaseException:
-            os.unlink(name)
+            with suppress(OSError):
+                os.unlink(name)
             raise
         sync_folder(path.parent)
     except OSError as error:

@@ -121,7 +121,9 @@ class Keeper:
         """
         if self._job is not None:
             # A cancelled waiter leaves the write alone; asyncio would cancel a future that it awaits directly.
-            await asyncio.wait([asyncio.wrap_future(self._job)])
+            waiter = asyncio.wrap_future(self._job)
+            waiter.add_done_callback(_look)
+            await asyncio.wait([waiter])
             self.check()
 
     def check(self) -> None:
@@ -160,3 +162,9 @@ class Keeper:
             return Mark(int(meta["iteration"]), int(meta["block"]), None if misfit is None else float(misfit))
         except (CheckpointError, KeyError, TypeError, ValueError):
             return None
+
+
+def _look(waiter: asyncio.Future[None]) -> None:
+    """Take note of an error that the job itself will raise, before asyncio complains that nobody has."""
+    if not waiter.cancelled():
+        waiter.exception()
