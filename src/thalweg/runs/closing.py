@@ -4,6 +4,8 @@ the others."""
 from __future__ import annotations
 
 import asyncio
+import shutil
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from thalweg.runs.digest import model_digest
 from thalweg.runs.figures import draw_misfit
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History
+from thalweg.runs.kept_shots import SHOTS
 from thalweg.runs.problem import Problem
 from thalweg.runs.study import Study
 from thalweg.runs.summary import identity, misfits, peak_memory
@@ -94,7 +97,8 @@ class Closing:
         """
         summary: dict[str, Any] = {"status": status_of(error), **identity(self._study)}
         if summary["status"] == "failed":
-            summary["error"] = {"type": type(error).__name__, "text": str(error), "notes": notes_of(error)}
+            text = {"type": type(error).__name__, "text": str(error), "notes": notes_of(error)}
+            summary["error"] = {**text, "traceback": traceback_of(error)}
         summary["iterations"] = iteration
         with self.tolerating("the misfits"):
             summary.update(misfits(History(self._folder.history), self._study))
@@ -110,6 +114,12 @@ class Closing:
         if taken:
             self.warnings.append(f"the problem's summary has {taken}, which are the run's own; they are left out")
         return summary | {name: value for name, value in own.items() if name not in taken}
+
+    def forget_shots(self) -> None:
+        """Remove what was kept of the iteration in progress: there is none any more."""
+        with self.tolerating("room for other things"):
+            if (self._folder.path / SHOTS).exists():
+                shutil.rmtree(self._folder.path / SHOTS)
 
     def write_summary(self, summary: dict[str, Any], *, last: bool = False) -> None:
         """Write ``summary.json``; a run without its last one has failed."""
@@ -141,6 +151,13 @@ def status_of(error: BaseException | None) -> str:
     if error is None:
         return "finished"
     return "interrupted" if isinstance(error, asyncio.CancelledError) else "failed"
+
+
+def traceback_of(error: BaseException | None) -> str:
+    """Where in the program the error came from that a run failed by; empty for any other ending."""
+    if error is None or status_of(error) != "failed":
+        return ""
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def notes_of(error: BaseException | None) -> list[str]:

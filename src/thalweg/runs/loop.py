@@ -6,9 +6,9 @@
         repeat block.iterations times:
             batch     = selection.next()
             candidate = optimizer.propose()
-            feedback  = problem.feedback(batch)
+            feedback  = problem.feedback(batch)    items that fail for good stop the run, or are left out
             ┌ optimizer.apply(feedback)            one commit: not left half done by a cancellation
-            │ history    ← loss, metrics
+            │ history    ← loss, metrics, items that were left out
             └ position   ← iteration, selection
             every so many iterations: checkpoint    a copy, which is written while the next iteration computes
         checkpoint
@@ -25,7 +25,7 @@ import dataclasses
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,9 +34,11 @@ import numpy as np
 from thalweg.errors import RunError
 from thalweg.graph import wait
 from thalweg.optimizers import LocalOptimizer
+from thalweg.runs.batches import FAILED_ITEMS, BatchRuntime
 from thalweg.runs.display import Display
 from thalweg.runs.history import COLUMNS, HistoryWriter, IterationRecord
 from thalweg.runs.keeping import Keeper
+from thalweg.runs.kept_shots import KeptShots
 from thalweg.runs.norms import apply_measured
 from thalweg.runs.position import Position
 from thalweg.runs.problem import Feedback, Problem
@@ -45,7 +47,8 @@ from thalweg.runs.settings import GenericBlock
 from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.waiting import to_the_end
 from thalweg.runs.workers import WorkerCounts
-from thalweg.runtime import Runtime, Watched
+from thalweg.runtime import Runtime
+from thalweg.runtime.failures import FailedItem
 
 SHORT_STEP = 1 << 20
 """Up to so many numbers in all variables a step is made on the event loop itself: it takes a few ms, with
@@ -70,6 +73,8 @@ class Loop:
             the optimizer have.
         after_block: called in the runtime with the index of a block that is done and saved.
         counted: items by worker, counted before this process.
+        reweight: whether an item that fails for good is left out, and the sum weighted for it.
+        shots: where finished sums of the iteration in progress are kept; by default they are not.
     """
 
     def __init__(
@@ -87,13 +92,16 @@ class Loop:
         position: Position | None = None,
         after_block: Callable[[int], None] | None = None,
         counted: Mapping[str, int] | None = None,
+        reweight: bool = False,
+        shots: KeptShots | None = None,
     ) -> None:
         self._problem = problem
         self._optimizer = optimizer
         self._blocks = blocks
         self._seed = seed
         self._workers = WorkerCounts(display.items, runtime, counted)
-        self._runtime = Watched(runtime, self._workers)
+        self._runtime = BatchRuntime(runtime, self._workers, reweight=reweight, shots=shots)
+        self._reweight = reweight
         self._after_block = after_block
         self._history = history
         self._keeper = keeper
@@ -204,6 +212,7 @@ class Loop:
         await asyncio.sleep(0)  # a problem that never waits must not keep everybody else from running
 
     async def _feedback(self, batch: Batch) -> Feedback:
+        self._runtime.begin(self.position.iteration + 1, self._problem.variables)
         answer: Any = self._problem.feedback(batch.items, self._runtime)
         name = f"{type(self._problem).__qualname__}.feedback"
         if not inspect.isawaitable(answer):
@@ -234,9 +243,12 @@ class Loop:
                 setattr(state, name, value)
             raise
         after = await self._runtime.run(self._problem.metrics)
+        failed = self._runtime.failed
         metrics = {**feedback.metrics, **self._optimizer_metrics(), **after}
         metrics = {**metrics, **{name: value for name, value in norms.items() if name not in metrics}}
         faults = [name for name, value in metrics.items() if not _is_finite(value)]
+        if self._reweight:
+            metrics[FAILED_ITEMS] = float(len(failed))
         old = self.position
         self.position = replace(
             old,
@@ -256,8 +268,23 @@ class Loop:
             metrics={name: float(value) for name, value in metrics.items() if name not in faults},
         )
         self._history.iteration(record)
+        self._tell_of(failed, len(batch.items))
         self._display.iteration(record)
-        self._check_metrics(metrics, faults, "after")
+        await self._runtime.committed()
+        self._check_metrics(metrics, faults, "after", after)
+
+    def _tell_of(self, failed: Sequence[FailedItem], count: int) -> None:
+        """Record the items that were left out, one by one, and say it."""
+        iteration, name = self.position.iteration, self._problem.item_name
+        for item in failed:
+            text = f"{name} {item.item} was left out, on the {item.worker}: {item.error}"
+            self._history.event("failed_item", text, iteration=iteration, details=item._asdict())
+        if failed:
+            first = failed[0]
+            self._display.note(
+                f"iteration {iteration}: {len(failed)} of {count} {name}s failed and were left out, the sum is "
+                f"weighted with {count}/{count - len(failed)}; {name} {first.item} on the {first.worker}: {first.error}"
+            )
 
     async def _apply(self, feedback: Feedback) -> dict[str, float]:
         optimizer, variables = self._optimizer, self._problem.variables
@@ -290,10 +317,11 @@ class Loop:
                 f"{where}: the feedback has gradients of {sorted(feedback.gradients)}, and the variables are "
                 f"{sorted(names)}. The problem must return one gradient for each of its variables, by name."
             )
-        self._check_metrics(feedback.metrics, [n for n, v in feedback.metrics.items() if not _is_finite(v)], "before")
+        faults = [name for name, value in feedback.metrics.items() if not _is_finite(value)]
+        self._check_metrics(feedback.metrics, faults, "before", feedback.metrics)
 
-    def _check_metrics(self, metrics: dict[str, float], faults: list[str], when: str) -> None:
-        reserved = sorted(COLUMNS.keys() & metrics.keys())
+    def _check_metrics(self, metrics: dict[str, float], faults: list[str], when: str, theirs: Iterable[str]) -> None:
+        reserved = sorted((COLUMNS.keys() | {FAILED_ITEMS}) & set(theirs))
         if reserved:
             raise RunError(f"The problem's metrics {reserved} have names that the history uses itself; rename them.")
         if faults:

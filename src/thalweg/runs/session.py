@@ -18,11 +18,12 @@ from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
 from thalweg.optimizers import LocalOptimizer
 from thalweg.runs import resuming
-from thalweg.runs.closing import Closing, model, notes_of, status_of
+from thalweg.runs.closing import Closing, model, notes_of, status_of, traceback_of
 from thalweg.runs.display import Display, Ending, GuardedDisplay, QuietDisplay
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History, HistoryWriter
 from thalweg.runs.keeping import Keeper, Retention
+from thalweg.runs.kept_shots import SHOTS, KeptShots, digest_of_study
 from thalweg.runs.loop import Loop
 from thalweg.runs.machine import all_versions, machine
 from thalweg.runs.placing import make_runtime
@@ -245,7 +246,21 @@ class Run:
             position=self._resumption.position if self._resumption is not None else None,
             after_block=lambda index: self._keep_model(work.problem, index),
             counted=self._counted,
+            reweight=self.study.settings.on_failed_shot == "reweight",
+            shots=self._kept_shots(),
         )
+
+    def _kept_shots(self) -> KeptShots | None:
+        if not self.study.settings.output.checkpoint_shots:
+            return None
+        assert self._disk is not None
+        return KeptShots(self._disk.folder.path / SHOTS, digest_of_study(self.study), self._warn)
+
+    def _warn(self, text: str) -> None:
+        """Say something that must not be missed, also later; from any thread."""
+        assert self._disk is not None
+        self._disk.history.event("warning", text, iteration=self._current.position.iteration if self._current else 0)
+        self._display.note(text)
 
     def _keep_model(self, problem: Problem, block: int) -> None:
         assert self._disk is not None
@@ -290,9 +305,12 @@ class Run:
         await run(closing.write_result)
         if closing.losses and error is None:
             error = closing.losses[0]
+        if error is None:
+            await run(closing.forget_shots)
         with closing.tolerating("the history"):
             text = f"{type(error).__name__}: {error}" if status_of(error) == "failed" else ""
-            disk.history.event(status_of(error), text, iteration=iteration, details={"notes": notes_of(error)})
+            details = {"notes": notes_of(error), "traceback": traceback_of(error)}
+            disk.history.event(status_of(error), text, iteration=iteration, details=details)
             await run(disk.history.flush)
         seconds = time.monotonic() - self._began
         summary = await run(closing.summary, error, iteration, seconds, self._seconds)

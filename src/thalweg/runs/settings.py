@@ -5,6 +5,7 @@ A study is a TOML file::
     title = "Ultrasound tomography of a head slice"   # one line, printed
     description = "..."                               # one line, for the list of studies
     seed = 1                                          # every random number follows from it
+on_failed_shot = "stop"                           # or "reweight": go on without an item that fails for good
 
     [problem]
     kind = "waves"                                    # further keys are the problem's
@@ -136,6 +137,7 @@ class OutputSettings(_Strict):
         keep: so many of the newest checkpoints are kept.
         keep_best: keep the one with the lowest loss an item of each block besides.
         keep_every: make a checkpoint after each so many iterations of the run, and keep all of these.
+        checkpoint_shots: keep finished sums of the iteration in progress, too; for items of minutes and more.
     """
 
     folder: str = Field(default="runs", min_length=1)
@@ -144,6 +146,7 @@ class OutputSettings(_Strict):
     keep: int = Field(default=3, ge=1)
     keep_best: bool = False
     keep_every: int | None = Field(default=None, ge=1)
+    checkpoint_shots: bool = False
 
 
 class StudySettings(_Strict):
@@ -153,6 +156,7 @@ class StudySettings(_Strict):
     title: str = Field(min_length=1)
     description: str = ""
     seed: Annotated[int, Field(ge=0)] = 0
+    on_failed_shot: Literal["stop", "reweight"] = "stop"
     problem: dict[str, Any]
     optimizer: dict[str, Any]
     blocks: list[dict[str, Any]] = Field(min_length=1)

@@ -6,6 +6,7 @@
 - ``blocks``, ``misfit_start``, ``misfit_end``: per block its name and the loss an item of its first and of
   its last batch, each before its step; null for a block that was not reached. With ``selection = "all"`` both
   are of the same items
+- ``failed_items``: how many items were left out in all iterations together, where the study allows it
 - ``digest``: :func:`thalweg.runs.model_digest` of the variables, by name
 - ``seconds``: from the call to here, everything included; ``seconds_by_part``: of the preparation and of the
   blocks
@@ -24,6 +25,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from thalweg.runs.batches import FAILED_ITEMS
 from thalweg.runs.display import duration
 from thalweg.runs.history import History
 from thalweg.runs.study import Study
@@ -78,7 +82,7 @@ def peak_memory() -> int:
 
 
 def misfits(history: History, study: Study) -> dict[str, Any]:
-    """``blocks``, ``misfit_start`` and ``misfit_end``."""
+    """``blocks``, ``misfit_start`` and ``misfit_end``, and ``failed_items`` if any may be left out."""
     columns = history.iterations()
     start: list[float | None] = []
     end: list[float | None] = []
@@ -87,7 +91,10 @@ def misfits(history: History, study: Study) -> dict[str, Any]:
         start.append(float(misfit[0]) if len(misfit) else None)
         end.append(float(misfit[-1]) if len(misfit) else None)
     names = [block.name or str(index) for index, block in enumerate(study.blocks)]
-    return {"blocks": names, "misfit_start": start, "misfit_end": end}
+    found: dict[str, Any] = {"blocks": names, "misfit_start": start, "misfit_end": end}
+    if FAILED_ITEMS in columns:
+        found[FAILED_ITEMS] = int(np.nansum(columns[FAILED_ITEMS]))
+    return found
 
 
 def closing_table(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from thalweg.runs.history import COLUMNS
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.changes import changes_of
 from thalweg.runs.report.charts import Curve, chart
+from thalweg.runs.report.failures import FAILED_ITEM, failures, is_damaged
 from thalweg.runs.report.markup import Markup, clean, element, join, pairs, section, table
 from thalweg.runs.report.models import Models, draw_models, png_address, read_models
 from thalweg.runs.report.style import STYLE
@@ -38,7 +39,7 @@ def page(record: RunRecord) -> str:
         "main",
         _head(record),
         _cards(record),
-        _complaints(record, models),
+        failures(record, models),
         _pictures(record),
         draw_models(models),
         _curves(record),
@@ -96,31 +97,6 @@ def _cards(record: RunRecord) -> Markup:
             text = f"{value:.5g}" if isinstance(value, float) else str(value)
             cards.append((name.replace("_", " "), text))
     return element("div", *(element("div", element("b", v), element("span", n)) for n, v in cards), class_="cards")
-
-
-def _complaints(record: RunRecord, models: Models) -> Markup:
-    notes = []
-    error = record.summary.get("error")
-    failures = [event for event in record.events if event["kind"] == "failed"]
-    if isinstance(error, dict):
-        lines = [f"{error.get('type')}: {error.get('text')}", *(error.get("notes") or [])]
-        notes.append(_note("failed", "\n".join(map(str, lines))))
-    elif record.status == "failed" and failures:
-        notes.append(_note("failed", failures[-1]["text"]))
-    texts = [event["text"] for event in record.events if event["kind"] == "warning"]
-    texts += [str(text) for text in record.summary.get("warnings") or []]
-    texts += [*record.faults, *models.faults]
-    texts += [f"checkpoint {c.number} is damaged: {c.fault}" for c in models.checkpoints if _damaged(c.fault)]
-    notes += [_note("warning", text) for text in dict.fromkeys(texts)]
-    return section("Failures and warnings", *notes)
-
-
-def _damaged(fault: str) -> bool:
-    return bool(fault) and not fault.startswith("not checked")
-
-
-def _note(kind: str, text: str) -> Markup:
-    return element("div", element("span", text), class_=f"note {kind}")
 
 
 def _pictures(record: RunRecord) -> Markup:
@@ -252,7 +228,7 @@ def _workers(record: RunRecord) -> Markup:
 
 
 def _events(record: RunRecord) -> Markup:
-    events = record.events
+    events = [event for event in record.events if event["kind"] != FAILED_ITEM]
     shown = events if len(events) <= _EVENTS else [*events[: _EVENTS // 2], *events[-_EVENTS // 2 :]]
     rows = [
         element(
@@ -308,7 +284,7 @@ def _origin(record: RunRecord, models: Models) -> Markup:
             c.number,
             "" if c.iteration is None else c.iteration,
             f"{c.size / 2**20:.2f} MiB",
-            element("span", c.fault or "whole", class_="failed" if _damaged(c.fault) else "finished"),
+            element("span", c.fault or "whole", class_="failed" if is_damaged(c.fault) else "finished"),
         )
         for c in models.checkpoints
     ]

@@ -65,6 +65,9 @@ dd { margin: 0; overflow-wrap: anywhere; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .85rem; }
 pre { background: var(--code); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; margin: 0;
   overflow-x: auto; line-height: 1.45; }
+details { margin: 10px 0; } summary { cursor: pointer; color: var(--dim); font-size: .92rem; }
+summary + pre { margin-top: 8px; }
+.worker { overflow-wrap: anywhere; }
 td:has(.bar) { width: 60%; vertical-align: middle; }
 .event { display: grid; grid-template-columns: 110px 270px 1fr; gap: 4px 14px; padding: 6px 0;
   border-bottom: 1px solid var(--line); font-size: .92rem; overflow-wrap: anywhere; }

@@ -1,0 +1,292 @@
+"""Kept sums of the iteration in progress: after a kill the finished shots are not computed again, to the same bits."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import thalweg as tw
+from thalweg.errors import RunError
+from thalweg.runs import Run
+from thalweg.runs.flat import flatten, restore
+from thalweg.runs.kept_shots import KeptSums
+from thalweg.runtime import Pieces
+from thalweg.runtime.tree import Absent
+
+PROGRAM = Path(__file__).with_name("slow_shots.py")
+
+
+def _load():
+    name = "slow_shots_for_tests"
+    if name not in sys.modules:
+        specification = importlib.util.spec_from_file_location(name, PROGRAM)
+        sys.modules[name] = module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+    return sys.modules[name]
+
+
+slow = _load()
+KINDS = {"slow": slow.Slow}
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The uninterrupted run, without any keeping: its summary, and the sums of the model before each iteration."""
+    folder = tmp_path_factory.mktemp("whole")
+    outcome = tw.wait(Run(slow.study(folder, "one", checkpoint_shots=False), out=folder / "run").execute())
+    lines = (folder / "shots").read_text().split("\n")[:-1]
+    assert len(lines) == slow.ITEMS * slow.ITERATIONS
+    models = list(dict.fromkeys(line.split()[0] for line in lines))
+    return outcome, models
+
+
+def shots(folder):
+    """How often each shot of each model was begun."""
+    return Counter(tuple(line.split()) for line in (folder / "shots").read_text().split("\n")[:-1])
+
+
+def wait_for(what, timeout=100.0):
+    end = time.monotonic() + timeout
+    while not (found := what()):
+        assert time.monotonic() < end, "it has not happened"
+        time.sleep(0.02)
+    return found
+
+
+def kill_in_the_middle(folder, runtime, model, held):
+    """Run until each worker has one of the shots ``held`` of the second iteration, and kill it there."""
+    for i in held:
+        (folder / f"hold-{i}").write_text(model)
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM), str(folder), runtime], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    kept = folder / "run" / "shots" / "000002-0"
+    with process:
+        try:
+            wait_for(lambda: len(list(folder.glob("held-*"))) == len(held) or process.poll() is not None)
+            wait_for(lambda: covered(kept) >= finished(folder, model, held) or process.poll() is not None)
+            assert process.poll() is None, process.stderr.read()
+        finally:
+            process.send_signal(signal.SIGKILL)
+    for i in held:
+        (folder / f"hold-{i}").unlink()
+    done = finished(folder, model, held)
+    assert done
+    return done
+
+
+def finished(folder, model, held):
+    return {int(i) for m, i in shots(folder) if m == model} - set(held)
+
+
+def covered(kept):
+    """The items in the sums that are on the disk."""
+    sums = KeptSums(kept, {}, lambda text: None)
+    found = set()
+    for generation in sums._store.generations():
+        try:
+            meta = sums._store.meta(generation)
+        except tw.errors.CheckpointError:  # it has just become part of a larger one
+            continue
+        level, index = meta["level"], meta["index"]
+        found |= set(range(index << level, min((index + 1) << level, slow.ITEMS)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("runtime", "again", "held"),
+    [
+        ("one", "one", [6]),
+        ("two", "two", [2, 7]),
+        pytest.param("dask", "dask", [2, 7], marks=pytest.mark.slow),
+        pytest.param("dask", "two", [0, 10], marks=pytest.mark.slow),
+        pytest.param("two", "dask", [4, 5], marks=pytest.mark.slow),
+    ],
+)
+def test_after_a_kill_only_what_was_not_finished_is_computed(tmp_path, expected, runtime, again, held):
+    if "dask" in (runtime, again):
+        pytest.importorskip("distributed")
+    whole, models = expected
+    done = kill_in_the_middle(tmp_path, runtime, models[1], held)
+    before = shots(tmp_path)
+    run = Run.resume(tmp_path / "run", kinds=KINDS, overrides=[f"runtime={toml(slow.RUNTIMES[again])}"])
+    outcome = tw.wait(run.execute())
+    assert outcome.summary["digest"] == whole.summary["digest"]
+    assert outcome.history.iterations()["loss"].tolist() == whole.history.iterations()["loss"].tolist()
+    computed = shots(tmp_path) - before
+    left = {(models[1], str(i)) for i in range(slow.ITEMS) if i not in done}
+    assert computed == Counter([*left, *((models[2], str(i)) for i in range(slow.ITEMS))])
+    assert not (tmp_path / "run" / "shots").exists()
+    assert not [event for event in outcome.history.events() if event["kind"] == "warning"]
+
+
+def toml(table):
+    return "{ " + ", ".join(f"{k} = {v!r}".replace("'", '"') for k, v in {"kind": "local", **table}.items()) + " }"
+
+
+@pytest.fixture
+def killed(tmp_path, expected):
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    done = kill_in_the_middle(folder, "two", expected[1][1], [2, 7])
+    return folder, done
+
+
+def go_on(folder, *overrides):
+    before = shots(folder)
+    outcome = tw.wait(Run.resume(folder / "run", kinds=KINDS, overrides=overrides).execute())
+    warnings = [event["text"] for event in outcome.history.events() if event["kind"] == "warning"]
+    return outcome, shots(folder) - before, warnings
+
+
+def test_a_damaged_sum_is_computed_again_and_said(killed, expected):
+    folder, _ = killed
+    whole, models = expected
+    files = sorted((folder / "run" / "shots" / "000002-0").glob("*/state.safetensors"))
+    assert len(files) >= 2
+    content = bytearray(files[0].read_bytes())
+    content[-3] ^= 4
+    files[0].write_bytes(content)
+    files[1].unlink()
+    outcome, computed, warnings = go_on(folder)
+    assert outcome.summary["digest"] == whole.summary["digest"]
+    assert sum("a sum of finished shots is damaged, so its shots are computed again" in text for text in warnings) == 2
+    assert sum(n for (model, _), n in computed.items() if model == models[1]) > 2
+    assert set(computed.values()) == {1}
+
+
+def test_sums_of_another_study_are_not_used_and_that_is_said(killed):
+    folder, _ = killed
+    outcome, computed, warnings = go_on(folder, "problem.scale=2.0")
+    assert any("sums of finished shots are not of this iteration" in text for text in warnings)
+    assert sum(computed.values()) == 2 * slow.ITEMS
+    assert outcome.status == "finished"
+
+
+def test_another_runtime_and_more_iterations_leave_them_valid(killed, expected):
+    folder, done = killed
+    outcome, computed, warnings = go_on(folder, "blocks.0.iterations=4", "runtime.threads=3")
+    assert not warnings
+    assert outcome.summary["iterations"] == 4
+    again = {int(i) for model, i in computed if model == expected[1][1]}
+    assert again == set(range(slow.ITEMS)) - done
+
+
+def test_two_sums_in_one_feedback_are_kept_apart(tmp_path, expected):
+    study = slow.Study.from_document(
+        {**slow.study(tmp_path, "two").document, "problem": {"kind": "slow", "folder": str(tmp_path), "twice": True}},
+        kinds=KINDS,
+    )
+    outcome = tw.wait(Run(study, out=tmp_path / "run").execute())
+    assert outcome.summary["digest"] == expected[0].summary["digest"]
+    assert set(shots(tmp_path).values()) == {2}
+
+
+def test_two_sums_at_once_are_refused(tmp_path):
+    import asyncio
+
+    class Both(slow.Slow):
+        async def feedback(self, batch, runtime):
+            task = slow.shot(self.x.data, self.settings.folder, 1.0)
+            await asyncio.gather(*(runtime.map_reduce(task, [0, 1]) for _ in range(2)))
+
+    study = slow.Study.from_document(slow.study(tmp_path, "two").document, kinds={"slow": Both})
+    with pytest.raises(RunError, match="Two sums over items are asked for at the same time"):
+        tw.wait(Run(study, out=tmp_path / "run").execute())
+
+
+def test_without_the_key_nothing_is_written(tmp_path):
+    tw.wait(Run(slow.study(tmp_path, "two", checkpoint_shots=False), out=tmp_path / "run").execute())
+    assert not (tmp_path / "run" / "shots").exists()
+
+
+def test_sums_of_a_later_iteration_wait_for_it(tmp_path, expected):
+    """A checkpoint of every third iteration only: what was kept of the second is used when it comes again."""
+    whole, models = expected
+    done = kill_in_the_middle(tmp_path, "two", models[1], [2, 7])
+    for folder in (tmp_path / "run" / "checkpoints").iterdir():
+        shutil.rmtree(folder)
+    outcome, computed, _ = go_on(tmp_path)
+    assert outcome.summary["digest"] == whole.summary["digest"]
+    assert {int(i) for model, i in computed if model == models[0]} == set(range(slow.ITEMS))
+    assert {int(i) for model, i in computed if model == models[1]} == set(range(slow.ITEMS)) - done
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"loss": 0.1, "g": np.arange(6, dtype=np.float32).reshape(2, 3)},
+        [(1, -2.5, 3 + 4j, float("nan"), float("-inf"), -0.0), np.float32(0.1), np.complex64(1 - 2j), np.int8(3)],
+        (Absent(), Pieces({3: {"item": "shot 3", "none": None}, 0: True})),
+        [np.zeros((0, 2)), np.array(2.0), np.array([1j, np.nan], np.complex128), np.array([2**63], np.uint64)],
+        {"a": {"b": [[], (), {}]}, 7: 10**40},
+    ],
+    ids=["sum", "numbers", "pieces", "arrays", "nested"],
+)
+def test_a_sum_comes_back_from_the_disk_as_it_was(tmp_path, value):
+    structure, arrays = flatten(value)
+    assert same(restore(structure, arrays), value)
+    KeptSums(tmp_path, {}, print).keep(2, 1, value)
+    (found,) = KeptSums(tmp_path, {}, print).sums(7).values()
+    assert same(found, value)
+
+
+def same(a, b):
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, np.ndarray | np.generic):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, float | complex):
+        return np.complex128(a).tobytes() == np.complex128(b).tobytes()
+    return isinstance(a, Absent) or a == b
+
+
+@pytest.mark.parametrize("value", [{"f": open}, [object()], {(1, 2): 3.0}, np.array(["text"])], ids=str)
+def test_what_cannot_be_kept_is_refused(value):
+    with pytest.raises(RunError, match="kept on disk"):
+        flatten(value)
+
+
+@pytest.mark.parametrize("structure", [None, {}, {"eval": "1"}, {"array": "9"}, {"list": 3}, {"float": "x"}, [1]])
+def test_what_is_no_sum_is_refused(structure):
+    with pytest.raises(RunError, match="no result"):
+        restore(structure, {})
+
+
+@pytest.mark.parametrize("place", [(5, 0), (0, 7), (-1, 0), (1.0, 0), ("0", 0), (3, 1), (0, -1), (70, 0)])
+def test_a_sum_that_says_it_is_none_of_the_tree_is_not_used(tmp_path, place):
+    level, index = place
+    notes = []
+    sums = KeptSums(tmp_path, {}, notes.append)
+    sums._store.save({}, {"about": {}, "level": level, "index": index, "sum": {"float": "0x1p+0"}})
+    found = sums.sums(7)
+    if place == (5, 0):  # higher than the tree, and it holds all items: the root under another name
+        assert list(found) == [(5, 0)]
+    else:
+        assert found == {}
+        assert len(notes) == 1
+
+
+def test_a_sum_that_a_kill_left_beside_one_that_contains_it_goes(tmp_path):
+    sums = KeptSums(tmp_path, {}, print)
+    sums.keep(0, 0, 1.0)
+    saved = tmp_path / "000001"
+    shutil.copytree(saved, tmp_path / "copy")
+    sums.keep(1, 0, 3.0)
+    assert not saved.exists()
+    os.rename(tmp_path / "copy", saved)
+    again = KeptSums(tmp_path, {}, print)
+    assert again.sums(5) == {(1, 0): 3.0}
+    assert again._store.generations() == [2]
