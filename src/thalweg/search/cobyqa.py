@@ -76,7 +76,7 @@ class COBYQA(ReplayEngine):
     """
 
     kind: ClassVar[str] = "cobyqa"
-    sequential: ClassVar[bool] = True
+    sequential = True
 
     def __init__(
         self,

@@ -91,7 +91,7 @@ class Engine(abc.ABC):
     """
 
     kind: ClassVar[str] = ""
-    sequential: ClassVar[bool] = False  # whether a candidate has to be told before the next can be asked for
+    sequential: bool = False  # whether a candidate has to be told before the next can be asked for
 
     def __init__(self, space: Space, *, seed: int, start: Values | None = None, start_first: bool = True) -> None:
         whole(seed, "seed", least=0, most=2**32 - 1)
@@ -272,6 +272,14 @@ class Engine(abc.ABC):
             "options": chosen,
         }
 
+    def _check_identity(self, state: Any) -> None:
+        for key, mine in self._identity().items():
+            theirs = state.get(key) if isinstance(state, dict) else None
+            if theirs != mine:
+                raise StateMismatchError(
+                    f"the saved search has {key} {theirs!r}, this one {mine!r}; make the engine as it was made then."
+                )
+
     def state(self) -> dict[str, Json]:
         """All that decides the next candidates, as JSON."""
         return {
@@ -293,12 +301,7 @@ class Engine(abc.ABC):
             StateMismatchError: it is of another kind, space, seed, start or of other options, or is damaged. The engine
                 is as before then.
         """
-        for key, mine in self._identity().items():
-            theirs = state.get(key) if isinstance(state, dict) else None
-            if theirs != mine:
-                raise StateMismatchError(
-                    f"the saved search has {key} {theirs!r}, this one {mine!r}; make the engine as it was made then."
-                )
+        self._check_identity(state)
         twin = copy.copy(self)
         try:
             twin._digests = [str(digest) for digest in state["digests"]]
