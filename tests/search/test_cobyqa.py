@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import math
 import subprocess
@@ -15,7 +16,7 @@ from scipy.optimize import minimize
 
 import thalweg as tw
 from thalweg.errors import SchemaError, SearchError, StateMismatchError
-from thalweg.search.cobyqa import COBYQA
+from thalweg.search.cobyqa import COBYQA, bent
 from thalweg.search.engine import Told
 from thalweg.search.space import Space
 from thalweg.search.turned import Turned
@@ -86,10 +87,34 @@ def test_the_steps_are_those_of_scipys_own():
         bounds=[(0, 1)] * 3,
         options={"initial_tr_radius": 0.3, "final_tr_radius": 1e-4, "maxfev": 30},
     )
-    engine = COBYQA(box(3), seed=0)
+    engine = COBYQA(box(3), seed=0, bend=False)
     ours = [ask_and_tell(engine) for _ in range(20)]
     assert np.allclose(ours, -5.0 + 10.0 * np.array(tried[:20]), atol=1e-12)
     engine.close()
+
+
+def test_bent_losses_keep_their_order():
+    t = bent([5.0, 1.0, 3.0, 100.0])
+    losses = [-1e9, -10.0, 0.0, 0.7, 0.79, 0.8, 0.81, 1.0, 1.001, 3.0, 1e6, 1e300]
+    values = [t(loss) for loss in losses]
+    assert values == sorted(set(values))
+    assert t(0.0) - t(-1.0) == pytest.approx(t(-1.0) - t(-2.0))  # linear below
+    assert bent([2.0, 2.0, 2.0])(7.0) == 7.0
+
+
+def test_a_long_valley_is_followed_faster_when_losses_are_bent():
+    def valley(x):
+        return -sum(100.0 * (b - a * a) ** 2 + (1.0 - a) ** 2 for a, b in itertools.pairwise(x))
+
+    def best(**options):
+        found = []
+        for seed in range(4):
+            engine = COBYQA(box(6), seed=seed, start={"x": [-2.0 + 0.3 * seed] * 6}, **options)
+            found.append(max(run(engine, valley, 50)))
+            engine.close()
+        return float(np.median(found))
+
+    assert best() > best(bend=False)
 
 
 def ask_and_tell(engine):
@@ -177,7 +202,7 @@ def test_closing_ends_the_thread_and_asking_takes_up_again():
 
 def test_a_collected_engine_leaves_no_thread():
     engine = COBYQA(box(2), seed=0)
-    run(engine, bowl, 5)
+    run(engine, bowl, 8)
     assert len(threads()) == 1
     del engine
     gc.collect()
@@ -203,7 +228,7 @@ def test_restoring_ends_the_threads_of_before_also_when_it_fails():
 def test_the_interpreter_ends_though_a_search_is_open():
     code = """
 import thalweg as tw
-from thalweg.search.cobyqa import COBYQA
+from thalweg.search.cobyqa import COBYQA, bent
 from thalweg.search.engine import Told
 from thalweg.search.space import Space
 engine = COBYQA(Space.of({"type": "number", "minimum": 0, "maximum": 1}, name="x"), seed=0)

@@ -6,11 +6,19 @@
     x⁺ = argmin m(x) for ‖x − x*‖ ≤ Δ within the bounds;   Δ grows where m foretold well, and shrinks where not
 
 For few floats, little noise and budgets of some ten evaluations per float, it reaches what samplers need hundreds for.
+
+The losses y (minus the rewards) are bent before they are modeled, since a quadratic fits badly where they grow faster::
+
+    w = (y − a)/s + κ,   t(y) = √(w + δ) − √δ for w > 0,   else w/(2√δ)
+
+with a the least and a + s the median of the first points', κ = 0.1, δ = 0.02: smooth and increasing, so what is better
+stays better; far above a like a root, and below a linear.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, ClassVar
@@ -18,13 +26,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from thalweg.errors import MissingExtraError, SchemaError, SearchError, ValueMismatchError
-from thalweg.search.engine import Proposal, real, whole
+from thalweg.search.engine import Proposal, real, truth, whole
 from thalweg.search.replaying import ReplayEngine
 from thalweg.search.space import Space, Values
 from thalweg.search.turned import Objective, Turned
 
 MOST_NUMBERS = 50  # beyond it a step takes long, and the first model alone 2n + 1 evaluations
 ENDLESS = 10**6
+KAPPA, DELTA = 0.1, 0.02
 
 Point = tuple[float, ...]  # in the unit box
 
@@ -44,6 +53,7 @@ class COBYQA(ReplayEngine):
         radius: of the first trust region, as a share of each axis.
         precision: of the last one.
         points: how many points the first model is of, n + 1 to (n+1)(n+2)/2; None is 2n + 1.
+        bend: bend the losses as the module's text has it; without, they are modeled as they are.
 
     Raises:
         SchemaError: something else than floats is to be chosen, or there are too many.
@@ -88,6 +98,7 @@ class COBYQA(ReplayEngine):
         radius: float = 0.3,
         precision: float = 1e-4,
         points: int | None = None,
+        bend: bool = True,
     ) -> None:
         super().__init__(space, seed=seed, start=start, start_first=start_first)
         self._dims = space.continuous()
@@ -101,6 +112,7 @@ class COBYQA(ReplayEngine):
         if self.precision > self.radius:
             raise SearchError(f"precision {precision:g} is larger than the first radius {radius:g}.")
         self.points = None if points is None else whole(points, "points", least=n + 1, most=(n + 1) * (n + 2) // 2)
+        self.bend = truth(bend, "bend")
         self._minimize = _minimizer()
         self._line: Turned | None = None
         self._fresh()
@@ -128,6 +140,9 @@ class COBYQA(ReplayEngine):
         self._losses: dict[Point, float | None] = {}  # minus the reward; None where nothing to compare with succeeded
         self._asked: dict[int, Point] = {}  # by number
         self._begins: list[Point] = []  # where this round may begin
+        self._design: list[Point] = []  # the points of this round's first model
+        self._bent = _straight
+        self._open: Point | None = None  # what the minimizer waits for
 
     def _begin_with(self, start: dict[str, Any]) -> None:
         try:
@@ -153,17 +168,24 @@ class COBYQA(ReplayEngine):
                 if begin is None:  # everything failed so far, or a new round: somewhere else
                     rng = np.random.default_rng([self.seed, number])
                     return self._proposal(number, tuple(rng.random(len(self._dims)).tolist()), "random")
+                if self.bend:
+                    self._design = self._design or self._first_points(begin)
+                    new = [point for point in self._design if self._losses.get(point) is None]
+                    if new:
+                        return self._proposal(number, new[0], self.kind)
+                    self._bent = bent([loss for point in self._design if (loss := self._losses[point]) is not None])
                 self._line = Turned(self._from(begin))
+            elif self._open is not None:
+                self._line.answer(self._bent(self._losses[self._open] or 0.0))
+                self._open = None
             asked = self._line.ask()
             if asked is None:
                 self._line.close()
-                self._line, self._begins, self._round = None, [], self._round + 1
+                self._line, self._begins, self._design, self._round = None, [], [], self._round + 1
                 continue
-            point = tuple(np.clip(asked, 0.0, 1.0).tolist())
-            known = self._losses.get(point)
-            if known is None:
-                return self._proposal(number, point, self.kind)
-            self._line.answer(known)
+            self._open = _point(asked)
+            if self._losses.get(self._open) is None:
+                return self._proposal(number, self._open, self.kind)
 
     def _proposal(self, number: int, point: Point, origin: str) -> Proposal:
         self._asked[number] = point
@@ -175,6 +197,19 @@ class COBYQA(ReplayEngine):
     def _best_begin(self) -> Point | None:
         scored = [(loss, point) for point in self._begins if (loss := self._losses.get(point)) is not None]
         return min(scored, key=lambda pair: pair[0])[1] if scored else None
+
+    def _first_points(self, begin: Point) -> list[Point]:
+        """The points of the first model. They do not depend on any reward, so the minimizer is asked with none."""
+        line = Turned(self._from(begin))
+        found: list[Point] = []
+        for _ in range(self.points or 2 * len(begin) + 1):
+            asked = line.ask()
+            if asked is None:
+                break
+            found.append(_point(asked))
+            line.answer(0.0)
+        line.close()
+        return list(dict.fromkeys(found))
 
     def _from(self, begin: Point) -> Callable[[Objective], Any]:
         """The minimizer from a point on. It is given no reference to this engine, so that its thread holds none."""
@@ -193,11 +228,7 @@ class COBYQA(ReplayEngine):
         point = self._asked.get(number)
         if point is None:
             return
-        loss = self._failed_loss() if reward is None else -reward
-        self._losses[point] = loss
-        waiting = self._line is not None and not again
-        if waiting and self._line is not None:
-            self._line.answer(loss if loss is not None else 0.0)
+        self._losses[point] = self._failed_loss() if reward is None else -reward
 
     def _failed_loss(self) -> float | None:
         """Worse than everything so far, on the scale of what there is; None if nothing has succeeded."""
@@ -207,6 +238,35 @@ class COBYQA(ReplayEngine):
         worst, best = max(known), min(known)
         worse = worst + max(worst - best, 1e-3 * abs(worst), 1e-9)
         return worse if math.isfinite(worse) else worst
+
+
+def bent(losses: list[float]) -> Callable[[float], float]:
+    """The function t of the module's text, for the losses of the first points.
+
+    Example:
+        >>> from thalweg.search.cobyqa import bent
+        >>> t = bent([1.0, 2.0, 3.0])
+        >>> [round(t(y), 2) for y in (0.0, 1.0, 2.0, 101.0)]
+        [-3.18, 0.2, 0.92, 9.86]
+    """
+    least = min(losses)
+    spread = statistics.median(losses) - least
+    if not 0.0 < spread < math.inf:
+        return _straight
+
+    def t(loss: float) -> float:
+        w = (loss - least) / spread + KAPPA
+        return math.sqrt(w + DELTA) - math.sqrt(DELTA) if w > 0.0 else w / (2.0 * math.sqrt(DELTA))
+
+    return t
+
+
+def _straight(loss: float) -> float:
+    return loss
+
+
+def _point(asked: np.ndarray) -> Point:
+    return tuple(np.clip(asked, 0.0, 1.0).tolist())
 
 
 def _minimizer() -> Callable[..., Any]:
