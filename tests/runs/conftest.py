@@ -7,19 +7,22 @@ from pathlib import Path
 import pytest
 
 
-def _load():
-    path = Path(__file__).with_name("deconvolution.py")
-    specification = importlib.util.spec_from_file_location("deconvolution_for_tests", path)
+def _load(name):
+    path = Path(__file__).with_name(f"{name}.py")
+    specification = importlib.util.spec_from_file_location(f"{name}_for_tests", path)
     module = importlib.util.module_from_spec(specification)
     sys.modules[specification.name] = module
     specification.loader.exec_module(module)
     return module
 
 
+_load("searching")  # test modules import it: searching_for_tests
+
+
 @pytest.fixture(scope="session")
 def deconvolution():
     """The module of the problem that the tests run."""
-    return _load()
+    return _load("deconvolution")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from thalweg.runs.digest import model_digest
 from thalweg.runs.display import Display, PlainDisplay, QuietDisplay
 from thalweg.runs.history import History
 from thalweg.runs.problem import Check, Feedback, Problem, Progress
+from thalweg.runs.rewards import RewardProblem
 from thalweg.runs.selection import Batch, Selection
 from thalweg.runs.session import Outcome, Run, run_study
 from thalweg.runs.shipped import find_study
@@ -21,6 +22,7 @@ __all__ = [
     "Problem",
     "Progress",
     "QuietDisplay",
+    "RewardProblem",
     "Run",
     "Selection",
     "Study",

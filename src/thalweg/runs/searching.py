@@ -155,7 +155,7 @@ class Searching:
                 ranked = sorted(held, key=lambda number: (-_mean(held[number]), finalists.index(number)))
                 winner, chosen_on = ranked[0], f"{problem.held_out} held-out {problem.item_name}s"
         low, high = scores.bounds(winner)
-        self.outcome = {
+        chosen: dict[str, Any] = {
             "winner": {
                 "candidate": winner,
                 "values": self._search.values(winner),
@@ -166,32 +166,33 @@ class Searching:
             "finalists": {str(number): _mean(held[number]) for number in finalists if number in held},
         }
         if winner in held:
-            self.outcome["winner"]["held_out"] = _described(held[winner])
-        if 0 in held and self.outcome["start"]:
-            self.outcome["start"]["held_out"] = _described(held[0])
-        await self._report(winner, iteration)
+            chosen["winner"]["held_out"] = _described(held[winner])
+        if 0 in held and chosen["start"]:
+            chosen["start"]["held_out"] = _described(held[0])
+        await self._report(chosen, winner, iteration)
         self._search.assign(winner)
         spent = self._ledger.spent
-        self.outcome["spent"] = {"evaluations": spent.evaluations, "tokens": spent.tokens, "money": spent.money}
-        self.outcome["lost_in_flight"] = self._ledger.lost
-        self.outcome["stopped"] = self.stopped
-        self._history.fact("search", self.outcome)
+        chosen["spent"] = {"evaluations": spent.evaluations, "tokens": spent.tokens, "money": spent.money}
+        chosen["lost_in_flight"] = self._ledger.lost
+        chosen["stopped"] = self.stopped
+        self._history.fact("search", chosen)
+        self.outcome = chosen
 
-    async def _report(self, winner: int, iteration: int) -> None:
+    async def _report(self, chosen: dict[str, Any], winner: int, iteration: int) -> None:
         problem = self._problem
         if not problem.test:
             return
         first = problem.items + problem.held_out
-        numbers = [winner] if winner == 0 or self.outcome["start"] is None else [winner, 0]
+        numbers = [winner] if winner == 0 or chosen["start"] is None else [winner, 0]
         found = await self._finals(numbers, range(first, first + problem.test), iteration)
         self._explain(found)
         tested = _complete(found)
         if winner in tested:
-            self.outcome["winner"]["test"] = _described(tested[winner])
-        if 0 in tested and self.outcome["start"]:
-            self.outcome["start"]["test"] = _described(tested[0])
+            chosen["winner"]["test"] = _described(tested[winner])
+        if 0 in tested and chosen["start"]:
+            chosen["start"]["test"] = _described(tested[0])
         if winner in tested and 0 in tested and winner != 0:
-            self.outcome["difference"] = paired_difference(tested[winner], tested[0], self._seed)
+            chosen["difference"] = paired_difference(tested[winner], tested[0], self._seed)
 
     async def _finals(self, numbers: Sequence[int], items: Sequence[int], iteration: int) -> Round:
         return await self._rounds.finals({n: self._search.values(n) for n in numbers}, items, iteration)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,24 +73,44 @@ def color_of(index: int) -> str:
 
 
 def _svg(curves: list[Curve], title: str, x: str, log: bool) -> Markup:
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: Any) -> None:
+        for curve in curves:
+            marker = "o" if len(curve.x) <= _DOTS else None
+            axes.plot(curve.x, curve.y, color=paint(curve.color), marker=marker, markersize=3.2, linewidth=1.5)
+        if log and _spans_a_decade(curves):
+            axes.set_yscale("log")
+        elif _widest(curves) >= 1e5 or 0 < _widest(curves) < 1e-3:
+            axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+    return picture(title, draw, x=x)
+
+
+def paint(index: int) -> str:
+    """What ``draw`` of :func:`picture` says for the page's color of the curve number ``index``."""
+    return _SERIES[index % SERIES]
+
+
+def picture(title: str, draw: Callable[[Any], None], *, x: str) -> Markup:
+    """A picture of its own, in the page's colors.
+
+    Args:
+        title: what it shows.
+        draw: called with Matplotlib's axes; takes its colors from :func:`paint`.
+        x: what the horizontal axis shows.
+    """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "thalweg", "font.size": 9.0, "font.family": "sans-serif"}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(4.5, 2.5), layout="constrained", facecolor="none")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot(facecolor="none")
-        for curve in curves:
-            marker = "o" if len(curve.x) <= _DOTS else None
-            axes.plot(curve.x, curve.y, color=_SERIES[curve.color], marker=marker, markersize=3.2, linewidth=1.5)
-        if log and _spans_a_decade(curves):
-            axes.set_yscale("log")
-        elif _widest(curves) >= 1e5 or 0 < _widest(curves) < 1e-3:
-            axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        draw(axes)
         axes.set_xlabel(x, color=_INK)
         axes.tick_params(colors=_INK, which="both", length=3)
         axes.yaxis.get_offset_text().set_color(_INK)

@@ -18,6 +18,7 @@ from thalweg.runs.report.charts import Curve, chart
 from thalweg.runs.report.failures import FAILED_ITEM, failures, is_damaged
 from thalweg.runs.report.markup import Markup, clean, element, join, pairs, section, table
 from thalweg.runs.report.models import Models, draw_models, png_address, read_models
+from thalweg.runs.report.search import search_sections
 from thalweg.runs.report.style import STYLE
 from thalweg.runs.summary import SHOWN_APART
 
@@ -40,9 +41,7 @@ def page(record: RunRecord) -> str:
         _head(record),
         _cards(record),
         failures(record, models),
-        _pictures(record),
-        draw_models(models),
-        _curves(record),
+        *(search if (search := search_sections(record)) else [_pictures(record), draw_models(models), _curves(record)]),
         _timings(record),
         _events(record),
         _study(record),
@@ -88,7 +87,10 @@ def _cards(record: RunRecord) -> Markup:
     cards: list[tuple[str, str]] = [("iterations", f"{record.done}" + (f" / {record.total}" if record.total else ""))]
     cards.append(("time", duration(record.seconds)))
     misfit, block = record.iterations["misfit"], record.iterations["block"]
-    if len(misfit):
+    if "best" in record.iterations:
+        cards.append(("best reward in the search", f"{record.iterations['best'][-1]:.5g}"))
+        cards.append(("evaluations", f"{record.iterations['evaluations'][-1]:.0f}"))
+    elif len(misfit):
         last = misfit[block == block[-1]]
         cards.append((f"misfit an item, {record.block_name(int(block[-1]))}", f"{last[0]:.3e} → {last[-1]:.3e}"))
     own = [(name, value) for name, value in record.summary.items() if name not in SHOWN_APART]

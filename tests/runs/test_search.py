@@ -1,0 +1,285 @@
+"""A search is a run as any other: the same bits after a break, within its budget, and it pays for nothing twice."""
+
+import asyncio
+import json
+import shutil
+
+import numpy as np
+import pytest
+from searching_for_tests import valley
+
+from thalweg.errors import RunError, StudyError
+from thalweg.graph import wait
+from thalweg.runs import History, Run, Study
+from thalweg.runs.report import write_report
+
+
+@pytest.fixture
+def document():
+    return {
+        "title": "a valley",
+        "problem": {"kind": "valley"},
+        "optimizer": {"kind": "random", "candidates": 2, "finalists": 3},
+        "blocks": [{"iterations": 6}],
+        "output": {"checkpoint_every": 1, "keep": 50, "figures": False},
+    }
+
+
+def run(document, cls, out, *overrides):
+    study = Study.from_document(document, kinds={"valley": cls}, overrides=overrides)
+    return wait(Run(study, out=out).execute())
+
+
+def stopped(document, cls, out):
+    async def cancelled():
+        cls.task = asyncio.ensure_future(Run(Study.from_document(document, kinds={"valley": cls}), out=out).execute())
+        with pytest.raises(asyncio.CancelledError):
+            await cls.task
+
+    wait(cancelled())
+
+
+def fingerprint(folder):
+    """What a search has come to: choice, history without times, and what each candidate was worth."""
+    history = History(folder)
+    costs = ("seconds", "evaluations")  # what was lost in flight is charged
+    columns = {name: values.tolist() for name, values in history.iterations().items() if name not in costs}
+    rewards = sorted({(row.key, row.item, row.reward) for row in history.evaluations() if row.status == "done"})
+    search = {**history.facts()["search"], "lost_in_flight": 0, "spent": None}
+    candidates = [(c["number"], c["values"], c["origin"]) for c in history.candidates()]
+    return json.dumps([search, columns, rewards, candidates])
+
+
+KINDS = ["random", "tpe", "cma_es", "cobyqa", "evolution", "halving", "auto"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [None, 2])
+def test_killed_in_any_evaluation_it_goes_on_to_the_same_result_and_repeats_none(tmp_path, document, kind, batch):
+    document["optimizer"]["kind"] = kind
+    if kind == "cobyqa":
+        document["optimizer"]["candidates"] = 1
+    if batch is not None:
+        document["blocks"] = [{"iterations": 6, "selection": "random", "batch_size": batch}]
+    whole = valley()
+    run(document, whole, tmp_path / "whole")
+    expected, count = fingerprint(tmp_path / "whole"), len(whole.calls)
+    assert len(set(whole.calls)) == count
+    generator = np.random.default_rng(1)
+    for stop in sorted({1, count, *generator.integers(2, count, 3).tolist()}):
+        cls = valley()
+        cls.stop_at = stop
+        out = tmp_path / str(stop)
+        stopped(document, cls, out)
+        cls.stop_at = None
+        wait(Run.resume(out, kinds={"valley": cls}).execute())
+        assert fingerprint(out) == expected, stop
+        assert len(cls.calls) == count + 1, "only what was in flight is made again"
+        assert len(set(cls.calls)) == count
+
+
+def test_a_checkpoint_of_any_iteration_leads_to_the_same_result(tmp_path, document):
+    document["optimizer"]["kind"] = "tpe"
+    run(document, valley(), tmp_path / "whole")
+    expected = fingerprint(tmp_path / "whole")
+    generations = sorted((tmp_path / "whole" / "checkpoints").iterdir())
+    for count in range(1, len(generations)):
+        out = tmp_path / str(count)
+        shutil.copytree(tmp_path / "whole", out)
+        for generation in generations[count:]:
+            shutil.rmtree(out / "checkpoints" / generation.name)
+        cls = valley()
+        wait(Run.resume(out, kinds={"valley": cls}).execute())
+        assert cls.calls == [], "everything was known"
+        assert fingerprint(out) == expected, count
+
+
+def test_the_order_in_which_evaluations_end_changes_nothing(tmp_path, document):
+    document["optimizer"] |= {"kind": "tpe", "candidates": 4}
+    alone = valley()
+    run(document, alone, tmp_path / "alone")
+    assert alone.most_flying == 1
+    for seed in (1, 2):
+        many = valley()
+        many.at_once = 8
+        many.delays = np.random.default_rng(seed)
+        run(document, many, tmp_path / str(seed))
+        assert 4 < many.most_flying <= 8
+        assert fingerprint(tmp_path / str(seed)) == fingerprint(tmp_path / "alone")
+
+
+def test_the_budget_of_evaluations_is_kept_and_its_end_is_said(tmp_path, document):
+    cls = valley()
+    document["budget"] = {"evaluations": 80}  # of which up to 36 are for the final choice
+    outcome = run(document, cls, tmp_path / "run")
+    spent = outcome.summary["search"]["spent"]["evaluations"]
+    assert len(cls.calls) == spent <= 80
+    assert "budget of 80 evaluations" in outcome.summary["stopped"]
+    assert "held_out" in outcome.summary["search"]["winner"], "the final choice was paid for"
+    more = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}, overrides=["budget.evaluations=200"]).execute())
+    assert "stopped" not in more.summary
+    assert more.summary["iterations"] == 6
+
+
+@pytest.mark.parametrize("limit", [500, 777, 2000])
+def test_the_budget_of_tokens_is_never_passed_whatever_the_answers_cost(tmp_path, document, limit):
+    cls = valley()
+    document["problem"] |= {"tokens": 7, "bound": 11}
+    document["budget"] = {"tokens": limit}
+    document["optimizer"]["candidates"] = 3
+    outcome = run(document, cls, tmp_path / "run")
+    assert 7 * len(cls.calls) == outcome.summary["search"]["spent"]["tokens"] <= limit
+    if "stopped" in outcome.summary:
+        assert "tokens" in outcome.summary["stopped"]
+        assert limit - 7 * len(cls.calls) < 11 * 6 * 7, "it stops when it must, not long before"
+
+
+def test_what_was_in_flight_when_a_run_died_is_charged_and_counted(tmp_path, document):
+    cls = valley()
+    cls.stop_at = 9
+    document["problem"] |= {"tokens": 7, "bound": 11}
+    document["budget"] = {"tokens": 100_000}
+    stopped(document, cls, tmp_path / "run")
+    cls.stop_at = None
+    outcome = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}).execute())
+    search = outcome.summary["search"]
+    assert search["lost_in_flight"] == 1
+    assert search["spent"]["tokens"] == 7 * (len(cls.calls) - 1) + 11
+    assert search["spent"]["evaluations"] == len(cls.calls)
+
+
+def test_a_failing_candidate_is_isolated_counted_and_never_chosen(tmp_path, document):
+    document["problem"]["fails"] = 0.0  # the best ones fail
+    document["blocks"] = [{"iterations": 10}]
+    outcome = run(document, valley(), tmp_path / "run")
+    assert outcome.status == "finished"
+    assert outcome.summary["search"]["winner"]["values"]["point"]["x"] <= 0.0
+    failed = [row for row in outcome.history.evaluations() if row.status == "failed"]
+    assert failed
+    assert all("ValueError: x is" in row.error for row in failed)
+    assert outcome.history.iterations()["failed"][-1] == len({row.candidate for row in failed})
+    events = [event["text"] for event in outcome.history.events() if event["kind"] == "failure"]
+    assert 1 <= len(events) <= 5
+    assert "ValueError: x is" in events[0]
+
+
+def test_nothing_but_failures_is_an_error_that_shows_the_first(tmp_path, document):
+    document["problem"]["fails"] = -9.0
+    with pytest.raises(RunError, match=r"All 12 evaluations have failed(.|\n)*ValueError: x is"):
+        run(document, valley(), tmp_path / "run")
+
+
+def test_held_out_and_test_samples_play_no_part_in_the_search(tmp_path, document):
+    cls = valley()
+    run(document, cls, tmp_path / "run")
+    history = History(tmp_path / "run")
+    assert {row.item for row in history.evaluations() if row.stage == "search"} == set(range(6))
+    final = [row for row in history.evaluations() if row.stage == "final"]
+    assert {row.item for row in final} == set(range(6, 18))
+    tested = {row.candidate for row in final if row.item >= 12}
+    assert tested == {history.facts()["search"]["winner"]["candidate"], 0}
+
+
+def test_a_lucky_batch_does_not_win(tmp_path, document):
+    """Rewards that are nothing but noise of the sample: who saw the good samples only must not be the best."""
+    document["problem"] |= {"noise": 30.0, "samples": 24, "held_out": 0, "test": 0}
+    document["optimizer"] |= {"rescore": 2}
+    document["blocks"] = [{"iterations": 30, "selection": "random", "batch_size": 2}]
+    outcome = run(document, valley(), tmp_path / "run")
+    seen = {}
+    for row in outcome.history.evaluations():
+        seen.setdefault(row.candidate, {})[row.item] = row.reward
+    winner = outcome.summary["search"]["winner"]["candidate"]
+    assert len(seen[winner]) >= 6
+    first = {number: np.mean(list(rewards.values())[:2]) for number, rewards in seen.items()}
+    lucky = max(first, key=first.get)  # the one whose first batch was the best
+    assert lucky != winner
+    assert len(seen[lucky]) > 2, "it was looked at again"
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe", "evolution"])
+def test_seed_zero_is_a_seed(tmp_path, document, kind):
+    document["optimizer"]["kind"] = kind
+    prints = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        document["seed"] = seed
+        run(document, valley(), tmp_path / name)
+        prints.append([c["values"] for c in History(tmp_path / name).candidates()])
+    assert prints[0] == prints[1]
+    assert prints[0][1:] != prints[2][1:]
+
+
+def test_seconds_end_a_run_of_any_kind(tmp_path, document):
+    cls = valley()
+    document["budget"] = {"seconds": 1e-9}
+    outcome = run(document, cls, tmp_path / "run")
+    assert outcome.summary["iterations"] == 0
+    assert "seconds" in outcome.summary["stopped"]
+
+
+def test_more_iterations_go_on_with_all_that_is_known(tmp_path, document):
+    cls = valley()
+    document["optimizer"]["kind"] = "tpe"
+    run(document, cls, tmp_path / "run")
+    before = len(cls.calls)
+    wait(Run.resume(tmp_path / "run", kinds={"valley": cls}, overrides=["blocks.0.iterations=9"]).execute())
+    longer = {**document, "blocks": [{"iterations": 9}]}
+    run(longer, whole := valley(), tmp_path / "whole")
+    ours, theirs = (History(tmp_path / name).candidates() for name in ("run", "whole"))
+    assert [c["values"] for c in ours] == [c["values"] for c in theirs]
+    assert before < len(cls.calls) <= len(whole.calls) + 36
+    assert len(set(cls.calls)) == len(cls.calls)
+
+
+def test_changed_settings_of_the_problem_are_evaluated_anew(tmp_path, document):
+    cls = valley()
+    run(document, cls, tmp_path / "run")
+    before = len(cls.calls)
+    overrides = ["problem.noise=0.1", "blocks.0.iterations=7"]
+    wait(Run.resume(tmp_path / "run", kinds={"valley": cls}, overrides=overrides).execute())
+    assert len(cls.calls) >= before + 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": {"kind": "adam"}}, "adam follows gradients, and a valley problem has rewards"),
+        ({"optimizer": {"kind": "random", "candidats": 2}}, "candidates"),
+        ({"optimizer": {"kind": "tpe", "startups": 2}}, "startup"),
+        ({"optimizer": {"kind": "random", "candidates": 0}}, "candidates"),
+        ({"optimizer": {"kind": "tpee"}}, "tpe"),
+        ({"budget": {"evaluations": 0}}, "budget.evaluations"),
+        ({"budget": {"evaluations": 41}}, "give at least 42"),
+        ({"budget": {"tokns": 3}}, "tokens"),
+        ({"blocks": [{"iterations": 2, "optimizer": {"candidates": 3}}]}, "hyperparameters"),
+        ({"blocks": [{"iterations": 2, "reset_optimizer": True}]}, "reset_optimizer"),
+    ],
+)
+def test_a_wrong_study_is_refused_before_anything_is_paid_for(tmp_path, document, change, message):
+    cls = valley()
+    with pytest.raises(StudyError, match=message):
+        run(document | change, cls, tmp_path / "run")
+    assert cls.calls == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_says_the_most_that_it_can_cost(document):
+    cls = valley()
+    document["problem"] |= {"tokens": 7, "bound": 11}
+    document["budget"] = {"tokens": 5000}
+    study = Study.from_document(document, kinds={"valley": cls})
+    plan = dict(wait(Run(study).plan()))
+    assert plan["evaluations"] == "at most 108, 36 for the final choice"
+    assert plan["tokens"] == "at most 1,188; the budget stops it at 5,000"
+    assert cls.calls == []
+
+
+def test_results_and_report(tmp_path, document):
+    document["output"]["figures"] = True
+    outcome = run(document, valley(), tmp_path / "run")
+    values = json.loads((outcome.folder / "result.json").read_text())
+    assert values == outcome.summary["search"]["winner"]["values"]
+    assert (outcome.folder / "figures" / "search.png").read_bytes()[:4] == b"\x89PNG"
+    text = write_report(outcome.folder).read_text()
+    assert "best so far" in text.lower()
+    assert "point.x" in text
