@@ -14,13 +14,14 @@ import numpy as np
 _SENTENCE = re.compile(r"\S.*?(?:[.!?:]+(?=\s|$)|\n|$)", re.DOTALL)
 
 
-def recombined(rng: np.random.Generator, text: str, others: Sequence[str]) -> str:
+def recombined(rng: np.random.Generator, text: str, others: Sequence[str], *, finely: bool = False) -> str:
     """A text that is made of others.
 
     Args:
         rng: where the choices come from.
         text: what is changed.
         others: what sentences are taken over from.
+        finely: whether it is a row of words in any case.
 
     Example:
         >>> import numpy as np
@@ -28,8 +29,8 @@ def recombined(rng: np.random.Generator, text: str, others: Sequence[str]) -> st
         >>> recombined(np.random.default_rng(0), "Be short. Say Yes or No.", ["Think first. Be kind."])
         'Say Yes or No. Be short.'
     """
-    own = _SENTENCE.findall(text)
-    foreign = [part for other in others for part in _SENTENCE.findall(other) if part not in own]
+    own = text.split() if finely else _SENTENCE.findall(text)
+    foreign = [p for other in others for p in (other.split() if finely else _SENTENCE.findall(other)) if p not in own]
     parts = own if len(own) > 1 or foreign else text.split()
     moves = ["take"] * bool(foreign) * 2 + ["drop"] * (len(parts) > 1) + ["swap"] * (len(parts) > 1)
     if not moves:

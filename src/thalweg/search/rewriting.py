@@ -31,7 +31,7 @@ from thalweg.lm import LanguageModel, Message
 from thalweg.search.budget import Spent
 from thalweg.search.engine import Engine, Proposal, Told, real, whole
 from thalweg.search.recombining import recombined
-from thalweg.search.rewritten import Tried, part_of, put_into, question, rewritable, texts_in, with_texts
+from thalweg.search.rewritten import Path, Tried, change_texts, part_of, put_into, question, rewritable
 from thalweg.search.space import Space, Values
 from thalweg.search.values import Json, copy_json, digest_json
 
@@ -218,7 +218,7 @@ class Rewrite(Engine):
             else:
                 counts += RewriteCounts(accepted=1)
             if values is None:
-                self._nothing_left = True
+                self._nothing_left = not proposals
                 break
             visits[name] += 1
             seen.add(digest_json(values))
@@ -279,25 +279,29 @@ class Rewrite(Engine):
 
     def _without(self, name: str, rng: np.random.Generator, seen: set[str]) -> Values | None:
         """Something new without a model."""
-        base = self._base()
-        part = self._parts[name]
-        others = [texts_in(part_of(values[name], part)) for values in self._tried]
+        base, schema = self._base(), self.space.schemas[name]
+        pool: dict[Path, list[str]] = {}
+
+        def collect(path: Path, text: str) -> str:
+            pool.setdefault(path, []).append(text)
+            return text
+
+        for values in self._tried:
+            change_texts(values[name], schema, collect)
+        present: dict[Path, str] = {}
+        change_texts(base[name], schema, present.setdefault)
         for attempt in range(DRAWS):
-            old = part_of(base[name], part)
-            drawn = part_of(self.space.sample(rng)[name], part)
-            texts, fresh = texts_in(old), texts_in(drawn)
-            if len(fresh) != len(texts):
-                new = drawn
-            else:
-                # What the space leaves open is drawn, every other time; texts that it freezes are recombined.
-                new = drawn if attempt % 2 == 0 else old
-                at = int(rng.integers(len(texts))) if texts else 0
-                pool = [other[at] for other in others if at < len(other)]
-                mixed = list(texts)
-                for _ in range(1 + attempt // 10 if texts else 0):
-                    mixed[at] = recombined(rng, mixed[at], pool)
-                new = with_texts(new, mixed)
-            values: Values = {**copy_json(base), name: put_into(base[name], new, part)}
+            chosen = list(present)[int(rng.integers(len(present)))] if present else None
+
+            def change(path: Path, text: str, attempt: int = attempt, chosen: Path | None = chosen) -> str:
+                text = present.get(path, text)
+                if attempt % 2 or path != chosen:
+                    return text
+                return recombined(rng, text, pool.get(path, []), finely=attempt >= DRAWS // 4)
+
+            # Texts are recombined, and every other time all else is drawn anew.
+            value = self.space.sample(rng)[name] if attempt % 2 else base[name]
+            values = {**copy_json(base), name: change_texts(value, schema, change)}
             try:
                 self.space.check(values)
             except ValueMismatchError:

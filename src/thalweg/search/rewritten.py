@@ -7,13 +7,14 @@ about the best, and the schema.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from thalweg.lm import Message
 from thalweg.search.values import Json, canonical_json, copy_json
+
+Path = tuple[str | int, ...]
 
 LONGEST = 4000
 """Characters of one tried value that are shown."""
@@ -123,32 +124,35 @@ def question(name: str, schema: dict[str, Any], history: Sequence[Tried], remark
     return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join(lines)}]
 
 
-def texts_in(value: Json) -> list[str]:
-    """All texts in a value, in its order."""
-    if isinstance(value, str):
-        return [value]
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for part in parts for text in texts_in(part)]
+def change_texts(value: Json, schema: dict[str, Any], change: Callable[[Path, str], str]) -> Json:
+    """A value with its free texts changed: strings that are not chosen from a list.
 
-
-def with_texts(value: Json, texts: Sequence[str]) -> Json:
-    """A value with its texts replaced, in the order of :func:`texts_in`.
+    Args:
+        value: fits the schema.
+        schema: a standardized schema.
+        change: from where a text is and what it is to what it becomes.
 
     Example:
-        >>> from thalweg.search.rewritten import texts_in, with_texts
-        >>> with_texts({"a": "x", "b": [1, "y"]}, ["p", "q"]), texts_in({"a": "x", "b": [1, "y"]})
-        ({'a': 'p', 'b': [1, 'q']}, ['x', 'y'])
+        >>> from thalweg.search.rewritten import change_texts
+        >>> schema = {"properties": {"a": {"type": "string"}, "b": {"enum": ["x", "y"]}}}
+        >>> change_texts({"a": "x", "b": "x"}, schema, lambda path, text: text.upper())
+        {'a': 'X', 'b': 'x'}
     """
-    left = iter(texts)
+    return _changed(value, schema, change, ())
 
-    def replaced(value: Any) -> Any:
-        if isinstance(value, str):
-            return next(left)
-        if isinstance(value, dict):
-            return {key: replaced(part) for key, part in value.items()}
-        return [replaced(part) for part in value] if isinstance(value, list) else value
 
-    return replaced(json.loads(json.dumps(value)))  # type: ignore[no-any-return]  # JSON
+def _changed(value: Json, schema: dict[str, Any], change: Callable[[Path, str], str], path: Path) -> Json:
+    if isinstance(value, str):
+        chosen = {"enum", "const", "x-pool", "oneOf", "anyOf", "$ref"} & schema.keys()
+        return value if chosen or schema.get("type") != "string" else change(path, value)
+    if isinstance(value, dict):
+        inner = schema.get("properties", {})
+        return {key: _changed(part, inner.get(key, {}), change, (*path, key)) for key, part in value.items()}
+    if isinstance(value, list):
+        items = schema.get("items")
+        known = items if isinstance(items, dict) else {}
+        return [_changed(part, known, change, (*path, index)) for index, part in enumerate(value)]
+    return value
 
 
 def _is_shelf(schema: dict[str, Any]) -> bool:
