@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import graph, imports, runs, steps, waves
+from benchmarks import graph, imports, runs, search, steps, waves
 from benchmarks.contest import Options
 from benchmarks.figures import Figure, table
 from benchmarks.machine import machine, machine_line
@@ -20,6 +20,7 @@ SUITES: dict[str, Callable[[Options], list[Figure]]] = {
     "graph": graph.figures,
     "steps": steps.figures,
     "runs": runs.figures,
+    "search": search.figures,
     "imports": imports.figures,
 }
 NOTES: dict[str, Sequence[str]] = {
@@ -27,6 +28,7 @@ NOTES: dict[str, Sequence[str]] = {
     "graph": graph.NOTES,
     "steps": steps.NOTES,
     "runs": runs.NOTES,
+    "search": search.NOTES,
     "imports": imports.NOTES,
 }
 

@@ -82,6 +82,26 @@ def test_graph(tmp_path):
         assert name in printed
 
 
+@pytest.mark.slow
+def test_search(tmp_path):
+    figures, printed = run(tmp_path, "search", "--no-peers")
+    for name in ("ackley, 8 dimensions", "rosenbrock, 8 dimensions", "digits, error, tpe", "networks, evolution"):
+        assert figures[f"{name}: best loss"]["value"] >= 0.0
+        assert len(figures[f"{name}: best loss"]["samples"]) == 3
+    assert figures["ackley, 8 dimensions: better than random search"]["verdict"] == "not judged (--quick)"
+    assert "digits, error, auto: best loss" in figures
+    for name in figures:
+        assert name in printed
+
+
+def test_intervals_of_the_search_contest(modules):
+    intervals = modules("benchmarks.search_intervals")
+    low, high = intervals.mean_interval([1.0, 2.0, 3.0, 4.0])
+    assert 1.0 < low < 2.5 < high < 4.0
+    assert intervals.difference([1.0, 2.0], [2.0, 3.0]) == (-1.0, -1.0)
+    assert intervals.written([2.0, 2.0]) == "mean 2 [2, 2]"
+
+
 def test_imports(tmp_path):
     figures, _ = run(tmp_path, "imports")
     assert list(figures) == ["import thalweg", "import numpy alone", "thalweg --help"]

@@ -141,7 +141,7 @@ class COBYQA(ReplayEngine):
         self._asked: dict[int, Point] = {}  # by number
         self._begins: list[Point] = []  # where this round may begin
         self._design: list[Point] = []  # the points of this round's first model
-        self._bent = _straight
+        self._bent: Callable[[float], float] = _straight
         self._open: Point | None = None  # what the minimizer waits for
 
     def _begin_with(self, start: dict[str, Any]) -> None:
