@@ -15,9 +15,10 @@ RANDOM = "random search"
 EVALUATIONS = 60
 SEEDS = 10
 NOTES = (
-    "Each search has 60 evaluations (150 of networks) of a loss, and is repeated with 10 seeds; what is shown of Thalweg "
-    "is the mean of the best losses, of the others the median, with the means behind. Intervals are 95 % bootstrap intervals of a mean over the seeds, paired in differences; 'no "
-    "worse' is missed if all of the interval of the difference is above 0, 'better' if not all of it is below.",
+    "Each search has 60 evaluations (150 of networks) of a loss, and is repeated with 10 seeds; what is shown of "
+    "Thalweg is the mean of the best losses, of the others the median, with the means behind. Intervals are 95 % "
+    "bootstrap intervals of a mean over the seeds, paired in differences; 'no worse' is missed if all of the interval "
+    "of the difference is above 0, 'better' if not all of it is below.",
     "Ackley on ±32.768 and Rosenbrock on ±5, 8 dimensions: the optimum is drawn from the inner half of each axis, the "
     "start from all of it, both anew for each seed. Thalweg and Optuna score the start first; nevergrad has none and "
     "begins in the middle.",
