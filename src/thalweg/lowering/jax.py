@@ -178,7 +178,7 @@ def init(rule: Rule, param: Any, hyper: Any = None) -> Any:
 
 def _filled(value: Any, param: Any, kind: DType) -> jax.Array:
     """A new array: what a slot starts with may be the parameter itself, which is often donated to a step."""
-    if jnp.ndim(value) == 0:
+    if jnp.ndim(value) == 0 and param.ndim > 0:  # full_like of one number by itself is that very array
         return jnp.full_like(param, value, dtype=kind)
     return jnp.array(jnp.broadcast_to(value, param.shape), kind, copy=True)
 

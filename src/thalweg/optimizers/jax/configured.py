@@ -156,7 +156,7 @@ class ConfiguredJaxOptimizer:
         for name, value in hyperparameters.items():
             if name not in self._plan.settings[place]:
                 raise unknown(f"hyperparameter of {self.rule.name}:", name, self._plan.settings[place])
-            if name not in numbers or callable(value):
+            if callable(self._plan.settings[place][name]) or callable(value):
                 raise HyperparameterError(
                     f"{self.name}: {name} follows {self._plan.settings[place][name]!r}, which is part of the compiled "
                     "step, and a state holds numbers; make another optimizer for another schedule",

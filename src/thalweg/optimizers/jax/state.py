@@ -14,6 +14,7 @@ from thalweg.lowering.jax import DType, number
 from thalweg.lowering.pairs import Pair, as_float
 from thalweg.optimizers import persistence
 from thalweg.optimizers.groups import Group
+from thalweg.optimizers.jax.hooks import resolve
 from thalweg.optimizers.jax.leaves import Leaves
 from thalweg.optimizers.parameters import Parameter, mismatch
 from thalweg.optimizers.settings import Scheduled, to_config
@@ -30,8 +31,9 @@ class JaxState(NamedTuple):
         counts: int32 each, what schedules follow; ``counts.curr_iter`` is the number of steps.
         slots: the rule's state by name, each a pytree like the parameters: ``state.slots.mean``.
         carried: for each group the numbers that the rule carries from step to step.
-        hyperparameters: for each group its numbers by name, the optimizer's own first; not those that follow
-            schedules. They are arrays, so setting one compiles nothing anew.
+        hyperparameters: for each group its numbers by name, the optimizer's own first; of what follows a schedule
+            what the last step used, so that a schedule changes no structure. They are arrays, so setting one compiles
+            nothing anew.
         finite: whether all gradients of the last step were finite.
         usable: whether all hyperparameters of the last step were in their range (a schedule's are only known there),
             and what the rule makes of them within the dtype.
@@ -116,7 +118,7 @@ def begin(
         counts=Counts(**{name: whole(count) for name, count in counts.items()}),
         slots=slots,
         carried=tuple(rule.carried(*map(number, rule.carried())) for _ in settings) if rule.carried else (),
-        hyperparameters=tuple(numbers(table) for table in settings),
+        hyperparameters=tuple(numbers(table, counts) for table in settings),
         finite=jnp.asarray(np.bool_(True)),
         usable=jnp.asarray(np.bool_(True)),
         skipped=whole(0),
@@ -126,9 +128,11 @@ def begin(
     )
 
 
-def numbers(table: Mapping[str, Scheduled]) -> dict[str, Any]:
-    """The hyperparameters that are numbers, as a step computes with them."""
-    return {name: number(value) for name, value in table.items() if not callable(value)}
+def numbers(table: Mapping[str, Scheduled], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Hyperparameters as a step computes with them; of a schedule what the last step used, or will the first."""
+    now = Counts(**{name: np.int32(count) for name, count in counts.items()})
+    now = now._replace(curr_iter=np.maximum(now.curr_iter, np.int32(1)))
+    return {name: resolve(name, v, now) if callable(v) else number(v) for name, v in table.items()}
 
 
 def rows(state: JaxState) -> list[list[float]]:
@@ -246,7 +250,7 @@ def put(leaves: Leaves, rule: Rule, fresh: JaxState, settled: persistence.Settle
         counts=Counts(**{name: whole(count) for name, count in settled.counts.items()}),
         slots=rule.slots(*map(column, rule.slot_names)),
         carried=carried,
-        hyperparameters=tuple(numbers(table) for table in [settled.settings, *settled.groups]),
+        hyperparameters=tuple(numbers(table, settled.counts) for table in [settled.settings, *settled.groups]),
         skipped=whole(settled.skipped),
         zeroed=whole(settled.zeroed),
         micro=whole(settled.micro),

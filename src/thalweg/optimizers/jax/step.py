@@ -74,6 +74,7 @@ class Moved(NamedTuple):
     params: list[Any]
     slots: list[Any]
     carried: tuple[Any, ...]
+    hyperparameters: tuple[Any, ...]
     bad: list[Any]
     zeroed: jax.Array
     usable: jax.Array
@@ -128,7 +129,7 @@ def fit(plan: Plan, leaves: Leaves, state: JaxState) -> None:
                     f"{kind}"
                 )
     present = [tuple(sorted(table)) for table in state.hyperparameters]
-    expected = [tuple(sorted(n for n, v in table.items() if not callable(v))) for table in plan.settings]
+    expected = [tuple(sorted(table)) for table in plan.settings]
     if present != expected:
         raise StateMismatchError(f"{rule.name}: the state has the numbers {present}; this optimizer has {expected}")
     for table in state.hyperparameters:
@@ -175,6 +176,16 @@ def _looked_at(plan: Plan, grads: list[Any]) -> Looked:
     return Looked([jnp.where(w, g, jnp.zeros_like(g)) for w, g in zip(finite, grads, strict=True)], bad, zeroed)
 
 
+def _processed_and_looked_at(plan: Plan, leaves: Leaves, grads: Sequence[Any]) -> Looked:
+    """The gradients after ``process_grad``, looked at; before it, too, where zeros are taken: it would spread a NaN."""
+    if plan.nonfinite != "zero" or plan.process_grad.hook is None:
+        return _looked_at(plan, processed(plan, leaves, grads))
+    first = _looked_at(plan, list(grads))
+    last = _looked_at(plan, processed(plan, leaves, first.grads))
+    bad: list[Any] = [one | other for one, other in zip(first.bad, last.bad, strict=True)]
+    return Looked(last.grads, bad, first.zeroed + last.zeroed)
+
+
 def _any(flags: Sequence[Any]) -> jax.Array:
     found: jax.Array = functools.reduce(operator.or_, flags)
     return found
@@ -185,7 +196,7 @@ def _move(plan: Plan, leaves: Leaves, grads: Sequence[Any], state: JaxState) -> 
     rule = plan.rule
     counts = state.counts._replace(curr_iter=state.counts.curr_iter + 1)
     values = hypers(plan, state, counts)
-    looked = _looked_at(plan, processed(plan, leaves, grads))
+    looked = _processed_and_looked_at(plan, leaves, grads)
     before = state.carried or (None,) * len(values)
     prepared = [lowering.prepare(rule, h, state.updates + 1, row) for h, row in zip(values, before, strict=True)]
     places = assign(plan.groups, leaves.names)
@@ -215,7 +226,9 @@ def _move(plan: Plan, leaves: Leaves, grads: Sequence[Any], state: JaxState) -> 
     # A condition, and no selection: XLA then needs no copies of what it updates in place
     same = _as_they_are(leaves), old, state.carried
     params, slots, carried = jax.lax.cond(made, update, lambda: same)
-    return Moved(params, slots, carried, looked.bad, looked.zeroed, usable, made)
+    used = tuple({n: getattr(h, n) for n in table} for h, table in zip(values, plan.settings, strict=True))
+    used = _select(made, used, state.hyperparameters)
+    return Moved(params, slots, carried, used, looked.bad, looked.zeroed, usable, made)
 
 
 def _as_they_are(leaves: Leaves) -> list[Any]:
@@ -240,6 +253,7 @@ def _settle(plan: Plan, leaves: Leaves, state: JaxState, moved: Moved) -> JaxSta
         counts=state.counts._replace(curr_iter=state.counts.curr_iter + made),
         slots=plan.rule.slots(*map(leaves.tree, zip(*moved.slots, strict=True))),
         carried=moved.carried,
+        hyperparameters=moved.hyperparameters,
         finite=~bad,
         usable=moved.usable,
         skipped=state.skipped + (bad & plan.halts).astype(jnp.int32),
@@ -265,6 +279,7 @@ def _gather(plan: Plan, leaves: Leaves, grads: list[Any], state: JaxState) -> tu
             params=_as_they_are(leaves),
             slots=_held(plan, leaves, state),
             carried=state.carried,
+            hyperparameters=state.hyperparameters,
             bad=[jnp.zeros((), bool) for _ in grads],
             zeroed=jnp.zeros((), jnp.int32),
             usable=jnp.ones((), bool),
