@@ -323,13 +323,15 @@ class Rule:
             HyperparameterError: a hyperparameter is out of its range, also when rounded to the parameter's dtype, or
                 what the rule computes from them is too large for it; or they are another rule's.
             GradientShapeError: the gradient's shape is another one.
-            GradientDtypeError: the gradient's dtype is another one.
+            GradientDtypeError: the gradient is not a NumPy array, or its dtype is another one.
             ParameterError: the parameter is not a NumPy array of float32 or float64.
             StateMismatchError: the state is another rule's, or of another shape or dtype, or t is no integer from 1.
         """
         given = native(param, self.name)
         if np.shape(grad) != given.shape:
             raise GradientShapeError(f"{self.name}: gradient of shape {np.shape(grad)}, parameter {given.shape}")
+        if not isinstance(grad, np.ndarray | np.generic) or isinstance(grad, np.ma.MaskedArray):
+            raise GradientDtypeError(f"{self.name}: the gradient is a {type(grad).__name__}; give a NumPy array")
         gradient = np.asarray(grad)
         if gradient.dtype.newbyteorder("=") != given.dtype:
             raise GradientDtypeError(f"{self.name}: gradient of dtype {gradient.dtype}, parameter {given.dtype}")

@@ -139,7 +139,7 @@ def gradients(grads: Any, leaves: Leaves, iteration: int | str = "") -> tuple[An
 
 
 def _fit(grad: Any, param: Any, kind: DType, where: str, name: str) -> None:
-    if not isinstance(grad, jax.Array | np.ndarray | np.generic):
+    if not isinstance(grad, jax.Array | np.ndarray | np.generic) or isinstance(grad, np.ma.MaskedArray):
         raise GradientDtypeError(f"{where}: the gradient is a {type(grad).__name__}; give an array", variable=name)
     if grad.shape != param.shape:
         raise GradientShapeError(
