@@ -17,5 +17,16 @@ def _load(name, path):
 
 
 sys.modules.setdefault("tests_of_faults", types.ModuleType("tests_of_faults"))
-for _name in ("sampling", "bits", "disk", "victim"):
+# In this order: later ones use earlier ones.
+NAMES = (
+    "sampling",
+    "bits",
+    "clusters",
+    "disk",
+    "victim",
+    "hostile_checkpoints",
+    "hostile_studies",
+    "hostile_histories",
+)
+for _name in NAMES:
     _load(f"tests_of_faults.{_name}", HERE / f"{_name}.py")

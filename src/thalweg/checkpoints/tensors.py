@@ -177,12 +177,17 @@ def _room(path: Path, name: str, told: Any, entry: Any, start: int, room: int) -
     end = start + dtype.itemsize * math.prod(shape)
     if end > room:
         raise corrupt(path, f"entry {name!r} would end {end - room} bytes after the end of the file", name)
-    if told != {"dtype": CODES[kind], "shape": shape, "data_offsets": [start, end]}:
+    wanted = {"dtype": CODES[kind], "shape": shape, "data_offsets": [start, end]}
+    if json.dumps(told, sort_keys=True) != json.dumps(wanted, sort_keys=True):  # 0.0 and False are equal to 0
         raise corrupt(path, f"entry {name!r} is {told!r:.200}, and by the manifest {kind} {shape!r:.80}", name)
     try:
         return np.empty(shape, dtype)
     except ValueError as error:  # more axes than an array can have
         raise corrupt(path, f"entry {name!r} cannot be an array: {error}", name) from error
+    except MemoryError as error:
+        raise CheckpointError(
+            f"{path}: entry {name!r} has {end - start} bytes, and there is no memory for so many", entry=name
+        ) from error
 
 
 def _text(header: Mapping[str, Any]) -> bytes:

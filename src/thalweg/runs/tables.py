@@ -169,6 +169,8 @@ def columns_of(rows: list[tuple[Any, ...]], size: int) -> dict[str, NDArray[Any]
         columns[name] = np.array([row[place] for row in rows], dtype)
         if not np.isfinite(columns[name]).all():
             raise ForeignError(f"an iteration's {name} is not finite")
+    if not np.all(np.diff(columns["iteration"]) > 0):
+        raise ForeignError("an iteration comes twice")
     metrics = [document(row[-1]) for row in rows]
     for entry in metrics:
         if not isinstance(entry, dict) or not all(map(_is_finite, entry.values())):

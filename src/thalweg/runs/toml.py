@@ -14,11 +14,16 @@ import re
 import tomllib
 from typing import Any
 
-LARGEST = 1 << 20
+LARGEST = 1 << 19
 """Characters of a study, which is written by hand; arrays belong into files of their own."""
 
 MARKS = 50_000
 """So many values, keys and tables are in it at most: each comes after one of four marks."""
+
+TABLES = 5_000
+"""So many lines that look like the header of a table are in it at most."""
+
+_HEADER = re.compile(r"^[ \t]*+\[[^,\n]*+$", re.MULTILINE)
 
 _PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
 # For a key of n parts the parser takes n² steps, and for a number of n digits some hundred bytes each.
@@ -53,6 +58,9 @@ def parse(text: str) -> dict[str, Any]:
     marks = sum(map(text.count, "=,[{"))
     if marks > MARKS:
         raise ValueError(f"it has about {marks} values, more than the {MARKS} of a study; put them into a file")
+    tables = sum(1 for _ in _HEADER.finditer(text))
+    if tables > TABLES:
+        raise ValueError(f"it has about {tables} tables, more than the {TABLES} of a study")
     for pattern, what in _TOO_LONG:
         if pattern.search(text):
             raise ValueError(f"it has {what}")

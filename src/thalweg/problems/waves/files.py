@@ -20,6 +20,8 @@ def read_array(folder: Path, path: str, key: str) -> NDArray[Any]:
     """
     full = folder / path
     try:
+        if full.exists() and not full.is_file():
+            raise StudyError(f"{full} is no file; give the path of an .npz file.")  # a pipe would wait for ever
         archive = np.load(full, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             names, array = None, None
