@@ -1,15 +1,17 @@
 """Workers killed, stopped and missing, a scheduler that dies: the same bits or an error in time, never a standstill."""
 
 import asyncio
+import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests_of_faults.clusters import HARD_LIMIT, Cluster, wait_for
+from tests_of_faults.sampling import ALL, sample
 
 import thalweg.graph as graph
 from thalweg.errors import RunError
@@ -17,52 +19,7 @@ from thalweg.runtime import Dask, Local, Shared
 
 pytest.importorskip("distributed")
 
-ALL_ONLY = pytest.mark.skipif(os.environ.get("THALWEG_FAULTS") != "all", reason="long: `make faults` runs it")
-HARD_LIMIT = 100.0  # s: what takes longer is a standstill
-
-
-class Cluster:
-    """A scheduler and workers in processes of their own, as on a real cluster; no nanny brings a worker back."""
-
-    def __init__(self, folder, *, tls=()):
-        self._file = folder / "scheduler.json"
-        self._folder = folder
-        self._tls = list(tls)
-        self.workers = []
-        self.scheduler = self._start(
-            "distributed.cli.dask_scheduler",
-            *("--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
-            *("--scheduler-file", str(self._file)),
-            *(["--protocol", "tls"] if tls else []),
-        )
-        wait_for(lambda: self._file.exists() and self._file.stat().st_size)
-        import json
-
-        self.address = json.loads(self._file.read_text())["address"]
-
-    def add_worker(self):
-        worker = self._start(
-            "distributed.cli.dask_worker",
-            *(self.address, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard"),
-            *("--local-directory", str(self._folder)),
-        )
-        self.workers.append(worker)
-        return worker
-
-    def close(self):
-        for process in (*self.workers, self.scheduler):
-            process.kill()
-            process.wait()
-
-    def _start(self, module, *arguments):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-        with open(self._folder / f"log-{time.monotonic_ns()}", "wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", module, *arguments, *self._tls],
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
+ALL_ONLY = pytest.mark.skipif(not ALL, reason="long: `make faults` runs it")
 
 
 @pytest.fixture
@@ -70,14 +27,6 @@ def cluster(tmp_path):
     made = Cluster(tmp_path)
     yield made
     made.close()
-
-
-def wait_for(what, timeout=HARD_LIMIT):
-    end = time.monotonic() + timeout
-    while not (found := what()):
-        assert time.monotonic() < end, "it has not happened"
-        time.sleep(0.02)
-    return found
 
 
 def values(n, seed):
@@ -122,8 +71,11 @@ async def limited(work):
     return await asyncio.wait_for(work, HARD_LIMIT)
 
 
-def strike(runtime, folder, seed, hit, *, n=23):
-    """Run a sum and hit the worker of a random item in the middle of it; the sum's bits."""
+def strike(runtime, folder, seed, hit, *, n=23, go_on=True):
+    """Run a sum and hit the worker of a random item in the middle of it; who that was, and which item.
+
+    Without ``go_on`` the item is finished by another worker only: the one that was hit stays in it.
+    """
     print(f"seed {seed}")
     table = values(n, seed)
     held = int(np.random.default_rng(seed).integers(n))
@@ -134,6 +86,8 @@ def strike(runtime, folder, seed, hit, *, n=23):
         work = asyncio.ensure_future(limited(runtime.map_reduce(holding(table, place, held), range(n))))
         pid = await asyncio.to_thread(wait_for, lambda: pid_of(place, held))
         hit(pid)
+        if not go_on:
+            await asyncio.to_thread(wait_for, lambda: begun_by(place, held) - {pid})
         (place / "go").touch()
         return pid, await work
 
@@ -146,34 +100,66 @@ def kill(pid):
     os.kill(pid, signal.SIGKILL)
 
 
+def begun_by(place, item):
+    return {int(path.name.rpartition("-")[2]) for path in place.glob(f"begun-{item}-*")}
+
+
+def count(runtime):
+    """How many workers the cluster has."""
+    return len(runtime._client.scheduler_info(n_workers=-1)["workers"])
+
+
+WAYS = ["killed", "stopped", "cut off"]
+SERIES = [(seed, WAYS[seed % 3]) for seed in range(51)]
+PATIENCE = {"killed": 30.0, "stopped": 12.0, "cut off": 12.0}  # s; Dask itself sees that a worker has died
+DONE = Counter()
+
+
 @pytest.mark.parametrize(
-    "seeds", [range(3), pytest.param(range(3, 53), marks=[pytest.mark.slow, ALL_ONLY])], ids=["some", "fifty"]
+    ("seed", "way"),
+    [pytest.param(seed, way, marks=pytest.mark.slow) for seed, way in (SERIES if ALL else SERIES[:3])],
 )
-def test_a_killed_workers_items_are_computed_again_to_the_same_bits(tmp_path, seeds):
+def test_a_hurt_workers_items_are_computed_again_to_the_same_bits(cluster, tmp_path, seed, way):
+    """The series: each time a worker is hurt in the middle of a random item of a sum, and is not brought back."""
+    notes, cuts = [], {}
+    for _ in range(2):
+        worker, cut = cluster.add_worker_with_a_line()
+        cuts[worker.pid] = cut
+    hits = {"killed": kill, "stopped": lambda pid: os.kill(pid, signal.SIGSTOP), "cut off": lambda pid: cuts[pid]()}
+    with Dask(cluster.address, patience=PATIENCE[way], note=notes.append) as runtime:
+        graph.wait(runtime.start())
+        wait_for(lambda: _threads(runtime) == 2)
+        began = time.monotonic()
+        pid, place, held = strike(runtime, tmp_path, seed, hits[way], go_on=way == "killed")
+        again = begun_by(place, held)
+        assert again - {pid}, "the item of the hurt worker was computed by nobody else"
+        told = any("has been silent for 6 s; its items are computed again" in note for note in notes)
+        assert told == (way != "killed"), notes
+    DONE[way] += 1
+    print(f"seed {seed}: {way} in item {held}, done after {time.monotonic() - began:.1f} s; so far {dict(DONE)}")
+
+
+@pytest.mark.parametrize("seeds", [sample(range(20), 3, seed=1)], ids=["seeds"])
+def test_workers_of_our_own_that_are_killed_are_replaced(tmp_path, seeds):
     with Dask(workers=2) as runtime:
         for seed in seeds:
             pid, place, held = strike(runtime, tmp_path, seed, kill)
-            again = {int(path.name.rpartition("-")[2]) for path in place.glob(f"begun-{held}-*")}
-            assert again - {pid}, "the item of the killed worker was computed by nobody else"
+            assert begun_by(place, held) - {pid}
+        wait_for(lambda: count(runtime) == 2)
 
 
-def test_a_stopped_workers_items_are_computed_again_to_the_same_bits(cluster, tmp_path):
-    notes = []
-    cluster.add_worker()
-    cluster.add_worker()
-    with Dask(cluster.address, patience=12.0, note=notes.append) as runtime:
-        pid, place, held = strike(runtime, tmp_path, 7, lambda pid: os.kill(pid, signal.SIGSTOP))
-        again = {int(path.name.rpartition("-")[2]) for path in place.glob(f"begun-{held}-*")}
-        assert again - {pid}
-        assert any("has been silent for 6 s; its items are computed again" in note for note in notes), notes
-
-
-@ALL_ONLY
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", sample(range(5), 1, seed=2))
 def test_a_stopped_worker_of_our_own_is_replaced(tmp_path, seed):
     with Dask(workers=2, patience=12.0) as runtime:
-        strike(runtime, tmp_path, seed, lambda pid: os.kill(pid, signal.SIGSTOP))
+        pid, place, held = strike(runtime, tmp_path, seed, lambda pid: os.kill(pid, signal.SIGSTOP), go_on=False)
+        assert begun_by(place, held) - {pid}
+        wait_for(lambda: count(runtime) == 2)
+        pids = set(runtime._client.run(os.getpid).values())
+        assert len(pids) == 2
+        assert pid not in pids
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_queue_is_waited_for_and_dead_workers_are_not(cluster, tmp_path):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from thalweg.runs.settings import DaskRuntime, LocalRuntime
 from thalweg.runtime import Dask, Local
 
 
 def make_runtime(
-    table: LocalRuntime | DaskRuntime, note: Callable[[str], None]
+    table: LocalRuntime | DaskRuntime, note: Callable[[str], None], folder: Path = Path()
 ) -> AbstractContextManager[Local | Dask]:
     """The runtime of a study, to be entered and left.
 
     Args:
         table: the study's.
         note: told what a person at the terminal should know; may be called from any thread.
+        folder: where relative paths in the table start; by default at the present folder.
 
     Raises:
         MissingExtraError: it is a cluster, and Dask is not installed.
@@ -30,12 +32,16 @@ def make_runtime(
     """
     if isinstance(table, LocalRuntime):
         return Local(table.threads)
+
+    def path(name: str | None) -> str | None:
+        return None if name is None else str(folder / name)
+
     return Dask(
         table.scheduler,
         workers=table.workers,
-        ca_file=table.ca_file,
-        cert_file=table.cert_file,
-        key_file=table.key_file,
+        ca_file=path(table.ca_file),
+        cert_file=path(table.cert_file),
+        key_file=path(table.key_file),
         patience=table.patience,
         retries=table.retries,
         note=note,

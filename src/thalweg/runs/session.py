@@ -137,7 +137,7 @@ class Run:
         self._began = time.monotonic() - (self._resumption.seconds if self._resumption is not None else 0.0)
         with ExitStack() as stack:
             runtime = self._runtime or stack.enter_context(
-                make_runtime(self.study.settings.runtime, self._display.note)
+                make_runtime(self.study.settings.runtime, self._display.note, self.study.folder)
             )
             problem = await runtime.run(self.study.build_problem)
             optimizer = await runtime.run(build_optimizer, self.study.settings.optimizer, problem)

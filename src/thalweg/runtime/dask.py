@@ -29,6 +29,7 @@ from thalweg.runtime.packing import Packed, pack, recipe
 from thalweg.runtime.tree import Kept, begin_reduction
 
 CONNECTING = 20.0  # s
+_FILES = ("ca_file", "cert_file", "key_file")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1)
 
 
@@ -252,12 +253,7 @@ class Dask:
             if self._client is not None:
                 return
             distributed: Any = import_module("distributed")
-            security = None
-            if self._files is not None:
-                ca, cert, key = self._files
-                security = distributed.Security(
-                    tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True
-                )
+            security = self._security(distributed) if self._files is not None else None
             cluster = self._start() if self._address is None else None
             try:
                 client = distributed.Client(
@@ -270,15 +266,51 @@ class Dask:
             except (OSError, ValueError, TypeError) as error:
                 if cluster is not None:
                     cluster.close()
-                raise RunError(
-                    f"The Dask scheduler at {self._address!r} cannot be reached: {error}. Is it running, and is the "
-                    "address the one that it printed? A tls:// address needs ca_file, cert_file and key_file."
-                ) from error
+                raise self._unreachable(error) from error
             self._client, self._cluster = client, cluster
             self._crew = Crew(client, self._token, self._patience, self._note)
             if client.dashboard_link:
                 without = "" if find_spec("bokeh") else " (it needs bokeh, which is not installed here)"
                 self._note(f"Dask's dashboard: {client.dashboard_link}{without}")
+
+    def _security(self, distributed: Any) -> Any:
+        """What proves who we are, and whom we believe; read here, so that a wrong file is named."""
+        assert self._files is not None
+        for name, path in zip(_FILES, self._files, strict=True):
+            try:
+                with open(path, "rb"):
+                    pass
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or error
+                raise RunError(f"{name}: {path!r} cannot be read: {why}.", file=path) from error
+        ca, cert, key = self._files
+        try:
+            security = distributed.Security(
+                tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True
+            )
+            security.get_connection_args("client")
+        except (OSError, ValueError) as error:  # ssl's errors are OSErrors
+            raise RunError(
+                f"The TLS files {ca!r}, {cert!r} and {key!r} cannot be used: {error}. ca_file and cert_file must hold "
+                "certificates in PEM format, and key_file the key of the certificate in cert_file."
+            ) from error
+        return security
+
+    def _unreachable(self, error: Exception) -> RunError:
+        texts = [str(error)]
+        cause: BaseException | None = error
+        while (cause := cause.__cause__ or cause.__context__) is not None:
+            texts.append(str(cause))
+        hint = "Is it running, and is the address the one that it printed?"
+        if self._files is not None:
+            hint = (
+                "If it is running: the certificates of both sides must be signed by the same authority, the one in "
+                "ca_file."
+            )
+        elif str(self._address).startswith("tls://"):
+            hint += " A tls:// address needs ca_file, cert_file and key_file."
+        last = f" ({texts[-1]})" if len(texts) > 1 else ""
+        return RunError(f"The Dask scheduler at {self._address!r} cannot be reached: {texts[0]}{last}. {hint}")
 
     def _start(self) -> Any:
         """Worker processes of this machine, which only this machine can reach."""
