@@ -14,6 +14,7 @@ import torch
 from torch.optim import lr_scheduler
 
 import thalweg as tw
+from thalweg import transforms
 from thalweg.errors import (
     HyperparameterError,
     NonFiniteGradientError,
@@ -118,6 +119,15 @@ def test_a_gradient_that_is_not_finite_is_seen_before_anything_is_changed(
         assert torch.isfinite(params["a"]).all()
     give(1.0)
     optimizer.step()
+
+
+def test_zero_takes_elements_before_a_hook_spreads_them() -> None:
+    x = torch.ones(2, requires_grad=True)
+    x.grad = torch.tensor([np.nan, 3.0])
+    optimizer = TorchOptimizer([x], tw.SGD(learning_rate=1.0, nonfinite="zero", process_grad=transforms.clip_norm(1.0)))
+    optimizer.step()
+    assert x.tolist() == [1.0, 0.0]
+    assert optimizer.zeroed == 1
 
 
 @pytest.mark.parametrize("policy", ["raise", "skip", "zero"])

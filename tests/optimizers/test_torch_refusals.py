@@ -204,7 +204,7 @@ def test_recipes_and_tables_that_mean_nothing_are_refused() -> None:
     ]:
         with pytest.raises(OptimizerError, match=said):
             TorchOptimizer(params, recipe)
-    with pytest.raises(HyperparameterError, match="give one of our optimizers"):
+    with pytest.raises(HyperparameterError, match="give an optimizer of ours without variables"):
         TorchOptimizer(params, torch.optim.Adam)  # type: ignore[arg-type]
     with pytest.raises(HyperparameterError, match=r"kernel 'nativ'; did you mean 'native'"):
         TorchOptimizer(params, tw.SGD(), kernel="nativ")

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 
@@ -68,18 +69,23 @@ class AbstractOptimizerOptions:
         AbstractOptimizerOptions(grad_scale=None, grad_clip=1.0, weight_decay=0.0)
     """
 
+    _owner: ClassVar[str] = "AbstractOptimizerOptions"
+    """Whose options they are, for messages."""
+
     grad_scale: float | None = None
     grad_clip: float = 0.0
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         scale = {} if self.grad_scale is None else {"grad_scale": finite}
-        checked(self, type(self).__name__, grad_clip=nonnegative, weight_decay=nonnegative, **scale)
+        checked(self, self._owner, grad_clip=nonnegative, weight_decay=nonnegative, **scale)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SGDOptions(AbstractOptimizerOptions):
+class SGDOptions(AbstractOptimizerOptions):
     """The options of SGD; its schedulers are those that hold."""
+
+    _owner: ClassVar[str] = "SGD"
 
     lr_scheduler: AbstractLearningRateScheduler
     momentum_scheduler: AbstractMomentumScheduler
@@ -91,8 +97,10 @@ class _SGDOptions(AbstractOptimizerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ADAMOptions(AbstractOptimizerOptions):
+class ADAMOptions(AbstractOptimizerOptions):
     """The options of ADAM; its scheduler is the one that holds."""
+
+    _owner: ClassVar[str] = "ADAM"
 
     lr_scheduler: AbstractLearningRateScheduler
     beta1: float
@@ -102,7 +110,7 @@ class _ADAMOptions(AbstractOptimizerOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         instance("lr_scheduler", self.lr_scheduler, AbstractLearningRateScheduler)
-        checked(self, "ADAM", beta1=fraction, beta2=fraction, epsilon=positive)
+        checked(self, self._owner, beta1=fraction, beta2=fraction, epsilon=positive)
 
 
 class AbstractOptimizer(abc.ABC):
@@ -130,6 +138,11 @@ class AbstractOptimizer(abc.ABC):
         instance("opts", opts, AbstractOptimizerOptions)
         self.opts = opts
         self._state = OptimizationState()
+
+    def __repr__(self) -> str:
+        values = {field.name: getattr(self.opts, field.name) for field in fields(self.opts)}
+        said = (f"{name}={value!r}" for name, value in values.items() if value is not None)
+        return f"{type(self).__name__}({', '.join(said)})"
 
     @property
     def state(self) -> OptimizationState:
@@ -189,7 +202,7 @@ class SGD(AbstractOptimizer):
         weight_decay: float = 0.0001,
     ) -> None:
         super().__init__(
-            _SGDOptions(
+            SGDOptions(
                 lr_scheduler=LearningRate.Fixed(lr) if lr_scheduler is None else lr_scheduler,
                 momentum_scheduler=Momentum.Fixed(momentum) if momentum_scheduler is None else momentum_scheduler,
                 grad_clip=grad_clip,
@@ -197,7 +210,7 @@ class SGD(AbstractOptimizer):
             )
         )
 
-    opts: _SGDOptions
+    opts: SGDOptions
 
     def _has_momentum(self) -> bool:
         return self.opts.momentum_scheduler not in (Momentum.Null(), Momentum.Fixed(0.0))
@@ -258,7 +271,7 @@ class ADAM(AbstractOptimizer):
         weight_decay: float = 0.00001,
     ) -> None:
         super().__init__(
-            _ADAMOptions(
+            ADAMOptions(
                 lr_scheduler=LearningRate.Fixed(lr) if lr_scheduler is None else lr_scheduler,
                 beta1=beta1,
                 beta2=beta2,
@@ -268,7 +281,7 @@ class ADAM(AbstractOptimizer):
             )
         )
 
-    opts: _ADAMOptions
+    opts: ADAMOptions
 
     def recipe(self) -> LocalOptimizer:
         """Adam, without the decay, which is in the gradient already."""

@@ -222,6 +222,12 @@ class Gate:
         """
         self._chosen = condition if self._chosen is None else self._chosen & condition
 
+    def unselected(self) -> Gate:
+        """A gate with what is required so far, and nothing that selects."""
+        made = Gate()
+        made._open = self._open
+        return made
+
     def __call__(self, new: Expression, old: Expression) -> Expression:
         """The new value, or the old one, once every condition that is required was found to hold."""
         conditions = [condition for condition in (self._open, self._chosen) if condition is not None]

@@ -1,47 +1,44 @@
-"""What a gradient optimizer is made of: variables, hyperparameters, hooks, and its state in and out."""
+"""From what a user gives to an optimizer: variables, hyperparameters and hooks, checked, also when set later."""
 
 from __future__ import annotations
 
 import copy
 import operator
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.graph import Variable
 from thalweg.optimizers import recipe
-from thalweg.optimizers.base import Optimizer
-from thalweg.optimizers.groups import Group, assign, group_config, groups_from_config
+from thalweg.optimizers.groups import assign, groups_from_config
 from thalweg.optimizers.groups import read as read_groups
 from thalweg.optimizers.parameters import Footprint, Parameter
 from thalweg.optimizers.pipeline import Hook, Pipeline, build_hook
+from thalweg.optimizers.readable import ReadableOptimizer
 from thalweg.optimizers.seating import Seating, Shortcut
-from thalweg.optimizers.settings import Scheduled, check_callable_names, checked, from_config, resolve, to_config
-from thalweg.rules.base import Rule
+from thalweg.optimizers.settings import Scheduled, check_callable_names, checked, from_config, resolve, set_and_tell
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import number
-from thalweg.rules.spelling import nearest, unknown
+from thalweg.rules.spelling import nearest
 from thalweg.schedules import OptimizationState
 
 _HOOKS = ("process_grad", "process_model")
 _PLAIN = ("name", "description", "convention", "wrap", "accumulate", "nonfinite", "groups")
+_FIXED = ("rule", "convention", "groups", "wrap", "accumulate", "nonfinite")
 NONFINITE = ("raise", "skip", "zero", "ignore")
 """What can be done with a gradient that holds NaN or infinity."""
 
 
-class ConfiguredOptimizer(Optimizer):
+class ConfiguredOptimizer(ReadableOptimizer):
     """All of :class:`~thalweg.optimizers.local.LocalOptimizer` but the step; see there for the arguments."""
-
-    rule: ClassVar[Rule]
-    """The class's rule; an optimizer's own is that rule in the form that was asked for."""
 
     def __init__(
         self,
         variables: Variable | Sequence[Variable] | None = None,
-        *,
+        *positional: Any,
         convention: str | None = None,
         groups: Sequence[Mapping[str, Any]] = (),
         wrap: Sequence[str] = (),
@@ -53,6 +50,8 @@ class ConfiguredOptimizer(Optimizer):
         description: str = "",
         **hyperparameters: Any,
     ) -> None:
+        if positional:
+            raise _by_position(type(self), positional)
         super().__init__(name=type(self).rule.name if name is None else name, description=description)
         rule, given = recipe.effective(type(self).rule, hyperparameters, convention=convention, wrap=wrap)
         # The rule in the form that was asked for hides the class's own.
@@ -78,258 +77,13 @@ class ConfiguredOptimizer(Optimizer):
         self._running = threading.Lock()  # held by a step
         self._evaluating = False
         self._empty()
-        self._symbols: tuple[Any, ...] = ()  # PyTensor's shared variables, which update() is about
+        self._symbols: tuple[Any, ...] = ()  # PyTensor's shared variables, where it was made of them
+        self._face = None
         listed = variables if isinstance(variables, list | tuple) else (variables,)
         if listed and all(library_of(variable) == "pytensor" for variable in listed):
             self._symbols = tuple(listed)
         elif variables is not None:
             self.bind(variables)
-
-    def _begin(self, parameters: Sequence[Parameter], state: OptimizationState) -> None:
-        """As before the first step of these parameters, when schedules are at ``state``."""
-        hypers = [self._hyper(state, None, parameter.group) for parameter in parameters]
-        for parameter in parameters:
-            parameter.data()
-        # Nothing below can fail.
-        self._empty()
-        for parameter, hyper in zip(parameters, hypers, strict=True):
-            parameter.begin(hyper)
-
-    def _empty(self) -> None:
-        """Count from the beginning, but for what schedules follow."""
-        self._updates = 0  # of the rule since its state was empty: what bias corrections count
-        self._micro = 0  # gradients gathered since the last step
-        self._skipped = 0
-        self._zeroed = 0
-        self._zeroing = 0  # what a step that is running will add to them
-        self._carried: np.ndarray | None = None
-        self._seating: Seating | None = None
-        self._changed()
-
-    def _changed(self) -> None:
-        """Something was set: the next step may not take anything for granted."""
-        self._shortcut.close()
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name in self._settings:
-            return self._settings[name]
-        guess = None if name.startswith("_") else nearest(name, self._settings)
-        question = f"; did you mean {guess!r}?" if guess else ""
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{question}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_") or (hasattr(type(self), name) and name != "rule"):
-            super().__setattr__(name, value)
-        elif name in self._settings:
-            self._settings[name] = checked(self.rule, name, value, self._optimization_state)
-            self._changed()
-        else:  # a misspelt hyperparameter would otherwise be a new attribute that nobody reads
-            raise recipe.not_there(self.rule, name, self._wrap, made=True)
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._settings]
-
-    def __repr__(self) -> str:
-        settings = [f"{name}={value!r}" for name, value in self._settings.items()]
-        first = {name: values[0] for name, values in self.rule.options.items()}
-        forms = [f"{name}={value!r}" for name, value in self.rule.chosen.items() if value != first[name]]
-        names = ", ".join(parameter.name for parameter in self._parameters[:8]) or "unbound"
-        more = f", … {len(self._parameters)} in all" if len(self._parameters) > 8 else ""
-        return f"{type(self).__name__}({names}{more}; {', '.join(settings + forms)})"
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A twin over copies of the variables, with the same state. Its rule is the same: functions have no copies."""
-        self._at_rest("copying")
-        made = type(self).__new__(type(self))
-        memo |= {id(self): made, id(self.rule): self.rule}
-        fresh = {"_running": threading.Lock(), "_seating": None}
-        state = {name: value for name, value in vars(self).items() if name not in fresh}
-        vars(made).update(copy.deepcopy(state | {"_carried": self._carried_numbers()}, memo) | fresh)
-        made._changed()
-        return made
-
-    def __getstate__(self) -> Any:
-        raise OptimizerError(
-            f"{self.name} cannot be pickled or copied by copy.copy: its rule is made of functions, and two would share "
-            "one state; use copy.deepcopy, or get_config() and state()"
-        )
-
-    @classmethod
-    def keywords(cls) -> dict[str, Any]:
-        """What an optimizer of this class may be given by keyword, with the defaults.
-
-        Returns:
-            Hyperparameters and options of the rule and of wrappers, and what every optimizer has.
-        """
-        common = {name: default for name, (default, _) in recipe.COMMON.items()}
-        return {**recipe.declared(cls.rule), **recipe.of_wrappers(), **common}
-
-    # What it is bound to and how it is set
-
-    def bind(self, variables: Variable | Sequence[Variable]) -> Self:
-        """Bind to variables, with the rule's state empty.
-
-        Args:
-            variables: a Variable, or a sequence of them with distinct names.
-
-        Returns:
-            The optimizer itself.
-
-        Raises:
-            ParameterError: a variable's data cannot be updated in place, or two variables share memory.
-            OptimizerError: several variables and one has no name, or two have the same; or there is none; or a step
-                is running.
-        """
-        self._at_rest("binding")
-        if isinstance(variables, np.ndarray):
-            raise OptimizerError(f"got an array to optimize; {_INSTEAD['numpy']}")
-        single = isinstance(variables, Variable)
-        several = (variables,) if isinstance(variables, Variable) else tuple(variables)
-        names = _names(several)
-        self._process_grad.check_names(names)
-        self._process_model.check_names(names)
-        places = assign(self._groups, names)
-        parameters = tuple(Parameter(v, n, self.rule, k) for v, n, k in zip(several, names, places, strict=True))
-        footprint = Footprint(parameters)
-        self._begin(parameters, self._optimization_state)
-        self._footprint = footprint
-        self._parameters, self._variables, self._single = parameters, several, single
-        self._size = sum(parameter.size for parameter in parameters)
-        return self
-
-    @property
-    def variables(self) -> tuple[Variable, ...]:
-        """The variables that it updates."""
-        return self._variables
-
-    @property
-    def variable(self) -> Variable:
-        """The variable that it updates.
-
-        Raises:
-            OptimizerError: there is none, or there are several.
-        """
-        if len(self._parameters) != 1:
-            raise OptimizerError(f"{self.name} has {len(self._parameters)} variables; use .variables")
-        return self._parameters[0].variable
-
-    @property
-    def iterations(self) -> int:
-        """How many steps it has made."""
-        return self._optimization_state.curr_iter
-
-    @property
-    def optimization_state(self) -> OptimizationState:
-        """The counts that schedules follow. A step advances the iteration, the loop epoch and batch."""
-        return self._optimization_state
-
-    @property
-    def hyperparameters(self) -> dict[str, Scheduled]:
-        """Every hyperparameter as it was set: a number or a schedule. A copy."""
-        return dict(self._settings)
-
-    @property
-    def process_grad(self) -> Hook:
-        """What is called on a gradient before the rule; can be set."""
-        return self._process_grad.hook
-
-    @process_grad.setter
-    def process_grad(self, hook: Hook) -> None:
-        self._process_grad = self._pipeline("process_grad", hook)
-        self._changed()
-
-    @property
-    def process_model(self) -> Hook:
-        """What is called on the data after the rule; can be set."""
-        return self._process_model.hook
-
-    @process_model.setter
-    def process_model(self, hook: Hook) -> None:
-        self._process_model = self._pipeline("process_model", hook)
-        self._changed()
-
-    def _pipeline(self, what: str, hook: Hook) -> Pipeline:
-        pipeline = Pipeline(what, hook)
-        if self._parameters:
-            pipeline.check_names([parameter.name for parameter in self._parameters])
-        return pipeline
-
-    def current(self, name: str) -> float:
-        """The present value of a hyperparameter: what the last step used, or will the first.
-
-        Args:
-            name: for instance ``"learning_rate"``.
-
-        Returns:
-            The number, also where a schedule says it.
-
-        Raises:
-            HyperparameterError: the name is unknown, or the schedule's value is out of range.
-        """
-        if name not in self._settings:
-            raise unknown(f"hyperparameter of {self.rule.name}:", name, self._settings)
-        return resolve(self.rule, name, self._settings[name], self._optimization_state)
-
-    @property
-    def groups(self) -> tuple[Group, ...]:
-        """The groups of variables that have hyperparameters of their own; these can be set on them."""
-        return self._groups
-
-    @property
-    def skipped(self) -> int:
-        """How many steps (or micro-batches) were skipped because a gradient was not finite."""
-        return self._skipped
-
-    @property
-    def zeroed(self) -> int:
-        """How many elements of gradients were taken as zero because they were not finite."""
-        return self._zeroed
-
-    def _hyper(self, now: OptimizationState, step_size: float | None, group: int = 0) -> Any:
-        """The hyperparameters of a group during the step that has the counts ``now``."""
-        rule = self.rule
-        values = {**self._settings, **(self._groups[group - 1].settings if group else {})}
-        if step_size is not None:
-            if "learning_rate" not in rule.hyperparameters:
-                raise HyperparameterError(f"{rule.name} has no learning rate, so step_size means nothing")
-            interval = rule.hyperparameters["learning_rate"].interval
-            values["learning_rate"] = number(step_size, interval, name="step_size", owner=self.name)
-        return rule.hyper(**{name: resolve(rule, name, value, now) for name, value in values.items()})
-
-    def _bound(self) -> tuple[Parameter, ...]:
-        if not self._parameters:
-            raise OptimizerError(f"{self.name} is not bound to any variable; call bind(variable) first")
-        return self._parameters
-
-    def _at_rest(self, what: str) -> None:
-        """Refuse what would mix the state before a running step with the state after it."""
-        if self._running.locked():
-            raise self._busy(what)
-
-    def _busy(self, what: str) -> OptimizerError:
-        doing = "it is evaluating; leave the with block" if self._evaluating else "a step is already running; await it"
-        return OptimizerError(f"{self.name}: {doing} before {what}")
-
-    def get_config(self) -> dict[str, Any]:
-        """How it was configured, as JSON: what :func:`thalweg.optimizers.build` takes.
-
-        Returns:
-            Kind, name, description, hyperparameters and hooks. Callables of your own appear by name only.
-        """
-        return {
-            "kind": self.rule.name,
-            "name": self.name,
-            "description": self.description,
-            "convention": self._convention,
-            "wrap": list(self._wrap),
-            "accumulate": self._accumulate,
-            "nonfinite": self._nonfinite,
-            "groups": [group_config(group) for group in self._groups],
-            **self.rule.chosen,
-            **{name: to_config(value) for name, value in self._settings.items()},
-            "process_grad": self._process_grad.get_config(),
-            "process_model": self._process_model.get_config(),
-        }
 
     @classmethod
     def from_config(
@@ -375,6 +129,221 @@ class ConfiguredOptimizer(Optimizer):
             given.pop("description", None)
         given |= hooks
         return cls(variables, **given)
+
+    def _begin(self, parameters: Sequence[Parameter], state: OptimizationState) -> None:
+        """As before the first step of these parameters, when schedules are at ``state``."""
+        hypers = [self._hyper(state, None, parameter.group) for parameter in parameters]
+        for parameter in parameters:
+            parameter.data()
+        # Nothing below can fail.
+        self._empty()
+        for parameter, hyper in zip(parameters, hypers, strict=True):
+            parameter.begin(hyper)
+
+    def _empty(self) -> None:
+        """Count from the beginning, but for what schedules follow."""
+        self._updates = 0  # of the rule since its state was empty: what bias corrections count
+        self._micro = 0  # gradients gathered since the last step
+        self._skipped = 0
+        self._zeroed = 0
+        self._zeroing = 0  # what a step that is running will add to them
+        self._carried: np.ndarray | None = None
+        self._seating: Seating | None = None
+        self._changed()
+
+    def _changed(self) -> None:
+        """Something was set: the next step may not take anything for granted."""
+        self._shortcut.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and name in self._settings:
+            return self._settings[name]
+        guess = None if name.startswith("_") else nearest(name, self._settings)
+        question = f"; did you mean {guess!r}?" if guess else ""
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{question}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or (hasattr(type(self), name) and name not in _FIXED):
+            super().__setattr__(name, value)
+        elif name in self._settings:
+            value = checked(self.rule, name, value, self._optimization_state)
+            set_and_tell(self._settings, name, value, self._changed)
+        else:  # a misspelt hyperparameter would otherwise be a new attribute that nobody reads
+            raise recipe.not_there(self.rule, name, self._wrap, made=True)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._settings]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A twin over copies of the variables, with the same state. Its rule is the same: functions have no copies."""
+        self._at_rest("copying")
+        if self._face is not None:
+            raise OptimizerError(
+                f"{self.name} cannot be copied: its state is in shared variables of PyTensor, which compiled functions "
+                "know; make another of get_config(), and restore state() into it"
+            )
+        made = type(self).__new__(type(self))
+        memo |= {id(self): made, id(self.rule): self.rule}
+        fresh = {"_running": threading.Lock(), "_seating": None}
+        state = {name: value for name, value in vars(self).items() if name not in fresh}
+        vars(made).update(copy.deepcopy(state | {"_carried": self._carried_numbers()}, memo) | fresh)
+        made._changed()
+        return made
+
+    def __getstate__(self) -> Any:
+        raise OptimizerError(
+            f"{self.name} cannot be pickled or copied by copy.copy: its rule is made of functions, and two would share "
+            "one state; use copy.deepcopy, or get_config() and state()"
+        )
+
+    # What it is bound to and how it is set
+
+    def bind(self, variables: Variable | Sequence[Variable]) -> Self:
+        """Bind to variables, with the rule's state empty.
+
+        Args:
+            variables: a Variable, or a sequence of them with distinct names.
+
+        Returns:
+            The optimizer itself.
+
+        Raises:
+            ParameterError: a variable's data cannot be updated in place, or two variables share memory.
+            OptimizerError: several variables and one has no name, or two have the same; or there is none; or a step
+                is running.
+        """
+        self._at_rest("binding")
+        if self._face is not None:
+            raise OptimizerError(f"{self.name} is used on PyTensor; make another optimizer for Variables")
+        if isinstance(variables, np.ndarray):
+            raise OptimizerError(f"got an array to optimize; {_INSTEAD['numpy']}")
+        single = isinstance(variables, Variable)
+        if not isinstance(variables, Variable | Iterable):
+            name = next(iter(self.rule.hyperparameters), "name")
+            raise OptimizerError(
+                f"got a {type(variables).__name__} to optimize, {variables!r}; give Variables first, and "
+                f"hyperparameters by keyword: {name}=..."
+            )
+        several = (variables,) if isinstance(variables, Variable) else tuple(variables)
+        names = _names(several)
+        self._process_grad.check_names(names)
+        self._process_model.check_names(names)
+        places = assign(self._groups, names)
+        parameters = tuple(Parameter(v, n, self.rule, k) for v, n, k in zip(several, names, places, strict=True))
+        footprint = Footprint(parameters)
+        self._begin(parameters, self._optimization_state)
+        self._footprint = footprint
+        self._parameters, self._variables, self._single = parameters, several, single
+        self._size = sum(parameter.size for parameter in parameters)
+        return self
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables that it updates."""
+        return self._variables
+
+    @property
+    def variable(self) -> Variable:
+        """The variable that it updates.
+
+        Raises:
+            OptimizerError: there is none, or there are several.
+        """
+        if len(self._parameters) != 1:
+            raise OptimizerError(f"{self.name} has {len(self._parameters)} variables; use .variables")
+        return self._parameters[0].variable
+
+    @property
+    def iterations(self) -> int:
+        """How many steps it has made."""
+        return self.optimization_state.curr_iter
+
+    @property
+    def optimization_state(self) -> OptimizationState:
+        """The counts that schedules follow. A step advances the iteration, the loop epoch and batch."""
+        self._pull()
+        return self._optimization_state
+
+    @property
+    def process_grad(self) -> Hook:
+        """What is called on a gradient before the rule; can be set."""
+        return self._process_grad.hook
+
+    @process_grad.setter
+    def process_grad(self, hook: Hook) -> None:
+        self._process_grad = self._pipeline("process_grad", hook)
+        self._changed()
+
+    @property
+    def process_model(self) -> Hook:
+        """What is called on the data after the rule; can be set."""
+        return self._process_model.hook
+
+    @process_model.setter
+    def process_model(self, hook: Hook) -> None:
+        self._process_model = self._pipeline("process_model", hook)
+        self._changed()
+
+    def _pipeline(self, what: str, hook: Hook) -> Pipeline:
+        pipeline = Pipeline(what, hook)
+        if self._parameters:
+            pipeline.check_names([parameter.name for parameter in self._parameters])
+        return pipeline
+
+    @property
+    def skipped(self) -> int:
+        """How many steps (or micro-batches) were skipped because a gradient was not finite."""
+        self._pull()
+        return self._skipped
+
+    @property
+    def zeroed(self) -> int:
+        """How many elements of gradients were taken as zero because they were not finite."""
+        self._pull()
+        return self._zeroed
+
+    def _hyper(self, now: OptimizationState, step_size: float | None, group: int = 0) -> Any:
+        """The hyperparameters of a group during the step that has the counts ``now``."""
+        rule = self.rule
+        values = {**self._settings, **(self._groups[group - 1].settings if group else {})}
+        if step_size is not None:
+            if "learning_rate" not in rule.hyperparameters:
+                raise HyperparameterError(f"{rule.name} has no learning rate, so step_size means nothing")
+            interval = rule.hyperparameters["learning_rate"].interval
+            values["learning_rate"] = number(step_size, interval, name="step_size", owner=self.name)
+        return rule.hyper(**{name: resolve(rule, name, value, now) for name, value in values.items()})
+
+    def _bound(self) -> tuple[Parameter, ...]:
+        if self._face is not None:
+            raise OptimizerError(
+                f"{self.name} is used on PyTensor, where compiled functions make the steps; for expressions see "
+                "thalweg.optimizers.pytensor.symbolic(optimizer)"
+            )
+        if not self._parameters:
+            raise OptimizerError(f"{self.name} is not bound to any variable; call bind(variable) first")
+        return self._parameters
+
+    def _at_rest(self, what: str) -> None:
+        """Refuse what would mix the state before a running step with the state after it."""
+        if self._running.locked():
+            raise self._busy(what)
+
+    def _busy(self, what: str) -> OptimizerError:
+        doing = "it is evaluating; leave the with block" if self._evaluating else "a step is already running; await it"
+        return OptimizerError(f"{self.name}: {doing} before {what}")
+
+
+def _by_position(cls: type[ConfiguredOptimizer], positional: Sequence[Any]) -> HyperparameterError:
+    """The error for what was given after the variables without a name."""
+    if any(isinstance(value, Variable) for value in positional):
+        return HyperparameterError(f"{cls.__name__} takes several variables as a list: {cls.__name__}([x, y], ...)")
+    name = next(iter(cls.rule.hyperparameters), "name")
+    return HyperparameterError(
+        f"{cls.__name__} takes hyperparameters by keyword, and was given {', '.join(map(repr, positional))} after the "
+        f"variables; write {name}={positional[0]!r}",
+        name=name,
+        value=positional[0],
+    )
 
 
 def _whole(name: str, value: Any) -> int:

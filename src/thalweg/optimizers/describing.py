@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thalweg.optimizers import recipe
@@ -16,12 +17,29 @@ def signature(rule: Rule) -> inspect.Signature:
     """The signature of an optimizer class of this rule."""
     keyword, defaults = (
         inspect.Parameter.KEYWORD_ONLY,
-        {**recipe.declared(rule), **{n: d for n, (d, _) in recipe.COMMON.items()}},
+        {**recipe.declared(rule), **{n: d for n, (d, _) in recipe.COMMON.items()}, **recipe.of_wrappers()},
     )
     variables = inspect.Parameter("variables", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
     return inspect.Signature(
         [variables, *(inspect.Parameter(name, keyword, default=value) for name, value in defaults.items())]
     )
+
+
+def words(
+    rule: Rule,
+    settings: Mapping[str, Any],
+    convention: str | None,
+    wrap: Sequence[str],
+    accumulate: int,
+    nonfinite: str,
+) -> list[str]:
+    """How an optimizer is set, as keywords: its hyperparameters, and what is not as it is by default."""
+    said = [f"{name}={value!r}" for name, value in settings.items()]
+    first = {name: values[0] for name, values in rule.options.items()}
+    said += [f"{name}={value!r}" for name, value in rule.chosen.items() if value != first[name]]
+    common = {"convention": convention, "wrap": tuple(wrap), "accumulate": accumulate, "nonfinite": nonfinite}
+    said += [f"{name}={value!r}" for name, value in common.items() if value != recipe.COMMON[name][0]]
+    return said
 
 
 def docstring(cls: Any) -> str:
@@ -39,12 +57,14 @@ def docstring(cls: Any) -> str:
             known = full if name in full.hyperparameters else full.form(**{full.switches[name]: True})
             h = known.hyperparameters[name]
             arguments.append(f"{name}: {h.doc}, in {h.interval}; a number or a schedule, {default!r} by default.")
-    words = {
+    filled = {
         "conventions": ", ".join(f"``{library!r}``" for library in rule.conventions) or "there is none",
-        "wrappers": ", ".join(f"``{name}`` {value!r}" for name, value in recipe.of_wrappers().items()),
+        "wrappers": ", ".join(f"``{name}``" for name in recipe.of_wrappers()),
         "name": rule.name,
     }
-    arguments += [f"{name}: {text.format(**words)}" for name, (_, text) in recipe.COMMON.items()]
+    arguments += [f"{name}: {text.format(**filled)}" for name, (_, text) in recipe.COMMON.items()]
+    for name, (wrapper, h) in recipe.added().items():
+        arguments.append(f"{name}: with ``wrap=[{wrapper!r}]``: {h.doc}, in {h.interval}; {h.default!r} by default.")
     raised = [
         "HyperparameterError: a hyperparameter or option is unknown or out of its range, or a hook is not callable.",
         "ParameterError: a variable's data cannot be updated in place.",

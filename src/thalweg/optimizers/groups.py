@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from thalweg.errors import HyperparameterError
-from thalweg.optimizers.settings import Scheduled, checked, from_config, to_config
+from thalweg.optimizers.settings import Scheduled, checked, from_config, set_and_tell, to_config
 from thalweg.rules.base import Rule
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState
@@ -57,8 +58,7 @@ class Group:
 
     def __setattr__(self, name: str, value: Scheduled) -> None:
         rule, state, changed = self._context
-        self.settings[name] = checked(rule, name, value, state)
-        changed()
+        set_and_tell(self.settings, name, checked(rule, name, value, state), changed)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -120,6 +120,27 @@ def assign(groups: Sequence[Group], names: Sequence[str]) -> list[int]:
             if not any(_fits(name, pattern) for name in names):
                 raise unknown("variable for a group:", pattern, names)
     return [next((k for k, group in enumerate(groups, start=1) if group.holds(name)), 0) for name in names]
+
+
+def group_number(owner: str, group: Any, count: int) -> int:
+    """A group's number, from 0, as somebody gave it.
+
+    Args:
+        owner: the optimizer's name, for the message.
+        group: what was given.
+        count: how many groups there are.
+
+    Returns:
+        The number.
+
+    Raises:
+        HyperparameterError: there is no such group.
+    """
+    if isinstance(group, bool) or group not in range(count):
+        raise HyperparameterError(
+            f"{owner}: group is {group!r}, and there are {count}, counted from 0", name="group", value=group
+        )
+    return operator.index(group)
 
 
 def _fits(name: str, pattern: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.errors import OptimizerError
+from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.graph import Variable
 from thalweg.graph.executor import run_blocking
 from thalweg.lowering import compile_rule
@@ -107,6 +107,12 @@ class LocalOptimizer(ProcessingOptimizer):
         if not self._running.acquire(False):
             raise self._busy("the next one")
         try:
+            if step_size is not None and np.ndim(step_size) > 0:
+                raise HyperparameterError(
+                    f"{self.name}: step takes a step size first, and was given a {type(step_size).__name__}; if it is "
+                    "a gradient, write step(grad=...)",
+                    name="step_size",
+                )
             if self._shortcut.open and step_size is None and grad is None and processed_grad is None:
                 assert self._seating is not None
                 grads = self._seating.unchanged()  # held until the step is over

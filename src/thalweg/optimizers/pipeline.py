@@ -49,6 +49,11 @@ class Pipeline:
                     "list that is for all",
                     name=self.what,
                 )
+            if isinstance(step, type) and issubclass(step, Transform | TreeTransform | ParameterTransform):
+                raise HyperparameterError(
+                    f"{self.what} holds the class {step.__name__}; give a transform made of it: {step.__name__}(...)",
+                    name=self.what,
+                )
             if not callable(step):
                 raise HyperparameterError(
                     f"{self.what} holds {step!r}, not callable; give a function from array to array, "

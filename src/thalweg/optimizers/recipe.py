@@ -11,6 +11,7 @@ import numpy as np
 from thalweg.errors import HyperparameterError
 from thalweg.rules import averaged, decayed, lookahead
 from thalweg.rules.base import Rule
+from thalweg.rules.declaring import Hyperparameter
 from thalweg.rules.keeping import kept_with_rule
 from thalweg.rules.spelling import unknown
 
@@ -99,9 +100,8 @@ def not_there(rule: Rule, name: str, around: Sequence[str], *, made: bool = Fals
         return HyperparameterError(
             f"{rule.name}: {name} means nothing with {option}=False, as this optimizer was made", name=name
         )
-    wrapper = next((wrapper for wrapper in WRAPPERS if name in _added(wrapper)), None)
-    if wrapper is not None:
-        wrap = [*around, wrapper]
+    if name in added():
+        wrap = [*around, added()[name][0]]
         return HyperparameterError(f"{rule.name}: {name} belongs to a wrapper; ask for it, too: wrap={wrap}", name=name)
     known = [*rule.hyperparameters, *rule.options, *rule.switches, *COMMON]
     return unknown(f"hyperparameter or option of {rule.name}:", name, known)
@@ -126,15 +126,20 @@ def declared(base: Rule) -> dict[str, Any]:
 @functools.cache
 def of_wrappers() -> dict[str, float]:
     """The hyperparameters that wrappers add, with their defaults."""
-    return {name: default for wrapper in WRAPPERS for name, default in _added(wrapper).items()}
+    return {name: h.default for name, (_, h) in added().items()}
 
 
 @functools.cache
-def _added(wrapper: str) -> Mapping[str, float]:
+def added() -> Mapping[str, tuple[str, Hyperparameter]]:
+    """The hyperparameters that wrappers add, each with the wrapper that it belongs to."""
     from thalweg.rules import sgd
 
-    several = WRAPPERS[wrapper](sgd).hyperparameters
-    return {name: h.default for name, h in several.items() if name not in sgd.hyperparameters}
+    return {
+        name: (wrapper, h)
+        for wrapper, wrap in WRAPPERS.items()
+        for name, h in wrap(sgd).hyperparameters.items()
+        if name not in sgd.hyperparameters
+    }
 
 
 def _names(wrap: Any) -> tuple[str, ...]:

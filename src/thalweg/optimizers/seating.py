@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,22 @@ class Shortcut:
 
     def __init__(self) -> None:
         self.open: bool | None = False
+        self._follower: Callable[[], Callable[[], None] | None] = lambda: None
 
     def close(self) -> None:
-        """Something was set: the next step may not take anything for granted."""
+        """Something was set: the next step may not take anything for granted.
+
+        Raises:
+            HyperparameterError: whoever follows cannot take what was set.
+        """
         self.open = False
+        follow = self._follower()
+        if follow is not None:
+            follow()
+
+    def lead(self, follow: Callable[[], None]) -> None:
+        """Have a method be called whenever something was set, for as long as its object is there."""
+        self._follower = weakref.WeakMethod(follow)
 
 
 class Seat:

@@ -34,11 +34,50 @@ def checked(rule: Rule, name: str, value: Any, state: OptimizationState) -> Sche
     """
     if name not in rule.hyperparameters:
         raise unknown(f"hyperparameter of {rule.name}:", name, rule.hyperparameters)
+    if isinstance(value, type) and issubclass(value, Schedule):
+        raise HyperparameterError(
+            f"{rule.name}: {name} is the class {value.__name__}; give a schedule made of it: "
+            f"{name}={value.__name__}(...)",
+            owner=rule.name,
+            name=name,
+        )
     if callable(value):
         resolve(rule, name, value, state)
         scheduled: Scheduled = value
         return scheduled
     return number(value, rule.hyperparameters[name].interval, name=name, owner=rule.name)
+
+
+def set_and_tell(settings: dict[str, Scheduled], name: str, value: Scheduled, changed: Callable[[], None]) -> None:
+    """Set a hyperparameter, unless whoever has to follow cannot.
+
+    Args:
+        settings: where it is set.
+        name: which one.
+        value: the value, checked.
+        changed: tells those who follow.
+
+    Raises:
+        HyperparameterError: one of them cannot take the value; nothing was changed.
+    """
+    before = dict(settings)
+    settings[name] = value
+    try:
+        changed()
+    except HyperparameterError:
+        settings.clear()
+        settings.update(before)
+        raise
+
+
+def told(value: Any) -> bool:
+    """Whether a schedule says what it was told, whatever the counts are: between two tellings it is a number."""
+    return isinstance(value, schedules.Plateau)
+
+
+def follows(value: Any) -> bool:
+    """Whether a hyperparameter is a function of the counts, which a graph or a trace has to hold."""
+    return callable(value) and not told(value)
 
 
 def resolve(rule: Rule, name: str, value: Scheduled, state: OptimizationState) -> float:

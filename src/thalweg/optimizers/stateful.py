@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from thalweg.optimizers.groups import group_config
 from thalweg.optimizers.settings import to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.schedules import OptimizationState, Schedule
+
+if TYPE_CHECKING:
+    from thalweg.optimizers.pytensor import Symbolic
 
 
 class StatefulOptimizer(ConfiguredOptimizer):
@@ -30,8 +33,14 @@ class StatefulOptimizer(ConfiguredOptimizer):
             OptimizerError: a step is running.
         """
         self._at_rest("taking its state")
+        if self._face is not None:
+            return self._face.state()
+        return persistence.take(self._parameters, self._meta())
+
+    def _meta(self) -> dict[str, Any]:
+        """What a snapshot holds besides arrays."""
         carried = self._carried_numbers()
-        meta = {
+        return {
             "rule": self.rule.name,
             "form": dict(self.rule.chosen),
             "wrap": list(self._wrap),
@@ -49,7 +58,14 @@ class StatefulOptimizer(ConfiguredOptimizer):
             "process_grad": self._process_grad.get_config(),
             "process_model": self._process_model.get_config(),
         }
-        return persistence.take(self._parameters, meta)
+
+    def _known(self) -> Symbolic | None:
+        """The PyTensor face, if the optimizer is used there, or was made of shared variables."""
+        if self._face is None and self._symbols:
+            from thalweg.optimizers.pytensor import symbolic  # which brings PyTensor
+
+            return symbolic(self)  # type: ignore[arg-type]  # all of us are LocalOptimizers
+        return self._face
 
     def _carried_numbers(self) -> np.ndarray | None:
         """The numbers that go from step to step, a row a group, if there are any yet."""
@@ -71,7 +87,11 @@ class StatefulOptimizer(ConfiguredOptimizer):
             OptimizerError: a step is running.
         """
         self._at_rest("restoring")
-        self._restore(snapshot, None)
+        face = self._known()
+        if face is not None:
+            face.restore(snapshot, None if face.parameters else self._symbols or None)
+        else:
+            self._restore(snapshot, None)
 
     def dump(self, path: str | os.PathLike[str], *, keep: int = 2) -> None:
         """Save everything that decides the next step, with the variables' data.
@@ -84,8 +104,11 @@ class StatefulOptimizer(ConfiguredOptimizer):
             CheckpointError: ``keep`` is no such number, or it cannot be written; earlier generations are untouched.
             OptimizerError: a step is running.
         """
-        self._bound()
         self._at_rest("dumping")
+        if self._face is not None:
+            self._face.dump(path, keep=keep)
+            return
+        self._bound()
         persistence.write(self._parameters, self.state(), path, keep=keep)
 
     def load(self, path: str | os.PathLike[str], *, generation: int | None = None) -> None:
@@ -102,8 +125,12 @@ class StatefulOptimizer(ConfiguredOptimizer):
             StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
             OptimizerError: a step is running.
         """
-        self._bound()
         self._at_rest("loading")
+        face = self._known()
+        if face is not None:
+            face.load(path, None if face.parameters else self._symbols or None, generation=generation)
+            return
+        self._bound()
         snapshot, data = persistence.read(path, generation)
         self._restore(snapshot, data)
 
@@ -141,6 +168,12 @@ class StatefulOptimizer(ConfiguredOptimizer):
             OptimizerError: a step is running.
         """
         self._at_rest("resetting")
+        if self._face is not None:
+            self._face.reset(counters=counters)
+        else:
+            self._reset(counters=counters)
+
+    def _reset(self, *, counters: bool) -> None:
         state = self._optimization_state
         fresh = OptimizationState(batch_size=state.batch_size) if counters else state
         self._begin(self._parameters, fresh)
@@ -218,6 +251,7 @@ class StatefulOptimizer(ConfiguredOptimizer):
         """
         for value in {id(value): value for value in self._schedules().values()}.values():
             value.observe(metric)
+        self._changed()
 
     def _schedules(self) -> dict[str, Schedule]:
         """Our schedules among the hyperparameters, by where they are."""

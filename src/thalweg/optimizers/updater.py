@@ -23,6 +23,7 @@ from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.parameters import mismatch
 from thalweg.optimizers.settings import Scheduled
 from thalweg.optimizers.snapshot import OptimizerSnapshot
+from thalweg.optimizers.unbound import unbound
 from thalweg.schedules import OptimizationState
 from thalweg.transforms import ParameterTransform, Transform, TreeTransform, chain
 
@@ -99,14 +100,7 @@ class Updater:
     """
 
     def __init__(self, optimizer: LocalOptimizer) -> None:
-        if not isinstance(optimizer, LocalOptimizer):
-            raise OptimizerError(f"get_updater got {optimizer!r}; give an optimizer such as Adam()")
-        if optimizer.variables:
-            raise OptimizerError(
-                f"{optimizer.name} is bound to Variables; an updater gets its weights with each call, so make one "
-                f"without, {type(optimizer).__name__}()"
-            )
-        self.optimizer = optimizer
+        self.optimizer = unbound(optimizer, taker="get_updater", call="get_updater({})", overrides=())
         self._seats: dict[str, Seat] = {}
         self._keys: dict[str, Hashable] = {}
         self._hook("process_grad", "")

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from thalweg.errors import HyperparameterError, OptimizerError
+from thalweg.errors import HyperparameterError
 from thalweg.lowering import jax as lowering
-from thalweg.optimizers.groups import assign
+from thalweg.optimizers.describing import words
+from thalweg.optimizers.groups import assign, group_number
 from thalweg.optimizers.jax import hooks as jax_hooks
 from thalweg.optimizers.jax import leaves as jax_leaves
 from thalweg.optimizers.jax import state as jax_state
@@ -21,49 +22,40 @@ from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.pipeline import Pipeline
 from thalweg.optimizers.settings import Scheduled, resolve
+from thalweg.optimizers.unbound import refuse_keywords, unbound
 from thalweg.rules.ranges import number
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState
 
-_OVERRIDES = ("step", "pre_process", "post_process")
+_TAKEN: dict[str, Any] = {"taker": "JaxOptimizer", "call": "JaxOptimizer({})"}
 
 
 class ConfiguredJaxOptimizer:
     """All of :class:`~thalweg.optimizers.jax.JaxOptimizer` but the step; see there for the argument."""
 
-    def __init__(self, settings: LocalOptimizer) -> None:
-        if not isinstance(settings, LocalOptimizer):
-            raise OptimizerError(f"got a {type(settings).__name__}; give an optimizer such as tw.Adam()")
-        if settings.variables:
-            raise OptimizerError(
-                f"{settings.name} is bound to variables, which JAX cannot update; give an optimizer without any"
-            )
-        for method in _OVERRIDES:
-            if getattr(type(settings), method) is not getattr(LocalOptimizer, method):
-                raise OptimizerError(
-                    f"{type(settings).__name__} has a {method} of its own, which works on NumPy's arrays; give what it "
-                    "does as process_grad or process_model"
-                )
-        config = settings.get_config()
-        tables = (settings.hyperparameters, *(dict(group.settings) for group in settings.groups))
+    def __init__(self, recipe: LocalOptimizer | None = None, **misplaced: Any) -> None:
+        refuse_keywords(misplaced, **_TAKEN)
+        recipe = unbound(recipe, **_TAKEN)
+        tables = (recipe.hyperparameters, *(dict(group.settings) for group in recipe.groups))
         jax_hooks.check_traceable(tables)
-        self.name = settings.name
-        self.rule = settings.rule
-        self._wrap = config["wrap"]
-        self._counts = settings.optimization_state.get_config()
+        self.name = recipe.name
+        self.rule = recipe.rule
+        self._convention, self._wrap = recipe.convention, recipe.wrap
+        self._counts = recipe.optimization_state.get_config()
         self._plan = jax_step.Plan(
-            rule=settings.rule,
+            rule=recipe.rule,
             settings=tables,
-            groups=settings.groups,
-            process_grad=Pipeline("process_grad", settings.process_grad),
-            process_model=Pipeline("process_model", settings.process_model),
-            nonfinite=config["nonfinite"],
-            accumulate=config["accumulate"],
+            groups=recipe.groups,
+            process_grad=Pipeline("process_grad", recipe.process_grad),
+            process_model=Pipeline("process_model", recipe.process_model),
+            nonfinite=recipe.nonfinite,
+            accumulate=recipe.accumulate,
         )
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in self._plan.settings[0].items())
-        return f"JaxOptimizer({self.rule.name}; {settings})"
+        plan = self._plan
+        said = words(self.rule, plan.settings[0], self._convention, self._wrap, plan.accumulate, plan.nonfinite)
+        return f"JaxOptimizer({self.rule.name}; {', '.join(said)})"
 
     def init(self, params: Any) -> JaxState:
         """The state before the first step.
@@ -207,10 +199,4 @@ class ConfiguredJaxOptimizer:
         ]
 
     def _place(self, group: int | None) -> int:
-        if group is None:
-            return 0
-        if group not in range(len(self._plan.groups)):
-            raise HyperparameterError(
-                f"{self.name}: group is {group!r}, and there are {len(self._plan.groups)}, counted from 0", name="group"
-            )
-        return group + 1
+        return 0 if group is None else 1 + group_number(self.name, group, len(self._plan.groups))

@@ -58,14 +58,14 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
     and dtypes is always an error.
 
     Args:
-        settings: an optimizer that is bound to no variables, such as ``tw.Adam(learning_rate=1e-3)``. Its rule with
-            its form, hyperparameters, schedules, groups, wrappers, hooks and policies are taken over; groups and
+        recipe: an optimizer that is bound to no variables, such as ``tw.Adam(learning_rate=1e-3)``. Its rule with its
+            form, hyperparameters, schedules, groups, wrappers, hooks and policies are taken over; groups and
             hooks know a parameter by the keys that lead to it, joined by dots. Callables of your own are called with
             traced arrays, those among hyperparameters with :class:`~thalweg.schedules.Counts` of traced integers.
 
     Raises:
-        OptimizerError: the optimizer is bound to variables, or its class has a step or hooks of its own.
-        HyperparameterError: a schedule follows a metric, or cannot be traced.
+        OptimizerError: the recipe is bound to variables, or its class has a step or hooks of its own.
+        HyperparameterError: the recipe is something else; or a schedule cannot be traced.
 
     Example:
         >>> import jax, jax.numpy as jnp

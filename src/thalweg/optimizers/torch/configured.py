@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import torch
 
-from thalweg.errors import HyperparameterError, OptimizerError, ParameterError
+from thalweg.errors import OptimizerError, ParameterError
 from thalweg.optimizers.groups import Group, assign
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.pipeline import Pipeline
@@ -19,9 +19,12 @@ from thalweg.optimizers.torch import state as torch_state
 from thalweg.optimizers.torch.checks import Footprint, usable
 from thalweg.optimizers.torch.groups import Spelling
 from thalweg.optimizers.torch.seating import KERNELS, Plan
+from thalweg.optimizers.unbound import refuse_keywords, unbound
 from thalweg.rules.base import Rule
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState, Schedule
+
+_TAKEN: dict[str, Any] = {"taker": "TorchOptimizer", "call": "TorchOptimizer(parameters, {})"}
 
 Params = Iterable[torch.Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, torch.Tensor]]
 
@@ -32,15 +35,17 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
     rule: Rule
     """The rule, in the form that the recipe has."""
 
-    def __init__(self, params: Params, recipe: LocalOptimizer, *, kernel: str = "auto") -> None:
-        _check_recipe(recipe)
+    def __init__(
+        self, params: Params, recipe: LocalOptimizer | None = None, *, kernel: str = "auto", **misplaced: Any
+    ) -> None:
+        refuse_keywords(misplaced, **_TAKEN)
+        recipe = unbound(recipe, **_TAKEN)
         if kernel not in KERNELS:
             raise unknown("kernel", str(kernel), KERNELS)
-        config = recipe.get_config()
         self.rule, self.name, self.kernel = recipe.rule, recipe.name, kernel
         self._base_rule: Rule = type(recipe).rule
-        self._convention, self._wrap = config["convention"], tuple(config["wrap"])
-        self._accumulate, self._nonfinite = config["accumulate"], config["nonfinite"]
+        self._convention, self._wrap = recipe.convention, recipe.wrap
+        self._accumulate, self._nonfinite = recipe.accumulate, recipe.nonfinite
         self._process_grad = Pipeline("process_grad", recipe.process_grad)
         self._process_model = Pipeline("process_model", recipe.process_model)
         self._spelling = Spelling(self.rule)
@@ -293,21 +298,6 @@ _COPIED = (
     *("_settings", "_optimization_state", "_patterns", "_origins", "_explicit", "_scheduled"),
     *("_skipped", "_zeroed", "_zeroing", "_micro", "_gathered", "_evaluating"),
 )
-
-
-def _check_recipe(recipe: Any) -> None:
-    if not isinstance(recipe, LocalOptimizer):
-        raise HyperparameterError(
-            f"the recipe is a {type(recipe).__name__}; give one of our optimizers without variables, such as "
-            "tw.Adam(learning_rate=1e-3)"
-        )
-    if recipe.variables:
-        names = ", ".join(str(variable.name) for variable in recipe.variables)
-        raise OptimizerError(f"the recipe is bound to {names}; give an optimizer without variables")
-    kind = type(recipe)
-    for hook in ("pre_process", "post_process", "step"):
-        if getattr(kind, hook) is not getattr(LocalOptimizer, hook):
-            raise OptimizerError(f"{kind.__name__} has a {hook} of its own, which works on NumPy arrays; use a hook")
 
 
 def _tables(params: Any) -> list[dict[str, Any]]:

@@ -51,6 +51,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             ``model.parameters()``, or a list of tables with ``params`` and hyperparameters. Dense leaf tensors of
             float64, float32, bfloat16 or float16 on any device, no two of which share memory.
         recipe: one of our optimizers without variables, such as ``tw.AdamW(learning_rate=1e-3)``. It is read once.
+            Hyperparameters are given to it, not here.
         kernel: ``"auto"``: contiguous float32 and float64 on the CPU in one pass of the NumPy lowering's compiled
             kernel, all others in PyTorch's operations. ``"shared"``: all in that pass, or it is an error.
             ``"native"``: all in PyTorch's operations.
@@ -187,6 +188,8 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         if self._process_grad.hook is None:
             return raws
         grads = {s.label: g.detach().to(COMPUTED_IN[s.dtype]) for s, g in zip(plan.seats, raws, strict=True)}
+        if self._nonfinite == "zero":  # the hook would spread a NaN
+            grads = {label: self._zero(grad) for label, grad in grads.items()}
         found = run_all(self._process_grad, grads, self._datas(plan))
         return [found[seat.label] for seat in plan.seats]
 
@@ -202,13 +205,17 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             return None
         repaired = []
         for seat, grad, raw in zip(plan.seats, grads, raws, strict=True):
-            wrong = ~torch.isfinite(grad)
-            count = int(wrong.sum())
-            if count and self._nonfinite == "raise":
+            if self._nonfinite == "raise" and not torch.isfinite(grad).all():
                 raise not_finite(grad, raw, seat.label, iteration)
-            self._zeroing += count
-            repaired.append(grad.masked_fill(wrong, 0.0) if count else grad)
+            repaired.append(self._zero(grad))
         return repaired
+
+    def _zero(self, grad: torch.Tensor) -> torch.Tensor:
+        """The gradient with 0 where it is not finite; counted when the step is made."""
+        wrong = ~torch.isfinite(grad)
+        count = int(wrong.sum())
+        self._zeroing += count
+        return grad.masked_fill(wrong, 0.0) if count else grad
 
     def _fold_limits(self, plan: Plan) -> bool:
         """Give bounds to the units, once; whether there is nothing else to do after the rule."""
@@ -234,15 +241,13 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         grads = [one.grad.detach().to(COMPUTED_IN[one.param.dtype]) for one in given]
         if self._nonfinite != "ignore":
             for k, one in enumerate(given):
-                wrong = ~torch.isfinite(grads[k])
-                count = int(wrong.sum())
-                if count and self._nonfinite == "raise":
+                bad = self._nonfinite != "zero" and not torch.isfinite(grads[k]).all()
+                if bad and self._nonfinite == "raise":
                     raise not_finite(one.grad, one.grad, self._label(one.group, one.place), iteration)
-                if count and self._nonfinite == "skip":
+                if bad:
                     self._skipped += 1
                     return []
-                self._zeroing += count
-                grads[k] = grads[k].masked_fill(wrong, 0.0) if count else grads[k]
+                grads[k] = self._zero(grads[k])
         total = dict(self._gathered)
         for one, grad in zip(given, grads, strict=True):
             known = total.get(one.param)

@@ -15,11 +15,11 @@ import numpy as np
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.lowering.pytensor import Expression, Gate, library
 from thalweg.optimizers import persistence
-from thalweg.optimizers import pytensor_graph as graphing
 from thalweg.optimizers.groups import assign
 from thalweg.optimizers.parameters import mismatch
-from thalweg.optimizers.pytensor_graph import Updates
-from thalweg.optimizers.pytensor_shared import Held, SharedParameter, checked_list
+from thalweg.optimizers.pytensor import graph as graphing
+from thalweg.optimizers.pytensor.graph import Updates
+from thalweg.optimizers.pytensor.shared import Held, SharedParameter, checked_list
 from thalweg.optimizers.settings import to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.rules.namespaces import library_of
@@ -27,8 +27,6 @@ from thalweg.rules.ranges import number
 
 if TYPE_CHECKING:
     from thalweg.optimizers.local import LocalOptimizer
-
-"""Where the hooks are that a graph follows; a subclass's own are somewhere else."""
 
 
 class Symbolic:
@@ -75,10 +73,6 @@ class Symbolic:
             raise OptimizerError(
                 f"{optimizer.name} is bound to Variables, which it updates on NumPy; for PyTensor make one without, "
                 f"{cls.__name__}()"
-            )
-        if optimizer._accumulate > 1:
-            raise OptimizerError(
-                f"{optimizer.name}: accumulate={optimizer._accumulate}; on PyTensor take the mean in the cost instead"
             )
         from thalweg.optimizers.local import LocalOptimizer  # which imports this module
 
@@ -194,7 +188,11 @@ class Symbolic:
         unknown = rate is not None and np.isnan(rate)
         hypers = [self.held.hyper(group, None if unknown else rate) for group in range(self.held.groups)]
         places = zip(listed, assign(optimizer._groups, names), strict=True)
-        made = tuple(SharedParameter(s, name, optimizer.rule, group, hypers[group]) for (name, s), group in places)
+        gathers = optimizer.accumulate > 1
+        made = tuple(
+            SharedParameter(s, name, optimizer.rule, group, hypers[group], gathers=gathers)
+            for (name, s), group in places
+        )
         if unknown and any(_starts_at_rate(parameter, hypers[parameter.group]) for parameter in made):
             raise HyperparameterError(
                 f"{optimizer.name}: the state of {optimizer.rule.name} starts at the learning rate, and lr is an "
@@ -218,8 +216,8 @@ class Symbolic:
             The rule's state, the counters, the hyperparameters with their schedules, and what the hooks are. A rule
             that does not count its steps (t is not in its updates) says that it made one if it made any.
         """
-        self._pull()
-        return persistence.take(self.parameters, self.optimizer.state().meta)
+        self.pull()
+        return persistence.take(self.parameters, self.optimizer._meta())
 
     def restore(self, snapshot: OptimizerSnapshot, params: Sequence[Any] | None = None) -> None:
         """Continue from a snapshot. The parameters stay, and so do functions that are compiled already.
@@ -268,13 +266,13 @@ class Symbolic:
         Args:
             counters: also set the iterations that schedules follow back to zero.
         """
-        self._pull()
-        self.optimizer.reset(counters=counters)
-        self.held.set_counts(0, self.optimizer.iterations, 0, 0, None)
+        self.pull()
+        self.optimizer._reset(counters=counters)
+        self.held.set_counts(0, self.optimizer._optimization_state.curr_iter)
         for parameter in self.parameters:
             parameter.begin(self.held.hyper(parameter.group))
 
-    def _pull(self) -> None:
+    def pull(self) -> None:
         """Let the optimizer know what compiled functions did."""
         optimizer, held = self.optimizer, self.held
         t = int(held.t.get_value())
@@ -282,8 +280,9 @@ class Symbolic:
             t = int(any(self._moved(parameter) for parameter in self.parameters))
         optimizer._updates = t
         optimizer._skipped, optimizer._zeroed = int(held.skipped.get_value()), int(held.zeroed.get_value())
+        optimizer._micro = int(held.micro.get_value())
         optimizer._carried = np.array([[float(v.get_value()) for v in numbers] for numbers in held.carried])
-        optimizer.optimization_state.curr_iter = t + int(held.offset.get_value())
+        optimizer._optimization_state.curr_iter = t + int(held.offset.get_value())
 
     def _moved(self, parameter: SharedParameter) -> bool:
         """Whether a parameter's state is another one than before the first step."""
@@ -297,14 +296,12 @@ class Symbolic:
         parameters = self.parameters if params is None else self._found(checked_list(params), None)
         if not parameters:
             raise OptimizerError(f"{optimizer.name} knows no parameters yet; give the shared variables, params=[...]")
-        self._pull()
-        here = optimizer.state().meta
+        self.pull()
+        here = optimizer._meta()
         settled = persistence.settle(
             optimizer.rule, parameters, optimizer._settings, optimizer._groups, here, snapshot, data
         )
         differences = self._other_schedules(settled)
-        if settled.micro:
-            differences.append("it was taken in the middle of an accumulation of gradients")
         if differences:
             raise mismatch(differences, "saved state")
         for parameter in parameters:
@@ -316,13 +313,24 @@ class Symbolic:
         for group, settings in zip(optimizer._groups, settled.groups, strict=True):
             group.settings.clear()
             group.settings.update(settings)
-        persistence.set_counts(optimizer.optimization_state, settled.counts)
+        persistence.set_counts(optimizer._optimization_state, settled.counts)
+        schedules = optimizer._schedules()
+        for place, saved in settled.schedules.items():
+            schedules[place].restore(saved)
         self.parameters = self.parameters or parameters
         self.held.push()
-        iterations = optimizer.iterations
-        self.held.set_counts(settled.updates, iterations, settled.skipped, settled.zeroed, settled.carried)
+        self.held.set_counts(
+            settled.updates,
+            optimizer._optimization_state.curr_iter,
+            skipped=settled.skipped,
+            zeroed=settled.zeroed,
+            micro=settled.micro,
+            carried=settled.carried,
+        )
         for parameter in parameters:
             parameter.set_slots(settled.slots[parameter.name])
+            if settled.micro:
+                parameter.gathered.set_value(np.array(settled.accumulated[parameter.name], parameter.dtype))
             if data is not None:
                 parameter.set_data(data[parameter.name])
 
@@ -360,7 +368,7 @@ def _starts_at_rate(parameter: SharedParameter, hyper: Any) -> bool:
 
 
 def symbolic(optimizer: LocalOptimizer) -> Symbolic:
-    """The PyTensor face of an optimizer, the same one each time: its state in and out.
+    """The PyTensor face of an optimizer, the same one each time: what ``update``, ``state`` and ``dump`` go through.
 
     Args:
         optimizer: an optimizer without variables.
@@ -379,8 +387,7 @@ def symbolic(optimizer: LocalOptimizer) -> Symbolic:
         >>> symbolic(adam) is symbolic(adam)
         True
     """
-    found = vars(optimizer).get("_symbolic")
-    if found is None:
-        found = vars(optimizer)["_symbolic"] = Symbolic(optimizer)
-    assert isinstance(found, Symbolic)
-    return found
+    if optimizer._face is None:
+        optimizer._face = Symbolic(optimizer)
+        optimizer._shortcut.lead(optimizer._face.refresh)
+    return optimizer._face

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from thalweg.lowering.pytensor import Expression, library
 from thalweg.optimizers.configured import ConfiguredOptimizer
 from thalweg.optimizers.parameters import SUPPORTED, Parameter
 from thalweg.optimizers.pipeline import Pipeline
-from thalweg.optimizers.settings import Scheduled, resolve
+from thalweg.optimizers.settings import Scheduled, resolve, told
 from thalweg.rules.arithmetic import isfinite, where
 from thalweg.rules.base import Rule
 from thalweg.rules.namespaces import library_of
@@ -29,18 +29,27 @@ class SharedParameter(Parameter):
         rule: the update rule.
         group: the number of the group whose hyperparameters hold.
         hyper: those hyperparameters, on which a few rules' state depends.
+        gathers: whether gradients are gathered, in one more, ``<parameter>/accumulated``.
     """
 
-    def __init__(self, shared: Any, name: str, rule: Rule, group: int, hyper: Any) -> None:
+    def __init__(self, shared: Any, name: str, rule: Rule, group: int, hyper: Any, *, gathers: bool = False) -> None:
         self.shared, self.name, self.rule, self.group = shared, name, rule, group
         value = np.asarray(shared.get_value(borrow=True))
         self.shape = value.shape
         self.dtype = value.dtype.newbyteorder("=")
-        self.accumulated = None
+        self.gathered: Any = None
+        if gathers:
+            zeros = np.zeros(self.shape, self.dtype)
+            self.gathered = library().shared(zeros, name=f"{name}/accumulated", shape=shared.type.shape)
         self.held = tuple(
             library().shared(array, name=f"{name}/{slot}", shape=shared.type.shape)
             for slot, array in self.beginning(hyper).items()
         )
+
+    @property
+    def accumulated(self) -> np.ndarray | None:  # type: ignore[override]  # it is the shared variable that is set
+        """The sum of the gradients gathered since the last step, not to be written to."""
+        return None if self.gathered is None else np.asarray(self.gathered.get_value(borrow=True))
 
     def beginning(self, hyper: Any) -> dict[str, np.ndarray]:
         """The rule's state as before the first step, new arrays by slot."""
@@ -207,6 +216,7 @@ class Held:
         self.offset = scalar(0, f"{optimizer.name}/offset", "int64")  # the iterations that schedules count, less t
         self.skipped = scalar(0, f"{optimizer.name}/skipped", "int64")
         self.zeroed = scalar(0, f"{optimizer.name}/zeroed", "int64")
+        self.micro = scalar(0, f"{optimizer.name}/micro", "int64")  # gradients gathered since the last step
         start = optimizer.rule.carried()._asdict() if optimizer.rule.carried else {}
         self.carried = [
             tuple(scalar(value, f"{optimizer.name}/{field}") for field, value in start.items())
@@ -224,8 +234,12 @@ class Held:
         group = group if group and name in self.optimizer.groups[group - 1].settings else 0
         if (group, name) not in self._numbers:
             label = f"{self.optimizer.name}/{name}" if group == 0 else f"{self.optimizer.name}/{group}/{name}"
-            self._numbers[group, name] = scalar(cast(float, self.settings(group)[name]), label)
+            self._numbers[group, name] = scalar(self._now(name, self.settings(group)[name]), label)
         return self._numbers[group, name]
+
+    def _now(self, name: str, value: Scheduled) -> float:
+        """The number that a hyperparameter is between two tellings."""
+        return resolve(self.optimizer.rule, name, value, self.optimizer._optimization_state)
 
     def hyper(self, group: int, rate: float | None = None) -> Any:
         """The numbers that a group's hyperparameters are in the first step.
@@ -234,7 +248,7 @@ class Held:
             group: the group's number.
             rate: a learning rate in place of its own.
         """
-        rule, now = self.optimizer.rule, self.optimizer.optimization_state.copy()
+        rule, now = self.optimizer.rule, self.optimizer._optimization_state.copy()
         now.begin_step()
         values = self.settings(group) | ({} if rate is None else {"learning_rate": rate})
         return rule.hyper(**{name: resolve(rule, name, value, now) for name, value in values.items()})
@@ -243,13 +257,24 @@ class Held:
         """Put the optimizer's present hyperparameters into the shared variables."""
         for (group, name), variable in self._numbers.items():
             value = self.settings(group)[name]
-            if not callable(value):
-                variable.set_value(np.asarray(value, np.float64))
+            if not callable(value) or told(value):
+                variable.set_value(np.asarray(self._now(name, value), np.float64))
 
-    def set_counts(self, updates: int, iterations: int, skipped: int, zeroed: int, carried: np.ndarray | None) -> None:
+    def set_counts(
+        self,
+        updates: int,
+        iterations: int,
+        *,
+        skipped: int = 0,
+        zeroed: int = 0,
+        micro: int = 0,
+        carried: np.ndarray | None = None,
+    ) -> None:
         """Put counts, and what goes from step to step, into the shared variables."""
-        counts = (self.t, updates), (self.offset, iterations - updates), (self.skipped, skipped), (self.zeroed, zeroed)
-        for variable, value in counts:
+        for variable, value in (
+            *((self.t, updates), (self.offset, iterations - updates)),
+            *((self.skipped, skipped), (self.zeroed, zeroed), (self.micro, micro)),
+        ):
             variable.set_value(np.asarray(value, np.int64))
         start = self.optimizer.rule.carried() if self.optimizer.rule.carried else ()
         for group, variables in enumerate(self.carried):

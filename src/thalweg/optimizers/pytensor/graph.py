@@ -1,12 +1,15 @@
 """One step of an optimizer as PyTensor expressions: gradient → ``process_grad`` → rule → ``process_model``. ::
 
-    [(θ, θ'), (slot, slot'), …, (carried, carried'), …, (count, count'), (t, t')]
+    [(θ, θ'), (slot, slot'), …, (carried, carried'), …, (sum, sum'), …, (count, count'), (t, t')]
 
-For each parameter itself and then its slots; t at the end, and only if something depends on it.
+For each parameter itself and then its slots; t at the end, and only if something depends on it. Sums of gradients are
+there if a step is made of several: every call then computes a whole step, which is selected where it is due.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,8 +18,8 @@ import numpy as np
 from thalweg.errors import HyperparameterError, MissingGradientError, NonFiniteGradientError, OptimizerError
 from thalweg.lowering.pytensor import Expression, Gate, Part, all_finite, depends, doubles, inside, library, lower
 from thalweg.optimizers.configured import ConfiguredOptimizer
-from thalweg.optimizers.pytensor_shared import Held, SharedParameter, apply_hook
-from thalweg.optimizers.settings import to_config
+from thalweg.optimizers.pytensor.shared import Held, SharedParameter, apply_hook
+from thalweg.optimizers.settings import to_config, told
 from thalweg.rules.arithmetic import isfinite, where
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import number
@@ -95,41 +98,106 @@ def build(
     pt, rule, gate = library("pytensor.tensor"), optimizer.rule, Gate()
     hypers, traced = hyperparameters(optimizer, held, rate, gate)
     shared = {p.name: p.shared for p in parameters}
-    used = apply_hook(optimizer._process_grad, grads, shared)
-    bad = pt.constant(np.int64(0))
-    for name, grad in used.items():
-        if optimizer._nonfinite == "raise":
-            message = f"{optimizer.name}: the gradient of {name!r} holds NaN or infinity; nothing was changed"
-            gate.require(all_finite(grad), NonFiniteGradientError, message)
-        elif optimizer._nonfinite in (
-            "skip",
-            "zero",
-        ):  # zeros where a step will be skipped: nothing invalid is computed
-            used[name] = where(isfinite(grad), grad, pt.zeros((), dtype=grad.dtype))
-            if optimizer._nonfinite == "skip":
-                gate.select(all_finite(grad))
-            else:
-                bad = bad + pt.sum(~isfinite(grad), dtype="int64")
+    before = optimizer._nonfinite == "zero" and optimizer._process_grad.hook is not None  # which would spread a NaN
+    raw = _looked_at(optimizer, grads, gate) if before or optimizer.accumulate > 1 else Looked(grads)
+    gathered = _gathered(optimizer, held, parameters, raw) if optimizer.accumulate > 1 else Gathered(raw.grads)
+    due = gathered.due
+    used = _looked_at(optimizer, apply_hook(optimizer._process_grad, gathered.grads, shared), gate, due)
 
-    parts = [Part(p.shared, used[p.name], _slots(p, hypers[p.group], held.t), p.group) for p in parameters]
+    parts = [Part(p.shared, used.grads[p.name], _slots(p, hypers[p.group], held.t), p.group) for p in parameters]
     lowered = lower(rule, parts, hypers, pt.cast(held.t, "float64") + 1, held.carried)
     params = dict(zip(shared, lowered.params, strict=True))
     params = apply_hook(optimizer._process_model, params, params)
 
+    always = gate.unselected()  # for what changes also where no step is made
+    for condition in (due, used.fine):
+        if condition is not None:
+            gate.select(condition)
     updates = []
     for parameter, slots in zip(parameters, lowered.slots, strict=True):
         updates += [(parameter.shared, params[parameter.name]), *zip(parameter.held, slots, strict=True)]
     for variables, numbers in zip(held.carried, lowered.carried, strict=True):
         updates += zip(variables, numbers, strict=True)
     updates = [(variable, _typed(gate(new, variable), variable)) for variable, new in updates]
-    if optimizer._nonfinite == "skip":
-        updates.append((held.skipped, held.skipped + gate(pt.constant(np.int64(0)), pt.constant(np.int64(1)))))
+    updates += [(variable, _typed(always(new, variable), variable)) for variable, new in gathered.updates]
+    if used.fine is not None:
+        missed = ~used.fine
+        if due is not None and raw.fine is not None:
+            missed = ~raw.fine | (due & missed)
+        updates.append((held.skipped, always(held.skipped + pt.cast(missed, "int64"), held.skipped)))
     if optimizer._nonfinite == "zero":
-        updates.append((held.zeroed, gate(held.zeroed + bad, held.zeroed)))
+        last = used.bad if due is None else pt.switch(due, used.bad, 0)
+        updates.append((held.zeroed, always(held.zeroed + raw.bad + last, held.zeroed)))
     counted = depends((new for _, new in updates), held.t)
     if counted:
         updates.append((held.t, gate(held.t + 1, held.t)))
     return Built(updates, counted, traced)
+
+
+class Looked(NamedTuple):
+    """Gradients after they were looked at.
+
+    Args:
+        grads: the gradients to go on with, by name.
+        bad: how many elements were taken as zero.
+        fine: whether a step can be made of them, where those that are not finite are skipped.
+    """
+
+    grads: dict[str, Expression]
+    bad: Expression = 0
+    fine: Expression | None = None
+
+
+class Gathered(NamedTuple):
+    """The mean of the gradients of several micro-batches.
+
+    Args:
+        grads: the means, by name; they are of use where a step is due.
+        due: whether it is; ``None`` if it always is.
+        updates: the pairs that gather them.
+    """
+
+    grads: dict[str, Expression]
+    due: Expression | None = None
+    updates: Sequence[tuple[Any, Any]] = ()
+
+
+def _looked_at(
+    optimizer: ConfiguredOptimizer, grads: dict[str, Expression], gate: Gate, due: Expression | None = None
+) -> Looked:
+    """Look for what is not finite, where a step is due, and do what was asked for."""
+    pt, policy = library("pytensor.tensor"), optimizer._nonfinite
+    if policy == "ignore":
+        return Looked(grads)
+    if policy == "raise":
+        for name, grad in grads.items():
+            message = f"{optimizer.name}: the gradient of {name!r} holds NaN or infinity; nothing was changed"
+            fine = all_finite(grad) if due is None else all_finite(grad) | ~due
+            gate.require(fine, NonFiniteGradientError, message)
+        return Looked(grads)
+    # Zeros also where a step will be skipped: nothing invalid is computed
+    used = {name: where(isfinite(grad), grad, pt.zeros((), dtype=grad.dtype)) for name, grad in grads.items()}
+    if policy == "skip":
+        return Looked(used, fine=functools.reduce(operator.and_, map(all_finite, grads.values())))
+    counts = [pt.sum(~isfinite(grad), dtype="int64") for grad in grads.values()]
+    return Looked(used, bad=functools.reduce(operator.add, counts))
+
+
+def _gathered(
+    optimizer: ConfiguredOptimizer, held: Held, parameters: Sequence[SharedParameter], raw: Looked
+) -> Gathered:
+    """One gradient more. ::
+
+    sum' = g if it is the first, else sum + g        micro' = micro + 1, or 0 where a step is due
+    """
+    pt, micro, count = library("pytensor.tensor"), held.micro, optimizer.accumulate
+    totals = {p.name: pt.switch(pt.eq(micro, 0), raw.grads[p.name], p.gathered + raw.grads[p.name]) for p in parameters}
+    means = {name: total / pt.constant(np.asarray(count, total.dtype)) for name, total in totals.items()}
+    due, after = pt.ge(micro + 1, count), pt.switch(pt.ge(micro + 1, count), 0, micro + 1)
+    updates = [(p.gathered, totals[p.name]) for p in parameters] + [(micro, after)]
+    if raw.fine is None:
+        return Gathered(means, due, updates)
+    return Gathered(means, due & raw.fine, [(old, pt.switch(raw.fine, new, old)) for old, new in updates])
 
 
 def hyperparameters(
@@ -157,12 +225,14 @@ def hyperparameters(
         for name, value in held.settings(group).items():
             if name == "learning_rate" and rate is not None:
                 values[name] = rate
-            elif callable(value):
+            elif callable(value) and not told(value):
                 values[name] = _traced(optimizer, held, name, value)
                 _require(optimizer, gate, f"the schedule of {name}", values[name], name)
                 traced[group, name] = to_config(value)
             else:
                 values[name] = held.number(group, name)
+                if callable(value):
+                    traced[group, name] = to_config(value)
         hypers.append(rule.hyper(**values))
     return hypers, traced
 
@@ -180,18 +250,20 @@ def _traced(optimizer: ConfiguredOptimizer, held: Held, name: str, schedule: Any
     """A schedule as a function of t."""
     pt, interval = library("pytensor.tensor"), optimizer.rule.hyperparameters[name].interval
     epoch, batch = pt.lscalar("curr_epoch"), pt.lscalar("curr_batch")
-    counts = Counts(optimizer.optimization_state.batch_size, epoch, batch, held.t + held.offset + 1)
+    counts = Counts(optimizer._optimization_state.batch_size, epoch, batch, held.t + held.offset + 1)
     instead = (
         f"{optimizer.name}: give the number as a shared variable instead, update(cost, params, lr=rate), and set that "
         f"before each step; {name} is {schedule!r}"
     )
+    if isinstance(schedule, Schedule) and schedule.state():
+        raise HyperparameterError(f"{instead}, which holds a Plateau, and a graph would not see it move", name=name)
     with doubles():
         try:
             value = schedule(counts)
         except (TypeError, ValueError, AttributeError) as error:
             raise HyperparameterError(f"{instead}, which does not work on expressions: {error}", name=name) from error
     if library_of(value) != "pytensor":
-        if isinstance(schedule, Schedule) and not schedule.state():
+        if isinstance(schedule, Schedule):
             constant = number(value, interval, name=name, owner=optimizer.name)
             return pt.constant(np.float64(constant))
         raise HyperparameterError(f"{instead}, whose value is {value!r} whatever the counts are", name=name)
