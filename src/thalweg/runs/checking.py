@@ -45,10 +45,13 @@ def print_checks(study: Study, console: Console) -> bool:
             *problem.plan(runtime, study.iterations),
         ]
         console.print(_grid(plan))
-        for check in _announced(problem.checks(), console):
-            checks.append(check)
-            if not console.is_terminal:  # a log shows how far it got; a terminal gets the table at the end
-                console.print(Text(f"{'ok' if check.ok else 'NOT OK'}: {check.name}"), soft_wrap=True)
+        try:
+            for check in _announced(problem.checks(), console):
+                checks.append(check)
+                if not console.is_terminal:  # a log shows how far it got; a terminal gets the table at the end
+                    console.print(Text(f"{'ok' if check.ok else 'NOT OK'}: {check.name}"), soft_wrap=True)
+        finally:
+            problem.close()
     wide = console.width >= _WIDE
     console.print(_table(checks, texts=wide))
     failed = [check for check in checks if not check.ok]

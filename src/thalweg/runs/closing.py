@@ -20,8 +20,10 @@ from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History
 from thalweg.runs.kept_shots import SHOTS
 from thalweg.runs.problem import Problem
+from thalweg.runs.search_figures import draw_search
 from thalweg.runs.study import Study
 from thalweg.runs.summary import identity, misfits, peak_memory
+from thalweg.runs.variables import as_arrays, as_values
 
 
 class Closing:
@@ -67,6 +69,8 @@ class Closing:
             arrays = model(self._problem)  # what was paid for is written in any case
         with self.tolerating("the result", vital=True):
             self._folder.write_result({name: np.asarray(array) for name, array in arrays.items()})
+            if self._problem.rewarded:
+                self._folder.write_values(as_values(self._problem.variables))
 
     def draw(self) -> list[Path]:
         """Draw the problem's pictures and the misfit; returns those that were drawn, the one to look at
@@ -75,7 +79,10 @@ class Closing:
         drawings: dict[str, Callable[[Path], None]] = {}
         with self.tolerating("the problem's figures"):
             drawings.update(self._problem.figures(history))
-        drawings.setdefault("misfit", lambda path: draw_misfit(path, history, self._study.blocks))
+        if self._problem.rewarded:
+            drawings.setdefault("search", lambda path: draw_search(path, history))
+        else:
+            drawings.setdefault("misfit", lambda path: draw_misfit(path, history, self._study.blocks))
         drawn = []
         for name, draw in drawings.items():
             with self.tolerating(f"the figure {name!r}"):
@@ -85,7 +92,12 @@ class Closing:
         return drawn
 
     def summary(
-        self, error: BaseException | None, iteration: int, seconds: float, parts: dict[str, float]
+        self,
+        error: BaseException | None,
+        iteration: int,
+        seconds: float,
+        parts: dict[str, float],
+        more: dict[str, Any],
     ) -> dict[str, Any]:
         """The content of ``summary.json`` (:mod:`thalweg.runs.summary`).
 
@@ -94,6 +106,7 @@ class Closing:
             iteration: committed steps.
             seconds: since the run began.
             parts: seconds of its parts.
+            more: what else the loop knows: why it stopped early, what a search chose.
         """
         summary: dict[str, Any] = {"status": status_of(error), **identity(self._study)}
         if summary["status"] == "failed":
@@ -107,6 +120,7 @@ class Closing:
         summary["seconds_by_part"] = parts
         summary["peak_memory_bytes"] = peak_memory()
         summary["warnings"] = self.warnings
+        summary |= more
         own: dict[str, Any] = {}
         with self.tolerating("the problem's summary"):
             own = self._problem.summary()
@@ -136,7 +150,7 @@ class Closing:
 
 def model(problem: Problem) -> dict[str, NDArray[Any]]:
     """The variables' data by name."""
-    return {str(variable.name): np.asarray(variable.data) for variable in problem.variables}
+    return as_arrays(problem.variables)
 
 
 def status_of(error: BaseException | None) -> str:

@@ -57,8 +57,8 @@ def cost_lines(
         raise StudyError(
             f"budget.evaluations is {budget.evaluations}; the final choice takes up to {last} (optimizer.finalists = "
             f"{search.finalists} and the start on {problem.held_out} held-out {problem.item_name}s, two candidates on "
-            f"{problem.test} test ones), and one candidate {first} more: give at least {last + first}, or fewer finalists "
-            "or samples.",
+            f"{problem.test} test ones), and one candidate {first} more: give at least {last + first}, or "
+            "fewer finalists or samples.",
             path="budget.evaluations",
         )
     lines = [("evaluations", _line(f"{most.evaluations:,}", budget.evaluations, f", {last:,} for the final choice"))]

@@ -27,7 +27,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,10 +45,14 @@ from thalweg.runs.problem import Feedback, Problem
 from thalweg.runs.selection import Batch, Selection
 from thalweg.runs.settings import GenericBlock
 from thalweg.runs.tuning import change_hyperparameters
+from thalweg.runs.variables import as_arrays
 from thalweg.runs.waiting import to_the_end
 from thalweg.runs.workers import WorkerCounts
 from thalweg.runtime import Runtime
 from thalweg.runtime.failures import FailedItem
+
+if TYPE_CHECKING:
+    from thalweg.runs.searching import Searching
 
 SHORT_STEP = 1 << 20
 """Up to so many numbers in all variables a step is made on the event loop itself: it takes a few ms, with
@@ -75,6 +79,8 @@ class Loop:
         counted: items by worker, counted before this process.
         reweight: whether an item that fails for good is left out, and the sum weighted for it.
         shots: where finished sums of the iteration in progress are kept; by default they are not.
+        searching: where feedback comes from if the problem gives rewards.
+        seconds: begin no iteration after so many seconds of the run; by default there is no limit.
     """
 
     def __init__(
@@ -94,8 +100,14 @@ class Loop:
         counted: Mapping[str, int] | None = None,
         reweight: bool = False,
         shots: KeptShots | None = None,
+        searching: Searching | None = None,
+        seconds: float | None = None,
     ) -> None:
         self._problem = problem
+        self._searching = searching
+        self._seconds = seconds
+        self.stopped: str | None = None
+        """Why the run ended before its last iteration, if it did."""
         self._optimizer = optimizer
         self._blocks = blocks
         self._seed = seed
@@ -126,13 +138,33 @@ class Loop:
                 selection = await self._continue_block(index, block)
             else:
                 selection = await self._begin_block(index, block)
-            while self.position.block_iteration < block.iterations:
+            while self.position.block_iteration < block.iterations and not self._is_over():
                 await self._iterate(selection)
                 if self._keeper.retention.due(self.position.iteration, self._last):
                     await to_the_end(self._hand_over())
             await to_the_end(self._hand_over())
             if self._after_block is not None:
                 await self._runtime.run(self._after_block, index)
+            if self.stopped is not None:
+                break
+        if self._searching is not None:
+            self._searching.stopped = self.stopped
+            await self._searching.conclude(self.position.iteration)
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """For the summary: why it ended before its last iteration, and what a search has chosen."""
+        found = {"stopped": self.stopped} if self.stopped is not None else {}
+        return found | ({"search": self._searching.outcome} if self._searching is not None else {})
+
+    def _is_over(self) -> bool:
+        """Whether the budget, or the search, ends the run here."""
+        taken = time.monotonic() - self._began
+        if self._searching is not None:
+            self.stopped = self._searching.stopped
+        if self.stopped is None and self._seconds is not None and taken >= self._seconds:
+            self.stopped = f"the budget of {self._seconds:g} seconds: {taken:.0f} are spent"
+        return self.stopped is not None
 
     async def checkpoint(self) -> None:
         """Save the state after the last committed step, unless that was done already; waits for the disk.
@@ -164,9 +196,10 @@ class Loop:
     def _copy(self, position: Position) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         snapshot = self._optimizer.state()
         arrays = {f"optimizer/{name}": array for name, array in snapshot.arrays.items()}
-        arrays |= {f"variable/{v.name}": np.array(v.data) for v in self._problem.variables}
+        arrays |= {f"variable/{name}": np.array(data) for name, data in as_arrays(self._problem.variables).items()}
         self._history.fact("items_by_worker", self._workers.items)
-        return arrays, {**position.meta(), "optimizer": snapshot.meta, "seed": self._seed}
+        ledger = {"ledger": self._searching.state()} if self._searching is not None else {}
+        return arrays, {**position.meta(), "optimizer": snapshot.meta, "seed": self._seed, **ledger}
 
     def _selection(self, index: int, block: GenericBlock) -> Selection:
         return Selection(
@@ -205,8 +238,14 @@ class Loop:
             self._handed = None
             raise
         batch = selection.next()
-        await self._optimizer.propose()
-        feedback = await self._feedback(batch)
+        if self._searching is not None:
+            found = await self._searching.feedback(batch.items, self.position.iteration + 1)
+            if found is None:  # nothing was paid for or left to try; the batch was not used
+                return
+            feedback = found
+        else:
+            await self._optimizer.propose()
+            feedback = await self._feedback(batch)
         self._check(feedback, batch)
         await to_the_end(self._commit(feedback, batch, selection))
         await asyncio.sleep(0)  # a problem that never waits must not keep everybody else from running
@@ -288,6 +327,9 @@ class Loop:
 
     async def _apply(self, feedback: Feedback) -> dict[str, float]:
         optimizer, variables = self._optimizer, self._problem.variables
+        if self._searching is not None:
+            await optimizer.apply(feedback)
+            return self._searching.metrics()
         if self._is_small():
             return await apply_measured(optimizer, variables, feedback)
         return await self._runtime.run(lambda: wait(apply_measured(optimizer, variables, feedback)))
@@ -312,7 +354,7 @@ class Loop:
                 loss=feedback.loss,
             )
         names = {str(variable.name) for variable in self._problem.variables}
-        if feedback.gradients.keys() != names:
+        if feedback.rewards is None and feedback.gradients.keys() != names:
             raise RunError(
                 f"{where}: the feedback has gradients of {sorted(feedback.gradients)}, and the variables are "
                 f"{sorted(names)}. The problem must return one gradient for each of its variables, by name."

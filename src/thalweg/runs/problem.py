@@ -97,12 +97,10 @@ class Problem(abc.ABC):
     must follow from its settings, ``seed`` and the variables' values: then a run is the same to the last bit
     whenever it is repeated, and a resumed one continues as if it had never stopped.
 
-    The methods are called in this order: :meth:`build`, :meth:`plan`, :meth:`prepare`, and for each block
-    :meth:`begin_block` and then, per iteration, :meth:`feedback` and :meth:`metrics`; at the end
-        :meth:`results`,
-    :meth:`summary` and :meth:`figures`, also when the run was interrupted. ``thalweg check`` calls
-        :meth:`build`,
-    :meth:`plan` and :meth:`checks` only.
+    The methods are called in this order: :meth:`build`, :meth:`plan`, :meth:`use_folder`, :meth:`prepare`, and for
+    each block :meth:`begin_block` and then, per iteration, :meth:`feedback` and :meth:`metrics`; at the end
+    :meth:`results`, :meth:`summary` and :meth:`figures`, also when the run was interrupted; at last :meth:`close`.
+    ``thalweg check`` calls :meth:`build`, :meth:`plan`, :meth:`checks` and :meth:`close` only.
 
     Example:
         A straight line through points, one point an item:
@@ -207,6 +205,14 @@ class Problem(abc.ABC):
             iterations: number of iterations in all blocks together.
         """
         return []
+
+    def use_folder(self, folder: Path) -> None:  # noqa: B027 (most need none)
+        """Be told the run's folder, once and before :meth:`prepare`, also when the run goes on: for a problem that
+        has something of its own to keep there."""
+
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
+        """Give back what the problem holds, such as a server process: the run has ended, however it did. May be
+        called more than once."""
 
     async def prepare(self, runtime: Runtime, progress: Progress) -> None:  # noqa: B027 (most have nothing to do)
         """Do what must be done once before the first iteration, such as making the observed data.

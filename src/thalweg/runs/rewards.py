@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from thalweg.runs.problem import Feedback, Problem
 from thalweg.runtime import Runtime
 from thalweg.search.budget import Spent
+from thalweg.search.engine import Engine
 from thalweg.search.rewards import SampleReward
 from thalweg.search.structured import StructuredVariable
 
@@ -95,6 +96,10 @@ class RewardProblem(Problem):
     def most(self, values: dict[str, Any], item: int) -> Spent:
         """The most tokens and money that :meth:`reward` can cost: reserved from the budget before it is called."""
         return Spent()
+
+    def equip(self, engine: Engine) -> None:
+        """Give the engine what no study can name, once and before it is asked: a language model that this problem
+        serves."""
 
     def concurrency(self, runtime: Runtime) -> int:
         """How many evaluations are in flight at once; by default as many as the runtime has workers."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
@@ -33,7 +33,7 @@ from thalweg.runs.study import Study
 from thalweg.runs.summary import closing_table, identity
 from thalweg.runs.tuning import build_optimizer
 from thalweg.runs.waiting import to_the_end
-from thalweg.runtime import Dask, Runtime
+from thalweg.runtime import Dask, Local, Runtime
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,18 @@ class Run:
                 make_runtime(self.study.settings.runtime, self._display.note, self.study.folder)
             )
             problem = await runtime.run(self.study.build_problem)
-            optimizer = await runtime.run(build_optimizer, self.study.settings.optimizer, problem)
+            optimizer = await runtime.run(self._optimizer, problem)
             if isinstance(runtime, Dask):
                 await runtime.start()
             room = await runtime.run(self._room, problem, optimizer)
-            work = _Work(problem, optimizer, runtime, room)
+            work = _Work(problem, optimizer, runtime, room, await runtime.run(self._plan, problem, optimizer, runtime))
             loop: Loop | None = None
             error: BaseException | None = None
+            stack.callback(self._let_go, problem, optimizer)
             try:
                 await runtime.run(self._open)
+                assert self._disk is not None
+                problem.use_folder(self._disk.folder.path)
                 loop = self._current = self._loop(work)
                 await self._execute(work, loop)
             except (asyncio.CancelledError, Exception) as caught:  # what was computed must not be lost
@@ -197,6 +200,42 @@ class Run:
         room = room_for(self.study, problem, optimizer, self._resumption.folder.path if self._resumption else folder)
         room.check()
         return room
+
+    def _plan(self, problem: Problem, optimizer: Any, runtime: Runtime) -> list[tuple[str, str]]:
+        plan = problem.plan(runtime, self.study.iterations)
+        if problem.rewarded:
+            from thalweg.runs.costing import cost_lines
+
+            plan += cost_lines(cast(Any, problem), optimizer, self.study.blocks, self.study.settings.budget)
+        return plan
+
+    async def plan(self) -> list[tuple[str, str]]:
+        """What the run will need and can cost at most; nothing is computed, and there is no folder.
+
+        Returns:
+            Lines (name, value with unit).
+
+        Raises:
+            ThalwegError: the study or the problem was refused.
+        """
+        with ExitStack() as stack:
+            runtime = self._runtime or stack.enter_context(Local(threads=1))
+            problem = await runtime.run(self.study.build_problem)
+            optimizer = await runtime.run(self._optimizer, problem)
+            stack.callback(self._let_go, problem, optimizer)
+            room = await runtime.run(self._room, problem, optimizer)
+            return [*await runtime.run(self._plan, problem, optimizer, runtime), room.line]
+
+    def _let_go(self, problem: Problem, optimizer: Any) -> None:
+        """The problem's processes, the engine's threads."""
+        try:
+            if problem.rewarded:
+                optimizer.engine.close()
+        finally:
+            problem.close()
+
+    def _optimizer(self, problem: Problem) -> Any:
+        return build_optimizer(self.study.settings.optimizer, problem, self.study.settings.seed)
 
     def _open(self) -> None:
         if self._resumption is not None:
@@ -248,6 +287,30 @@ class Run:
             counted=self._counted,
             reweight=self.study.settings.on_failed_shot == "reweight",
             shots=self._kept_shots(),
+            searching=self._searching(work) if work.problem.rewarded else None,
+            seconds=self.study.settings.budget.seconds,
+        )
+
+    def _searching(self, work: _Work) -> Any:
+        """What the loop has for a search."""
+        from thalweg.runs.searching import Searching
+        from thalweg.search import digest_json
+
+        assert self._disk is not None
+        found = self._resumption
+        settings = self.study.settings
+        return Searching(
+            work.problem,  # type: ignore[arg-type] # rewarded
+            work.optimizer,  # type: ignore[arg-type] # build_optimizer made a search of it
+            runtime=work.runtime,
+            history=self._disk.history,
+            budget=settings.budget,
+            seed=settings.seed,
+            fingerprint=digest_json([settings.problem, settings.seed]),
+            rows=History(self._disk.folder.history).evaluations() if found is not None else (),
+            ledger=found.meta.get("ledger") if found is not None else None,
+            iteration=found.position.iteration if found is not None else 0,
+            progress=self._display.items,
         )
 
     def _kept_shots(self) -> KeptShots | None:
@@ -279,11 +342,12 @@ class Run:
         if self._resumption is None:
             text = f"{self.study.iterations} iterations in {len(self.study.blocks)} blocks"
             self._disk.history.event("started", text, details={"set": self.study.overrides, **_process()})
-        plan = await work.runtime.run(work.problem.plan, work.runtime, self.study.iterations)
-        plan = [*plan, work.room.line]
+        plan = [*work.plan, work.room.line]
         self._display.begin(self.study.settings.title, self._disk.folder.path, plan, self.study.blocks)
         with self._timing("prepare"):
             await work.problem.prepare(work.runtime, self._display.stage)
+        if work.problem.rewarded:
+            await work.runtime.run(lambda: cast(Any, work.problem).equip(cast(Any, work.optimizer).engine))
         if self._resumption is not None:
             for note in self._resumption.notes:
                 self._display.note(note)
@@ -313,7 +377,8 @@ class Run:
             disk.history.event(status_of(error), text, iteration=iteration, details=details)
             await run(disk.history.flush)
         seconds = time.monotonic() - self._began
-        summary = await run(closing.summary, error, iteration, seconds, self._seconds)
+        more: dict[str, Any] = loop.outcome if loop is not None else {}
+        summary = await run(closing.summary, error, iteration, seconds, self._seconds, more)
         # Pictures take seconds; a process that is killed meanwhile leaves a whole summary all the same.
         await run(closing.write_summary, summary)
         self._summary = summary
@@ -365,6 +430,7 @@ class _Work:
     optimizer: LocalOptimizer
     runtime: Runtime
     room: Room
+    plan: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)

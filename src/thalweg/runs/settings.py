@@ -26,6 +26,9 @@ on_failed_shot = "stop"                           # or "reweight": go on without
     kind = "local"                                    # or "dask": a cluster, docs/cluster.md
     threads = 2                                       # default: every core that the process may use
 
+    [budget]                                          # the most that may be spent
+    seconds = 3600                                    # a search has evaluations, tokens and money, too
+
     [output]
     folder = "runs"                                   # where runs go that are not told where
     figures = true
@@ -149,6 +152,22 @@ class OutputSettings(_Strict):
     checkpoint_shots: bool = False
 
 
+class BudgetSettings(_Strict):
+    """The most that a run may spend; it stops before it would spend more. No limit unless one is given.
+
+    Args:
+        evaluations: of a search: candidates times samples, those of the final choice included.
+        tokens: of a search with a language model: of prompts and answers together.
+        money: the same, in the currency of the model's price list.
+        seconds: no iteration begins after so many seconds of the run.
+    """
+
+    evaluations: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    money: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    seconds: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+
+
 class StudySettings(_Strict):
     """The whole file; ``problem``, ``optimizer`` and the problem's keys in ``blocks`` are validated by their
     owners."""
@@ -161,6 +180,7 @@ class StudySettings(_Strict):
     optimizer: dict[str, Any]
     blocks: list[dict[str, Any]] = Field(min_length=1)
     runtime: LocalRuntime | DaskRuntime = Field(default_factory=LocalRuntime, discriminator="kind")
+    budget: BudgetSettings = Field(default_factory=BudgetSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
 
     @field_validator("runtime", mode="before")

@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
 import resource
 import sys
@@ -100,6 +101,13 @@ def misfits(history: History, study: Study) -> dict[str, Any]:
 def closing_table(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """The lines (name, value) that the display shows at the end."""
     lines = [("iterations", str(summary["iterations"]))]
+    if summary.get("stopped"):
+        lines.append(("stopped by", str(summary["stopped"])))
+    if summary.get("search"):
+        lines += search_lines(summary["search"])
+        summary = {
+            name: value for name, value in summary.items() if name not in ("blocks", "misfit_start", "misfit_end")
+        }
     columns = (summary.get(name, []) for name in ("blocks", "misfit_start", "misfit_end"))
     for name, start, end in zip(*columns, strict=True):
         if start is not None and end is not None:
@@ -111,4 +119,29 @@ def closing_table(summary: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("time", duration(summary["seconds"])))
     lines.append(("peak memory", f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB"))
     lines.append(("digest", summary["digest"]))
+    return lines
+
+
+def search_lines(search: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a search has chosen, as lines of the closing table."""
+    winner, start = search["winner"], search.get("start") or {}
+    lines = [("chosen", f"candidate {winner['candidate']}, on {search['chosen_on']}")]
+    for name, value in winner["values"].items():
+        text = json.dumps(value, ensure_ascii=False)
+        lines.append((f"  {name}", text if len(text) <= 400 else f"{text[:397]}..."))
+    for part, label in (("search", "in the search"), ("held_out", "held out"), ("test", "in the test")):
+        if part in winner:
+            before = f" (start {start[part]['mean']:.4g})" if part in start else ""
+            lines.append((f"mean reward {label}", f"{winner[part]['mean']:.4g}{before}"))
+    if "difference" in search:
+        found = search["difference"]
+        text = f"{found['mean']:+.4g}, 95 % between {found['low']:+.4g} and {found['high']:+.4g}"
+        lines.append(("better than the start by", text))
+    spent = search["spent"]
+    text = f"{spent['evaluations']} evaluations"
+    text += f", {spent['tokens']} tokens" if spent["tokens"] else ""
+    text += f", {spent['money']:.4g} in money" if spent["money"] else ""
+    lines.append(("spent", text))
+    if search.get("lost_in_flight"):
+        lines.append(("lost in flight", f"{search['lost_in_flight']} evaluations, charged in full"))
     return lines

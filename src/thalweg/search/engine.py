@@ -140,6 +140,10 @@ class Engine(abc.ABC):
         """The most that the next ``ask(count)`` may cost."""
         return Spent()
 
+    def metrics(self) -> dict[str, float]:
+        """Counts that belong into the history of a run, such as answers of a model that had to be replaced."""
+        return {}
+
     def close(self) -> None:
         """Give back what the engine holds: threads, connections. It can be asked again afterwards."""
         return

@@ -246,7 +246,7 @@ class Search(BoundSearch):
         if best is not None:
             low, high = self._scores.bounds(best)
             found |= {"best": self._scores.mean(best), "best_low": low, "best_high": high, "best_candidate": best}
-        return found
+        return found | self.engine.metrics()
 
     def state(self) -> OptimizerSnapshot:
         """What a run's checkpoint holds: the JSON of :meth:`save_own_variables`, as bytes."""
