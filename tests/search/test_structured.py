@@ -2,6 +2,8 @@
 
 import asyncio
 import builtins
+import copy
+import pickle
 import re
 import subprocess
 import sys
@@ -115,6 +117,30 @@ def test_a_copy_has_its_own_value_and_a_detached_one_shares_it_until_one_is_assi
     assert variable.copy(name="other", value={"length": 1.0}).json() == {"length": 1.0}
     assert variable.detach(value={"length": 1.0}).version == 0
     assert variable.alike(name="alike").name == "alike"
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))], ids=["copy", "pickle"])
+def test_a_variable_goes_to_another_process(duplicate):
+    variable = setting(trainable=False, description="words")
+    variable.update({"length": 4.0})
+    other = duplicate(variable)
+    assert repr(other) == repr(variable)
+    assert (other.version, other.description, other.schema()) == (1, "words", variable.schema())
+    other.update({"length": 5.0})
+    assert variable.get("length") == 4.0
+    with pytest.raises(ValueMismatchError):
+        other.update({"length": -5.0})
+    assert duplicate(StructuredVariable(Smoothing())).data_model is Smoothing
+
+
+def test_deep_values_are_checked_and_their_paths_are_cut():
+    node = {"anyOf": [{"type": "null"}, {"type": "object", "properties": {"n": {"$ref": "#"}}}]}
+    deep, wrong = None, 5
+    for _ in range(98):
+        deep, wrong = {"n": deep}, {"n": wrong}
+    variable = StructuredVariable(deep, node)
+    with pytest.raises(ValueMismatchError, match=r"at n\.n\.n\.n\.n\.n\.n\.n\.\.\.n\.n\.n: 5 is not"):
+        variable.assign(wrong)
 
 
 # -- validation ----------------------------------------------------------------------------

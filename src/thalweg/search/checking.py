@@ -52,8 +52,12 @@ class SchemaCheck:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         library = _library()
+        self._schema = schema
         self._best = library.exceptions.best_match
         self._validator = _kind()(schema)
+
+    def __reduce__(self) -> tuple[type[SchemaCheck], tuple[dict[str, Any]]]:
+        return SchemaCheck, (self._schema,)  # the library's validators cannot be pickled
 
     def __call__(self, value: Any, what: str) -> None:
         """Raise unless a JSON value fits.

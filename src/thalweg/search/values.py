@@ -105,15 +105,18 @@ def canonical_json(value: Any) -> str:
 
 
 def written_path(path: tuple[str | int, ...]) -> str:
-    """A path into a JSON value as people read it.
+    """A path into a JSON value as people read it; the middle of a long one is left out.
 
     Example:
         >>> from thalweg.search.values import written_path
         >>> written_path(("examples", 3, "a.b"))
         "examples.3.'a.b'"
+        >>> written_path((*range(50), "end"))
+        '0.1.2.3.4.5.6.7...48.49.end'
     """
     plain = re.compile(r"[^\s.'\"]+")
-    return ".".join(part if isinstance(part, str) and plain.fullmatch(part) else repr(part) for part in path)
+    parts = [part if isinstance(part, str) and plain.fullmatch(part) else repr(part) for part in path]
+    return ".".join(parts) if len(parts) <= 12 else f"{'.'.join(parts[:8])}...{'.'.join(parts[-3:])}"
 
 
 class _Copy:
@@ -175,7 +178,7 @@ class _Copy:
         return text
 
     def error(self, path: tuple[str | int, ...], fault: str, advice: str) -> ValueMismatchError:
-        where = f" at {written_path(path[:8])}{'...' if len(path) > 8 else ''}" if path else ""
+        where = f" at {written_path(path)}" if path else ""
         return ValueMismatchError(f"{self.what} is no JSON value{where}: {fault}; {advice}.", path=path)
 
 
