@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import checkpoint_cost
 from benchmarks.contest import Options, contest, peers
 from benchmarks.figures import Figure, Target
 
@@ -18,6 +19,7 @@ NOTES = (
     "Checkpoints: float32 arrays written to a new place and forced to the disk, and read again just after (from the "
     "page cache, so reading is what checking costs). Thalweg's have a BLAKE2 digest of every array, which torch.save "
     "and np.save have not: a damaged file is noticed.",
+    checkpoint_cost.NOTE,
     "Bookkeeping: a whole iteration of the loop on a problem that does nothing (selection, propose, feedback, step, "
     "history on its way to the disk, display, position), less feedback and step alone.",
     "Efficiency: the demo's gradient, 8 shots, on one thread over twice the same on two.",
@@ -26,7 +28,7 @@ NOTES = (
 
 def figures(options: Options) -> list[Figure]:
     """Measure everything, ``--quick`` smaller."""
-    return [*_checkpoints(options), _bookkeeping(options), _efficiency(options)]
+    return [*_checkpoints(options), checkpoint_cost.cost(options), _bookkeeping(options), _efficiency(options)]
 
 
 def _checkpoints(options: Options) -> list[Figure]:
