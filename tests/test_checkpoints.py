@@ -13,6 +13,7 @@ import pytest
 from thalweg.checkpoints import CheckpointStore, canonical
 from thalweg.checkpoints import store as store_module
 from thalweg.checkpoints.manifest import digest, render
+from thalweg.checkpoints.tensors import CODES
 from thalweg.errors import CheckpointCorruptError, CheckpointError, CheckpointVersionError
 
 ARRAYS = {
@@ -371,3 +372,42 @@ def test_other_names_are_no_generations(tmp_path: Path) -> None:
     for name in ("١٢٣٤٥٦", "0000001", "00001", "000002x", "9" * 40, ".writing-1"):
         (tmp_path / name).mkdir()
     assert store.generations() == [1]
+
+
+WRITTEN = Path(__file__).parent / "data" / "checkpoint-1.0"
+"""Written by this format's writer, of every dtype and with what a text hides most easily; read for ever."""
+
+
+def golden() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What is in it, made anew."""
+    values = [0, 1, 2, 255]
+    arrays = {name: np.array(values).astype(name) for name in sorted(CODES)}
+    arrays |= {
+        "shapes/none": np.zeros((0, 3)),
+        "shapes/single": np.array(-0.0),
+        "shapes/three": np.arange(24, dtype="f4").reshape(2, 3, 4),
+        "not finite": np.array([np.nan, np.inf, -np.inf, 5e-324]),
+        "ümlaut / 漢字 \x1f": np.array([7], "u1"),
+    }
+    meta = {
+        "iteration": 7,
+        "misfit": 0.30000000000000004,
+        "tiny": 5e-324,
+        "text": 'é\x1f"\\/\u2028',
+        "generator": np.random.Generator(np.random.PCG64(3)).bit_generator.state,
+        "nested": {"list": [1, None, True, [], {}, -1.5e300]},
+    }
+    return arrays, meta
+
+
+def test_the_golden_checkpoint_is_read_and_written_to_the_same_bytes(tmp_path: Path) -> None:
+    expected, meta = golden()
+    arrays, found, number = CheckpointStore(WRITTEN).load()
+    assert (found, number) == (meta, 1)
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        assert (array.dtype, array.shape) == (expected[name].dtype, expected[name].shape)
+        assert array.tobytes() == expected[name].tobytes(), name
+    path = CheckpointStore(tmp_path).save(expected, meta)
+    for file in ("manifest.json", "state.safetensors"):
+        assert (path / file).read_bytes() == (WRITTEN / "000001" / file).read_bytes(), file

@@ -233,6 +233,39 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path, document, kinds):
         shutil.rmtree(out / "checkpoints" / f"{generation:06d}" / "manifest.json", ignore_errors=True)
 
 
+@pytest.mark.parametrize("way", ["copy", "move", "tar", "zip", "copy of a live one"])
+def test_a_run_goes_on_wherever_its_folder_is_taken(tmp_path, document, kinds, way):
+    """And what is left behind is as it was."""
+    run(document, kinds, tmp_path / "whole")
+    here, there = tmp_path / "here" / "run", tmp_path / "there" / "another name"
+    there.parent.mkdir()
+    if way == "copy of a live one":
+
+        class Copying(QuietDisplay):
+            def iteration(self, record):
+                if record.iteration == 5:
+                    shutil.copytree(here, there)
+
+        wait(Run(Study.from_document(document, kinds=kinds), out=here, display=Copying()).execute())
+    else:
+        stop_after(document, kinds, here, 5)
+        if way == "copy":
+            shutil.copytree(here, there)
+        elif way == "move":
+            shutil.move(here, there)
+        else:
+            packed = shutil.make_archive(str(tmp_path / "packed"), way, here)
+            shutil.unpack_archive(packed, there, **({"filter": "data"} if way == "tar" else {}))
+    before = fingerprint(here) if here.exists() else None
+    assert go_on(there, kinds).status == "finished"
+    assert fingerprint(there) == fingerprint(tmp_path / "whole")
+    if here.exists():
+        assert fingerprint(here) == before
+        if way != "copy of a live one":
+            assert go_on(here, kinds).status == "finished"
+        assert fingerprint(here) == fingerprint(tmp_path / "whole")
+
+
 def test_a_second_writer_is_told_who_has_the_run(tmp_path, document, kinds):
     out = tmp_path / "run"
     stop_after(document, kinds, out, 3)
