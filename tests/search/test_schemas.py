@@ -349,9 +349,21 @@ CONTAINS = {
     "nullable-spelt-otherwise": (
         obj(a={"type": ["null", "number"]}),
         obj(a={"anyOf": [NUMBER, {"type": "null"}]}),
-        False,  # undecided by keywords: neither branch holds both types
+        True,
     ),
     "union-in-types": (obj(a={"anyOf": [NUMBER, TEXT]}), obj(a={"type": ["string", "number", "null"]}), True),
+    "one-of-two": (
+        obj(a=obj(k={"const": 1}, v=NUMBER)),
+        obj(a={"oneOf": [obj(k={"const": 1}), obj(k={"const": 2})]}),
+        True,
+    ),
+    "one-of-both": (obj(a=obj(k=NUMBER)), obj(a={"oneOf": [obj(k=NUMBER), obj()]}), False),
+    "one-of-itself": (
+        obj(a={"oneOf": [NUMBER, {"minimum": 5}], "title": "A"}),
+        obj(a={"oneOf": [NUMBER, {"minimum": 5}]}),
+        True,
+    ),
+    "one-of-overlapping": (obj(a=NUMBER), obj(a={"oneOf": [NUMBER, {"minimum": 5}]}), False),
     "one-of": (obj(a={"oneOf": [obj(k={"const": 1}), obj(k={"const": 2})]}), obj(a=obj(k=NUMBER)), True),
     "items": (
         obj(a={"type": "array", "items": obj(x=NUMBER, y=TEXT)}),
@@ -496,6 +508,7 @@ ANY = st.recursive(
         | st.builds(lambda a, b: {"type": "array", "prefixItems": [a], "items": b}, inner, inner)
         | st.builds(lambda a, b: {"anyOf": [a, b]}, inner, inner)
         | st.builds(lambda a, b: {"allOf": [a, b]}, inner, inner)
+        | st.builds(lambda a, b: {"oneOf": [a, b]}, inner, inner)
         | st.builds(lambda a: {"type": "object", "additionalProperties": a}, inner)
     ),
     max_leaves=5,
@@ -505,7 +518,7 @@ ANY = st.recursive(
 @settings(deadline=None, max_examples=150)
 @given(ANY, ANY, st.lists(VALUES, min_size=10, max_size=20))
 def test_what_is_contained_allows_all_that_the_container_allows(a, b, values):
-    """Without properties and oneOf, containment is about values alone; no is always a safe answer."""
+    """Without properties, containment is about values alone; no is always a safe answer."""
     if contains_schema(a, b):
         mine, theirs = SchemaCheck(standardize_schema(a)), SchemaCheck(standardize_schema(b))
         for value in values:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from thalweg.errors import SchemaError
-from thalweg.search.demands import BOUNDS, OPEN, PLAIN, TOGETHER, bounded, plainly, types_of, values_of
+from thalweg.search.demands import BOUNDS, OPEN, PLAIN, TOGETHER, TYPES, bounded, plainly, types_of, values_of
 from thalweg.search.documents import Document, Facts, Sameness
 from thalweg.search.keywords import is_annotation
 from thalweg.search.schemas import standardize_schema
@@ -107,6 +107,7 @@ class _Containment:
         return False
 
     def shown(self, mine: Facts, theirs: Facts) -> bool:
+        theirs = tuple(fact for fact in theirs if not any(self.same(own, fact) for own in mine if "oneOf" in own))
         if not any(_asks(fact) for fact in theirs):
             return True
         for fact in mine:
@@ -133,12 +134,46 @@ class _Containment:
             return False
         if any(not self.together(keywords, mine, fact) for kind, keywords in TOGETHER if types & kind):
             return False
-        for keyword in ("anyOf", "oneOf"):
-            if keyword in fact and not any(self.holds(mine, self.theirs.facts(b)) for b in fact[keyword]):
-                return False
+        if not all(self.alternatives(mine, types, fact, keyword) for keyword in ("anyOf", "oneOf") if keyword in fact):
+            return False
         if "object" in types and not (self.properties(mine, fact) and self.others(mine, fact)):
             return False
         return "array" not in types or self.items(mine, fact)
+
+    def alternatives(self, mine: Facts, types: frozenset[str], fact: dict[str, Any], keyword: str) -> bool:
+        """Whether my facts answer an alternative of theirs; of ``oneOf`` exactly one."""
+        branches = [self.theirs.facts(branch) for branch in fact[keyword]]
+        for place, branch in enumerate(branches):
+            others = branches[:place] + branches[place + 1 :] if keyword == "oneOf" else []
+            if all(self.apart(mine, other) for other in others) and self.holds(mine, branch):
+                return True
+        kinds = sorted(types - {"integer"} if "number" in types else types)
+        return len(kinds) > 1 and all(
+            self.alternatives((*mine, _ONLY[kind]), types & types_of((_ONLY[kind],)), fact, keyword) for kind in kinds
+        )
+
+    def apart(self, mine: Facts, theirs: Facts) -> bool:
+        """Whether no value is as both say, as far as types, few values, and properties with few values tell."""
+        one, other = types_of(mine), types_of(theirs)
+        common = one & other
+        if not common:
+            return True
+        values, listed = values_of(mine, one), values_of(theirs, other)
+        if values is not None:
+            return not any(self.theirs.allows(theirs, value) for value in values)
+        if listed is not None:
+            return not any(self.mine.allows(mine, value) for value in listed)
+        if common != {"object"}:
+            return False
+        names = {name for fact in mine for name in fact.get("properties", {})}
+        for name in sorted(names & {name for fact in theirs for name in fact.get("properties", {})}):
+            parts = [
+                document.facts(*(fact["properties"][name] for fact in facts if name in fact.get("properties", {})))
+                for document, facts in ((self.mine, mine), (self.theirs, theirs))
+            ]
+            if all(values_of(part, types_of(part)) is not None for part in parts) and self.apart(*parts):
+                return True
+        return False
 
     def properties(self, mine: Facts, fact: dict[str, Any]) -> bool:
         """Whether each property of theirs is one of mine, with all that is asked of it."""
@@ -175,6 +210,9 @@ class _Containment:
         """Whether keywords that belong together are the same in one of my facts, if they ask for anything."""
         wanted = {keyword: fact[keyword] for keyword in keywords if keyword in fact}
         return not wanted or any(self.same({k: own[k] for k in keywords if k in own}, wanted) for own in mine)
+
+
+_ONLY: dict[str, dict[str, Any]] = {kind: {"type": kind} for kind in sorted(TYPES)}
 
 
 def _item(fact: dict[str, Any], place: int) -> Any:
