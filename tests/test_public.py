@@ -51,16 +51,19 @@ PUBLIC: dict[str, set[str]] = {
     "thalweg.search": {
         *("Json", "StructuredVariable", "copy_json", "digest_json", "schema_of", "standardize_schema"),
         *("contains_schema", "RewardOptimizer", "Matching", "Reward", "SampleReward"),
+        *("Search", "Space", "Engine", "Candidate", "Proposal", "Told", "Limits", "Spent"),
     },
     "thalweg.runtime": {"Runtime", "Local", "Dask", "Watched", "TreeReduction", "add_trees", "Shared", "Pieces"},
     "thalweg.runs": {
         *("Study", "Run", "run_study", "Outcome", "History", "Problem", "Feedback", "Check", "Progress"),
         *("Selection", "Batch", "Display", "PlainDisplay", "QuietDisplay", "find_study", "model_digest"),
+        "RewardProblem",
     },
     "thalweg.problems.waves": {
         *("Grid", "Propagator", "Shot", "L2Misfit", "AddTimeDispersion", "RemoveTimeDispersion", "WaveProblem"),
         *("ricker", "tone_burst", "highest_frequency", "line_array", "ring_array"),
     },
+    "thalweg.problems.sklearn": {"PipelineProblem"},
     "thalweg.optimizers.jax": {"JaxOptimizer", "JaxState"},
     "thalweg.optimizers.torch": {"TorchOptimizer"},
     "thalweg.dialects.stride": {"Variable", "Operator", "Graph", "Node", "LocalOptimiser", "GradientDescent"},
@@ -85,6 +88,7 @@ ERRORS = {
     "UninitializedError",
     *("SimulationError", "UnstableTimeStepError", "DispersionError", "PositionError", "SpeedError", "ShapeError"),
     *("SearchError", "SchemaError", "ValueMismatchError", "LanguageModelError"),
+    *("EndpointError", "AnswerError", "SpendingError"),
     *("StudyError", "RunError", "MissingExtraError"),
 }
 

@@ -100,11 +100,12 @@ def resume(
 
 
 def _print_plan(study: Study, out: Path | None, traceback: bool) -> None:
-    from thalweg.graph import wait
+    import asyncio
+
     from thalweg.runs.session import Run
 
     try:
-        plan = wait(Run(study, out=out).plan())
+        plan = asyncio.run(Run(study, out=out).plan())
     except Exception as error:
         refuse(error, traceback)
     typer.echo(study.settings.title)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from thalweg.checkpoints import canonical
 from thalweg.errors import SearchError, StudyError
 from thalweg.problems.sklearn.data import BUNDLED, load, split
 from thalweg.problems.sklearn.estimators import ESTIMATORS, make_pipeline, parameters_of
@@ -18,6 +17,7 @@ from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
 from thalweg.search.rewards import SampleReward
 from thalweg.search.structured import StructuredVariable
+from thalweg.search.values import canonical_json
 
 
 class PipelineSettings(BaseModel):
@@ -65,6 +65,20 @@ class PipelineProblem(RewardProblem):
     Raises:
         StudyError: data, space and steps do not fit together.
         MissingExtraError: scikit-learn is not installed.
+
+    Example:
+        >>> import thalweg as tw
+        >>> from thalweg.problems.sklearn import PipelineProblem
+        >>> from thalweg.runtime import Local
+        >>> kind = {"type": "object", "properties": {"kind": {"const": "k_neighbors_classifier"}}}
+        >>> settings = PipelineProblem.Settings(
+        ...     data="iris", steps=["model"], space={"model": kind}, start={"model": {"kind": "k_neighbors_classifier"}}
+        ... )
+        >>> problem = PipelineProblem(settings, seed=0)
+        >>> with Local(threads=1) as runtime:
+        ...     found = tw.wait(problem.reward({"pipeline": settings.start}, 0, runtime))
+        >>> found.reward > 0.8
+        True
 
     The first evaluation limits the thread pools of BLAS and OpenMP to one thread each, for the rest of the process:
     pipelines run side by side, and their bits do not depend on how many cores there are.
@@ -131,7 +145,7 @@ class PipelineProblem(RewardProblem):
     async def reward(self, values: dict[str, Any], item: int, runtime: Runtime) -> SampleReward:
         """The pipeline's score on one fold, or on one chunk of the held-out or test rows."""
         settings = self._settings
-        text = canonical(values["pipeline"])
+        text = canonical_json(values["pipeline"])
         task = partial(
             _score,
             settings.data,
