@@ -38,6 +38,11 @@ class Candidate:
         origin: where it comes from: ``"tpe"``, ``"mutation of 3"``.
         resource: the share of the samples, in (0, 1], that it is to be scored on. A candidate that was told on few may
             come again, under its number, with a larger share.
+
+    Example:
+        >>> from thalweg.search import Candidate
+        >>> Candidate(0, {"x": 2.0}, "start").resource
+        1.0
     """
 
     number: int
@@ -55,6 +60,11 @@ class Told:
         reward: finite, higher is better; None if the evaluation failed.
         feedback: remarks of single samples, for engines that read.
         samples: (sample, reward) of those that were scored, for engines that look at single samples.
+
+    Example:
+        >>> from thalweg.search import Told
+        >>> Told(0, 0.75).reward, Told(1, None).reward is None
+        (0.75, True)
     """
 
     number: int
@@ -65,12 +75,21 @@ class Told:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What an engine proposes, before it has a number; ``number`` is that of a candidate to be scored on more."""
+    """What an engine proposes, before it has a number.
+
+    ``number`` is that of a candidate to be scored on more; ``digest`` that of the values, if it is known already.
+
+    Example:
+        >>> from thalweg.search import Proposal
+        >>> Proposal({"x": 2.0}, "mutation of 3").number is None
+        True
+    """
 
     values: Values
     origin: str
     resource: float = 1.0
     number: int | None = None
+    digest: str = ""
 
 
 class Engine(abc.ABC):
@@ -85,6 +104,18 @@ class Engine(abc.ABC):
     Raises:
         SearchError: an option is wrong, or the engine cannot search this space.
         ValueMismatchError: the start does not fit the space's schemas.
+
+    Example:
+        >>> import thalweg as tw
+        >>> from thalweg.search import Space, Told
+        >>> from thalweg.search.engines import engine_class
+        >>> space = Space.of({"type": "number", "minimum": 0, "maximum": 1})
+        >>> engine = engine_class("random")(space, seed=0)
+        >>> for candidate in tw.wait(engine.ask(3)):
+        ...     (value,) = candidate.values.values()
+        ...     engine.tell([Told(candidate.number, -((value - 0.5) ** 2))])
+        >>> engine.asked, engine.pending
+        (3, [])
 
     To write one, implement ``_propose``, ``_learn``, ``_own_state`` and ``_restore_own``. Options are keyword-only
     arguments with defaults, kept as attributes of the same name.
@@ -179,7 +210,7 @@ class Engine(abc.ABC):
         values = copy_json(proposal.values)
         if number is None:
             number = len(self._digests)
-            digest = digest_json(values)
+            digest = proposal.digest or digest_json(values)
             self._digests.append(digest)
             self._seen.setdefault(digest, number)
         candidate = Candidate(number, values, proposal.origin, proposal.resource)

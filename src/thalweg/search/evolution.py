@@ -91,7 +91,7 @@ class Evolution(Engine):
 
     async def _propose(self, count: int) -> list[Proposal]:
         proposals: list[Proposal] = []
-        known = set(self._seen)
+        known: set[str] = set()  # besides those that were asked for before
         first = self.asked
         if self._starts and self.start is not None:
             proposals.append(Proposal(self.start, "start"))
@@ -112,9 +112,10 @@ class Evolution(Engine):
         if number >= startup and parents:
             for _ in range(TRIES):
                 proposal = self._offspring(parents, rng)
-                if digest_json(proposal.values) not in known:
+                digest = digest_json(proposal.values)
+                if digest not in known and digest not in self._seen:
                     return proposal
-        unseen = self.space.unseen(known, rng)
+        unseen = self.space.unseen(known | self._seen.keys(), rng)
         return None if unseen is None else Proposal(unseen, "random")
 
     def _offspring(self, parents: list[int], rng: np.random.Generator) -> Proposal:

@@ -94,10 +94,10 @@ class OptunaEngine(ReplayEngine):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sampler = self._sampler()
+        self._storage = optuna.storages.InMemoryStorage()
         with _quiet():
-            self._study = optuna.create_study(
-                storage=optuna.storages.InMemoryStorage(), sampler=sampler, direction="maximize"
-            )
+            self._study = optuna.create_study(storage=self._storage, sampler=sampler, direction="maximize")
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._trials: list[int | None] = []  # Optuna's number of each candidate
         self._heard: dict[str, float | None] = {}  # by digest, for repetitions
         self._names: list[str] = []
@@ -118,10 +118,11 @@ class OptunaEngine(ReplayEngine):
         origin = self.kind
         trial = self._study.ask()
         values = self.space.suggest(OptunaTrial(trial))
+        digest = digest_json(values)
         if self.distinct:
             repetitions = 0
-            while digest_json(values) in self._known:
-                self._repeated(trial.number, digest_json(values))
+            while digest in self._known:
+                self._end(trial.number, self._heard.get(digest))  # so that the sampler goes elsewhere
                 repetitions += 1
                 if repetitions == REPETITIONS:
                     unseen = self.space.unseen(self._known, np.random.default_rng([self.seed, number]))
@@ -132,34 +133,32 @@ class OptunaEngine(ReplayEngine):
                     self._study.enqueue_trial(self.space.encode(unseen))
                 trial = self._study.ask()
                 values = self.space.suggest(OptunaTrial(trial))
+                digest = digest_json(values)
         self._trials.append(trial.number)
-        self._names.append(digest_json(values))
-        return Proposal(values, origin)
+        self._names.append(digest)
+        return Proposal(values, origin, digest=digest)
 
-    def _repeated(self, trial: int, digest: str) -> None:
-        """Tell the sampler at once what is known of a repetition, so that it goes elsewhere."""
-        reward = self._heard.get(digest)
-        if reward is None:
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        else:
-            self._study.tell(trial, reward)
+    def _end(self, trial: int, reward: float | None) -> None:
+        """What ``study.optimize`` does at the end of a trial; ``study.tell`` would copy the trial besides, twice."""
+        identifier = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial)
+        states = optuna.trial.TrialState
+        state, values = (states.FAIL, None) if reward is None else (states.COMPLETE, [reward])
+        self._study.sampler.after_trial(self._study, self._storage.get_trial(identifier), state, values)
+        self._storage.set_trial_state_values(identifier, state, values)
 
     def _hear(self, number: int, reward: float | None, *, again: bool) -> None:
         self._heard[self._names[number]] = reward
         trial = self._trials[number]
         if trial is None:
             return
-        states = optuna.trial.TrialState
         if not again:
-            if reward is None:
-                self._study.tell(trial, state=states.FAIL)
-            else:
-                self._study.tell(trial, reward)
+            self._end(trial, reward)
             return
         # Optuna has no way to correct a reward. The trials of a storage in memory are its own objects, and samplers
         # read them anew for each suggestion. (What CMA-ES made of a generation that is over stays.)
         frozen = self._study.get_trials(deepcopy=False)[trial]
         frozen.values = None if reward is None else [reward]
+        states = optuna.trial.TrialState
         frozen.state = states.FAIL if reward is None else states.COMPLETE
 
 

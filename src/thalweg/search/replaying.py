@@ -65,7 +65,7 @@ class ReplayEngine(Engine):
             if proposal is None:
                 break
             proposals.append(proposal)
-            self._known.add(digest_json(proposal.values))
+            self._known.add(proposal.digest or digest_json(proposal.values))
         return proposals
 
     def _note_asks(self, count: int) -> None:
