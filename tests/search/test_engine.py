@@ -7,11 +7,13 @@ import json
 import logging
 import math
 import os
+import random
 import subprocess
 import sys
 import threading
 import warnings
 
+import numpy as np
 import optuna
 import pytest
 
@@ -221,6 +223,18 @@ def test_candidates_are_nobodys_but_their_receivers(kind):
         untouched.tell([Told(other.number, score)])
     engine.close()
     untouched.close()
+
+
+@pytest.mark.parametrize("kind", MINE)
+def test_global_random_numbers_are_neither_used_nor_changed(kind):
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002, what others may use
+    before = random.getstate(), repr(np.random.get_state())  # noqa: NPY002, the same
+    first = go(make(kind), 14)
+    assert (random.getstate(), repr(np.random.get_state())) == before  # noqa: NPY002, the same
+    random.seed(2)
+    np.random.seed(2)  # noqa: NPY002, the same
+    assert go(make(kind), 14) == first
 
 
 @pytest.mark.parametrize("kind", MINE)

@@ -373,11 +373,24 @@ def numbers(draw):
 
 
 plain = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from(["a", "b", "1"]), st.just(1.0))
+
+
+@st.composite
+def sets(draw):
+    values = draw(st.lists(plain, min_size=1, max_size=5))
+    count = len({(type(value) is bool, value) for value in values})  # true is not 1, and 1.0 is
+    shortest = draw(st.integers(0, count))
+    longest = draw(st.integers(shortest, count + 1))
+    array = {"type": "array", "items": {"enum": values}, "uniqueItems": True}
+    return {**array, "minItems": shortest, "maxItems": longest}
+
+
 leaves = st.one_of(
     numbers(),
     st.just({"type": "boolean"}),
     st.builds(lambda values: {"enum": values}, st.lists(plain, min_size=1, max_size=4)),
     st.builds(lambda value: {"const": value}, plain),
+    sets(),
     st.builds(lambda texts: {"type": "string", "x-pool": texts}, st.lists(st.text(max_size=3), min_size=1, max_size=3)),
 )
 
@@ -402,6 +415,13 @@ def arrays(draw, children):
 
 
 @st.composite
+def tuples(draw, children):
+    first = draw(st.lists(children, min_size=1, max_size=2))
+    rest = draw(st.one_of(st.just(False), children))
+    return {"type": "array", "prefixItems": first, "items": rest, "minItems": draw(st.integers(0, 1)), "maxItems": 3}
+
+
+@st.composite
 def tagged(draw, children):
     branches = []
     for kind in draw(st.lists(st.sampled_from(["x", "y", "z"]), unique=True, min_size=2, max_size=3)):
@@ -417,6 +437,9 @@ schemas = st.recursive(
         objects(children),
         arrays(children),
         tagged(children),
+        tuples(children),
+        st.builds(lambda one: {**one, "type": [one["type"], "null", "boolean"]}, numbers()),
+        st.builds(lambda one: {"anyOf": [{"$ref": "#/$defs/it"}, {"type": "null"}], "$defs": {"it": one}}, children),
         st.builds(lambda one: {"anyOf": [one, {"type": "null"}]}, children),
         st.builds(lambda one, other: {"anyOf": [one, other]}, children, children),
         st.builds(lambda one: {"allOf": [one, {"description": "said"}]}, children),
