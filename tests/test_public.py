@@ -64,6 +64,12 @@ PUBLIC: dict[str, set[str]] = {
         *("ricker", "tone_burst", "highest_frequency", "line_array", "ring_array"),
     },
     "thalweg.problems.sklearn": {"PipelineProblem"},
+    "thalweg.problems.programs": {"Generate", "Outcome", "Program", "ProgramProblem", "Step", "register_metric"},
+    "thalweg.lm": {
+        *("Answer", "AnswerCache", "Counts", "LanguageModel", "Message", "Prices", "Spending", "Structured", "Usage"),
+    },
+    "thalweg.cli": {"app", "computing", "main", "reading"},
+    "thalweg.optimizers.pytensor": {"Symbolic", "require_pytensor", "symbolic"},
     "thalweg.optimizers.jax": {"JaxOptimizer", "JaxState"},
     "thalweg.optimizers.torch": {"TorchOptimizer"},
     "thalweg.dialects.stride": {"Variable", "Operator", "Graph", "Node", "LocalOptimiser", "GradientDescent"},
@@ -119,6 +125,13 @@ WITHOUT_EXAMPLE = {
     "thalweg.problems.waves.Shot": "made by Propagator.shot",
     "thalweg.problems.waves.RemoveTimeDispersion": "AddTimeDispersion has it",
     "thalweg.problems.waves.WaveProblem": "made by a study; docs/waves.md",
+    "thalweg.problems.programs.Outcome": "made by Program.run",
+    "thalweg.problems.programs.ProgramProblem": "made by a study; docs/programs.md",
+    "thalweg.problems.programs.register_metric": "docs/programs.md has it",
+    "thalweg.lm.Counts": "kept by LanguageModel",
+    "thalweg.lm.Structured": "made by LanguageModel; docs/programs.md",
+    "thalweg.cli.main": "the command",
+    "thalweg.optimizers.pytensor.require_pytensor": "raises, or does nothing",
     "thalweg.dialects.stride.LocalOptimiser": "abstract; GradientDescent has it",
 }
 

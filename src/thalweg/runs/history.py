@@ -36,9 +36,6 @@ from thalweg.errors import RunError
 from thalweg.runs import tables
 from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.folder import RunFolder
-from thalweg.runs.tables import COLUMNS
-
-__all__ = ["COLUMNS", "History", "HistoryWriter", "IterationRecord", "Moment"]
 
 _INSERT_ITERATION = "INSERT INTO iterations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_EVENT = "INSERT INTO events (time, kind, iteration, text, details) VALUES (?, ?, ?, ?, ?)"
@@ -207,6 +204,7 @@ class HistoryWriter:
                 database.execute(tables.TABLES[name])
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
+            database.execute("PRAGMA cache_size = -256")  # KiB: rows come at the end, and 2 MB would fill with the run
         except BaseException:
             database.close()
             raise

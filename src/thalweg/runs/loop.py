@@ -36,7 +36,7 @@ from thalweg.graph import wait
 from thalweg.optimizers import LocalOptimizer
 from thalweg.runs.batches import FAILED_ITEMS, BatchRuntime
 from thalweg.runs.display import Display
-from thalweg.runs.history import COLUMNS, HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter, IterationRecord
 from thalweg.runs.keeping import Keeper
 from thalweg.runs.kept_shots import KeptShots
 from thalweg.runs.norms import apply_measured
@@ -44,6 +44,7 @@ from thalweg.runs.position import Position
 from thalweg.runs.problem import Feedback, Problem
 from thalweg.runs.selection import Batch, Selection
 from thalweg.runs.settings import GenericBlock
+from thalweg.runs.tables import COLUMNS
 from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.variables import as_arrays
 from thalweg.runs.waiting import to_the_end

@@ -24,8 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.runs.display import duration
-from thalweg.runs.history import COLUMNS
 from thalweg.runs.record import ENDINGS, RunRecord
+from thalweg.runs.tables import COLUMNS
 from thalweg.runs.telling import line_of
 
 _NEWEST = 200  # iterations; enough for a pace, and cheap to read

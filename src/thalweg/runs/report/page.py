@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from thalweg.runs.display import duration
 from thalweg.runs.figures import MISFIT_MARK
-from thalweg.runs.history import COLUMNS
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.changes import changes_of
 from thalweg.runs.report.charts import Curve, chart
@@ -21,6 +20,7 @@ from thalweg.runs.report.models import Models, draw_models, png_address, read_mo
 from thalweg.runs.report.search import search_sections
 from thalweg.runs.report.style import STYLE
 from thalweg.runs.summary import SHOWN_APART
+from thalweg.runs.tables import COLUMNS
 
 _NORMS = {
     "step_norm": ("Step size", "‖change of the variables‖, in their unit."),
