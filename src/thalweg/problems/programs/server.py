@@ -29,6 +29,7 @@ def main(options: dict[str, object]) -> None:
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.warmup = False
+    params.cache_ram_mib = 1024  # of prompts that a slot had before
     params.ui = False
     server = llama.Server(params)
     os.write(out, f"{server.listening_address}\n".encode())

@@ -92,8 +92,9 @@ class ServedModel:
     Args:
         name: as :func:`find_weights` has it.
         folder: where a relative path starts.
-        threads: that compute.
-        slots: requests at the same time.
+        threads: that compute. More than there are idle cores make it many times slower, as they wait for each other.
+        slots: requests at the same time. Each remembers the prompt that it had last, so that what a program's prompts
+            have in common is computed once; with one slot that is as often as it can be.
 
     Attributes:
         model: the name that requests have.
@@ -104,7 +105,7 @@ class ServedModel:
         StudyError: there is no such model.
     """
 
-    def __init__(self, name: str, *, folder: Path = Path(), threads: int = 2, slots: int = 4) -> None:
+    def __init__(self, name: str, *, folder: Path = Path(), threads: int = 1, slots: int = 1) -> None:
         self.path, self.model = find_weights(name, folder)
         self.threads = threads
         self.slots = slots

@@ -29,7 +29,7 @@ class ModelSettings(Table):
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0  # s, of one attempt
     retries: Size = 4
     concurrency: Count = 8
-    threads: Count = 2  # of a model that the run serves
+    threads: Count = 1  # of a model that the run serves
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     max_tokens: Count = 64
     limit_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
