@@ -435,6 +435,14 @@ def test_recursive_schemas_are_compared_whatever_their_definitions_are_called():
     assert not contains_schema(obj(left=obj(left=obj(value=NUMBER))), renamed("Tree"))
 
 
+def test_a_recursion_by_way_of_another_definition_is_the_same():
+    direct = renamed("N")
+    ways = {"A": {"$ref": "#/$defs/B"}, "B": obj(value=NUMBER, left={"$ref": "#/$defs/A"}, right={"$ref": "#/$defs/B"})}
+    detour = {"$defs": ways, "$ref": "#/$defs/A"}
+    assert contains_schema(direct, detour, strict=True)
+    assert contains_schema(detour, direct, strict=True)
+
+
 def test_a_recursive_schema_with_a_difference_far_below_is_another():
     def chain(last):
         return {"$defs": {"N": obj(inner=obj(next={"$ref": "#/$defs/N"}, leaf=last))}, "$ref": "#/$defs/N"}

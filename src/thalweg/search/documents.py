@@ -109,10 +109,8 @@ class Sameness:
         if "$ref" in a and "$ref" in b:
             if not self._same(self._one.target(a), self._other.target(b), met):
                 return False
-        elif "$ref" in a:  # one of them is written out once more than the other
-            own = {**self._own(self._one.target(a)), **own}
-        elif "$ref" in b:
-            theirs = {**self._own(self._other.target(b)), **theirs}
+        else:  # one of them may be written out once more than the other
+            own, theirs = self._unrolled(self._one, a), self._unrolled(self._other, b)
         below, there = dict(parts(own)), dict(parts(theirs))
         holding = {way[0] for way in below}
         return (
@@ -121,6 +119,13 @@ class Sameness:
             and all(key in holding or _same_value(key, own[key], theirs[key]) for key in own)
             and all(self._same(part, there[way], met) for way, part in below.items())
         )
+
+    def _unrolled(self, document: Document, node: Any) -> dict[str, Any]:
+        own = self._own(node)
+        while "$ref" in node:
+            node = document.target(node)
+            own = {**self._own(node), **own}
+        return own
 
     def _own(self, node: Any) -> dict[str, Any]:
         return {
