@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -675,7 +676,7 @@ def test_settings_that_jax_cannot_have() -> None:
 
     with pytest.raises(OptimizerError, match="post_process of its own"):
         JaxOptimizer(Own())
-    with pytest.raises(HyperparameterError, match="told a metric"):
+    with pytest.raises(HyperparameterError, match="holds a Plateau, and that is told a metric"):
         JaxOptimizer(tw.SGD(learning_rate=WarmUp(Plateau(0.1), duration=3)))
     for schedule in (
         lambda state: 0.1 * math.exp(-state.curr_iter),
@@ -740,3 +741,82 @@ def test_the_updates_of_optax_are_the_step_of_16_bits_too() -> None:
     new, _ = optimizer.step(x, x, optimizer.init(x))
     assert updates.dtype == np.float32
     assert (jnp.asarray(x + updates, "bfloat16") == new).all()
+
+
+# ------------------------------------------------------------------ a metric
+
+
+PLATEAUS: list[dict[str, Any]] = [
+    {"learning_rate": Plateau(0.5, factor=0.1, patience=0, threshold=0.0)},
+    {"learning_rate": Plateau(0.5, factor=1 / 3, patience=1), "weight_decay": Plateau(0.1, factor=0.5, patience=0)},
+    {"learning_rate": 0.1, "groups": [{"variables": "*bias", "learning_rate": Plateau(0.5, patience=0, cooldown=1)}]},
+]
+
+
+@pytest.mark.parametrize("options", PLATEAUS, ids=["one", "two", "of a group"])
+@pytest.mark.parametrize("x64", [True, False], ids=["float64", "float32"])
+def test_a_plateau_is_told_its_metric_and_nothing_is_compiled_anew(options: dict[str, Any], x64: bool) -> None:
+    start, grads = drawn(21, 8)
+    there = There(tw.Momentum(**copy.deepcopy(options)), start)
+    with double() if x64 else contextlib.nullcontext():
+        here = JaxOptimizer(tw.Momentum(**copy.deepcopy(options)))
+        convert = tree if x64 else lambda arrays: jax.tree.map(lambda a: a.astype(jnp.float32), tree(arrays))
+        params, state = convert(start), here.init(convert(start))
+        traced = 0
+
+        @jax.jit
+        def step(params: Any, grads: Any, state: Any) -> Any:
+            nonlocal traced
+            traced += 1
+            return here.step(params, grads, state)
+
+        for grad, loss in zip(grads, (3.0, 3.0, 2.5, 0.1 + 0.2, 0.3, math.nan, 9.0, 1.0), strict=True):
+            params, state = step(params, convert(grad), state)
+            expected = there.step(grad)
+            if x64:
+                close(flat(params), expected)
+            there.optimizer.observe(loss)
+            state = here.observe(state, jnp.asarray(loss) if x64 else loss)
+            for group in (None, *range(len(there.optimizer.groups))):
+                rate = float(here.current(state, "learning_rate", group=group))
+                assert rate == pytest.approx(there.optimizer.current("learning_rate", group=group), rel=1e-7)
+        assert traced == 1
+        assert here.snapshot(params, state).meta["schedules"] == there.optimizer.state().meta["schedules"]
+
+
+def test_a_plateau_goes_on_where_it_was_saved() -> None:
+    def make() -> Any:
+        return tw.Momentum(learning_rate=Plateau(0.5, factor=0.5, patience=1))
+
+    x = Variable(np.ones(2), name="x", needs_grad=True)
+    there = make().bind(x)
+    with double():
+        here, params = JaxOptimizer(make()), {"x": jnp.ones(2)}
+        state = here.init(params)
+        for loss in (3.0, 4.0):
+            state = here.observe(state, loss)
+            there.observe(loss)
+        there.restore(here.snapshot(params, state))
+        again = here.restore(there.state(), params)
+        for loss in (5.0, 6.0, 7.0):
+            state, again = here.observe(state, loss), here.observe(again, loss)
+            there.observe(loss)
+            assert float(here.current(again, "learning_rate")) == float(here.current(state, "learning_rate"))
+            assert float(here.current(again, "learning_rate")) == there.current("learning_rate")
+        assert there.current("learning_rate") == 0.125
+        fresh = here.init(params)
+        assert float(here.current(fresh, "learning_rate")) == 0.5, "it holds nothing that changes"
+
+
+def test_a_plateau_cannot_be_told_inside_a_trace_or_set() -> None:
+    optimizer = JaxOptimizer(tw.SGD(learning_rate=Plateau(0.5)))
+    state = optimizer.init(jnp.ones(2))
+    with pytest.raises(HyperparameterError, match="call it outside of the traced function"):
+        jax.jit(lambda s, m: optimizer.observe(s, m))(state, 1.0)
+    with pytest.raises(HyperparameterError, match="learning_rate follows Plateau"):
+        optimizer.set(state, learning_rate=0.5)
+    with pytest.raises(HyperparameterError, match="the metric is 'low'"):
+        optimizer.observe(state, "low")
+    plain = JaxOptimizer(tw.SGD())
+    state = plain.init(jnp.ones(2))
+    assert plain.observe(state, 1.0) is state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from thalweg.optimizers.describing import words
 from thalweg.optimizers.groups import assign, group_number
 from thalweg.optimizers.jax import hooks as jax_hooks
 from thalweg.optimizers.jax import leaves as jax_leaves
+from thalweg.optimizers.jax import metrics
 from thalweg.optimizers.jax import state as jax_state
 from thalweg.optimizers.jax import step as jax_step
 from thalweg.optimizers.jax.leaves import is_traced
@@ -150,7 +151,7 @@ class ConfiguredJaxOptimizer:
                 raise unknown(f"hyperparameter of {self.rule.name}:", name, self._plan.settings[place])
             if callable(self._plan.settings[place][name]) or callable(value):
                 raise HyperparameterError(
-                    f"{self.name}: {name} follows {self._plan.settings[place][name]!r}, which is part of the compiled "
+                    f"{self.name}: {name} follows {self._plan.settings[place][name]!r}, which belongs to the compiled "
                     "step, and a state holds numbers; make another optimizer for another schedule",
                     name=name,
                 )
@@ -167,6 +168,41 @@ class ConfiguredJaxOptimizer:
         several = list(state.hyperparameters)
         several[place] = numbers
         return state._replace(hyperparameters=tuple(several))
+
+    def observe(self, state: JaxState, metric: Any) -> JaxState:
+        """Tell a metric to the hyperparameters that are a ``schedules.Plateau``; nothing is compiled anew.
+
+        Args:
+            state: the state, outside of a trace.
+            metric: for instance the loss of this epoch; NaN and infinity are not better than anything.
+
+        Returns:
+            The state, with their numbers and what they remember.
+
+        Raises:
+            HyperparameterError: the metric is no real number, or something is traced.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import thalweg as tw
+            >>> from thalweg.optimizers.jax import JaxOptimizer
+            >>> optimizer = JaxOptimizer(tw.SGD(learning_rate=tw.schedules.Plateau(1.0, factor=0.5, patience=0)))
+            >>> state = optimizer.init(jnp.zeros(2))
+            >>> for loss in (3.0, 4.0):
+            ...     state = optimizer.observe(state, loss)
+            >>> optimizer.current(state, "learning_rate")
+            Array(0.5, dtype=float32)
+        """
+        if is_traced(state, metric):
+            raise HyperparameterError(
+                f"{self.name}: observe compares numbers, and these are traced; call it outside of the traced function",
+                name="metric",
+            )
+        if not state.told:
+            return state
+        remembered, found = metrics.observe(self._plan.settings, state.told, metric)
+        several = zip(state.hyperparameters, found, strict=True)
+        return state._replace(hyperparameters=tuple({**old, **new} for old, new in several), told=remembered)
 
     def current(self, state: JaxState, name: str, *, group: int | None = None) -> jax.Array:
         """The present value of a hyperparameter: what the last step used, or will the first.
@@ -191,10 +227,10 @@ class ConfiguredJaxOptimizer:
         """The hyperparameters at these counts, as floats."""
         return self.rule.hyper(**{name: resolve(self.rule, name, value, now) for name, value in table.items()})
 
-    def _tables(self, state: JaxState) -> list[dict[str, Scheduled]]:
-        """For each group the hyperparameters that it sets: schedules, and the numbers that the state has."""
+    def _tables(self, state: JaxState, *, kept: Callable[[Any], bool] = callable) -> list[dict[str, Scheduled]]:
+        """For each group the hyperparameters that it sets: schedules, of those that are kept, else numbers."""
         return [
-            {name: value if callable(value) else lowering.as_float(numbers[name]) for name, value in table.items()}
+            {name: value if kept(value) else lowering.as_float(numbers[name]) for name, value in table.items()}
             for table, numbers in zip(self._plan.settings, state.hyperparameters, strict=True)
         ]
 

@@ -13,6 +13,7 @@ import numpy as np
 from thalweg.errors import HyperparameterError
 from thalweg.lowering.jax import Number, number
 from thalweg.optimizers.pipeline import Pipeline
+from thalweg.optimizers.settings import follows, told
 from thalweg.schedules import Counts, Schedule
 from thalweg.transforms import ParameterTransform, TreeTransform, bounds
 
@@ -130,17 +131,18 @@ def check_traceable(settings: Sequence[Mapping[str, Any]]) -> None:
         settings: for each group its hyperparameters.
 
     Raises:
-        HyperparameterError: one follows a metric, or cannot be traced.
+        HyperparameterError: one has others inside that follow a metric, or cannot be traced.
     """
     zero = np.int32(0)
     counts = Counts(zero, zero, zero, zero)
     for table in settings:
         for name, value in table.items():
-            if isinstance(value, Schedule) and value.state():
+            if isinstance(value, Schedule) and value.state() and not told(value):
                 raise HyperparameterError(
-                    f"{name} follows {value!r}, which is told a metric; a compiled step would keep what it said when "
-                    f"it was compiled. Give a number, and set it: state = optimizer.set(state, {name}=...)",
+                    f"{name} follows {value!r}, which holds a Plateau, and that is told a metric; a compiled step "
+                    "would keep what it said when it was compiled. Give the Plateau itself, or a number, and set it: "
+                    f"state = optimizer.set(state, {name}=...)",
                     name=name,
                 )
-            if callable(value):
+            if follows(value):
                 jax.eval_shape(lambda counted, name=name, value=value: resolve(name, value, counted), counts)

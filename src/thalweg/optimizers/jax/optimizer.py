@@ -23,12 +23,13 @@ from thalweg.optimizers.gradients import refusal
 from thalweg.optimizers.groups import Group, assign, group_config
 from thalweg.optimizers.groups import read as read_groups
 from thalweg.optimizers.jax import leaves as jax_leaves
+from thalweg.optimizers.jax import metrics
 from thalweg.optimizers.jax import state as jax_state
 from thalweg.optimizers.jax import step as jax_step
 from thalweg.optimizers.jax.configured import ConfiguredJaxOptimizer
 from thalweg.optimizers.jax.leaves import Leaves, is_traced
 from thalweg.optimizers.jax.state import JaxState
-from thalweg.optimizers.settings import Scheduled, to_config
+from thalweg.optimizers.settings import Scheduled, follows, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.schedules import OptimizationState
 
@@ -167,7 +168,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         if not after.usable:
             now = OptimizationState(**{name: int(count) for name, count in state.counts._asdict().items()})
             now.begin_step()
-            tables = self._tables(state)
+            tables = self._tables(state, kept=follows)
             for place, kind in zip(assign(self._plan.groups, leaves.names), leaves.kinds, strict=True):
                 hyper = self._resolved({**tables[0], **tables[place]}, now)
                 self.rule.check_rounded(hyper._asdict(), kind)
@@ -239,7 +240,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             raise OptimizerError(f"{self.name}: a snapshot is of values, and these are traced; take it outside of jit")
         leaves = jax_leaves.read(params)
         jax_step.fit(self._plan, leaves, state)
-        found = jax_state.take(self.rule, leaves, state, self._meta(self._tables(state)))
+        found = jax_state.take(self.rule, leaves, state, self._meta(self._tables(state), state))
         for name, array in leaves.by_name(leaves.arrays).items():
             found.meta["variables"][name]["dtype"] = np.dtype(array.dtype).name
         return found
@@ -272,11 +273,11 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         """
         leaves, fresh = jax_leaves.read(params), self.init(params)
         tables = self._tables(fresh)
-        meta = self._meta(tables)
+        meta = self._meta(tables, fresh)
         settled = jax_state.settle(self.rule, leaves, tables[0], self._named_groups(tables), meta, snapshot)
         return jax_state.put(leaves, self.rule, fresh, settled)
 
-    def _meta(self, tables: Sequence[Mapping[str, Scheduled]]) -> dict[str, Any]:
+    def _meta(self, tables: Sequence[Mapping[str, Scheduled]], state: JaxState) -> dict[str, Any]:
         """What a snapshot says of the settings."""
         return {
             "rule": self.rule.name,
@@ -286,7 +287,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             "nonfinite": self._plan.nonfinite,
             "groups": [group_config(group) for group in self._named_groups(tables)],
             "hyperparameters": {name: to_config(value) for name, value in tables[0].items()},
-            "schedules": {},  # of those with a state, which a compiled step cannot follow
+            "schedules": metrics.states(state.told),
             "process_grad": self._plan.process_grad.get_config(),
             "process_model": self._plan.process_model.get_config(),
         }

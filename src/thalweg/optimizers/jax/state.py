@@ -14,6 +14,7 @@ from thalweg.lowering.jax import DType, number
 from thalweg.lowering.pairs import Pair, as_float
 from thalweg.optimizers import persistence
 from thalweg.optimizers.groups import Group
+from thalweg.optimizers.jax import metrics
 from thalweg.optimizers.jax.hooks import resolve
 from thalweg.optimizers.jax.leaves import Leaves
 from thalweg.optimizers.parameters import Parameter, mismatch
@@ -41,6 +42,7 @@ class JaxState(NamedTuple):
         zeroed: int32, how many elements of gradients were taken as zero because they were not finite.
         micro: int32, gradients gathered since the last step.
         accumulated: their sum, a pytree like the parameters; ``None`` unless the optimizer accumulates.
+        told: for each group what its schedules remember that are told a metric; empty if there are none.
     """
 
     updates: jax.Array
@@ -54,6 +56,7 @@ class JaxState(NamedTuple):
     zeroed: jax.Array
     micro: jax.Array
     accumulated: Any
+    told: metrics.Remembered = ()
 
 
 class Leaf(Parameter):
@@ -125,6 +128,7 @@ def begin(
         zeroed=whole(0),
         micro=whole(0),
         accumulated=leaves.tree(zeros) if accumulate else None,
+        told=metrics.remembered(settings),
     )
 
 
@@ -245,14 +249,19 @@ def put(leaves: Leaves, rule: Rule, fresh: JaxState, settled: persistence.Settle
     if settled.micro:
         parts = zip(leaves.names, leaves.kinds, strict=True)
         gathered = leaves.tree(jnp.array(settled.accumulated[name], kind) for name, kind in parts)
+    tables = [settled.settings, *settled.groups]
+    known = [
+        numbers(table, settled.counts) | metrics.numbers(table, settled.schedules, k) for k, table in enumerate(tables)
+    ]
     return fresh._replace(
         updates=whole(settled.updates),
         counts=Counts(**{name: whole(count) for name, count in settled.counts.items()}),
         slots=rule.slots(*map(column, rule.slot_names)),
         carried=carried,
-        hyperparameters=tuple(numbers(table, settled.counts) for table in [settled.settings, *settled.groups]),
+        hyperparameters=tuple(known),
         skipped=whole(settled.skipped),
         zeroed=whole(settled.zeroed),
         micro=whole(settled.micro),
         accumulated=gathered,
+        told=metrics.remembered(tables, settled.schedules),
     )

@@ -26,7 +26,7 @@ from thalweg.optimizers.jax import leaves as jax_leaves
 from thalweg.optimizers.jax.leaves import Leaves
 from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.pipeline import Pipeline
-from thalweg.optimizers.settings import Scheduled
+from thalweg.optimizers.settings import Scheduled, follows
 from thalweg.rules.base import Rule
 from thalweg.schedules import Counts
 
@@ -144,7 +144,7 @@ def hypers(plan: Plan, state: JaxState, counts: Counts) -> list[Any]:
     """The hyperparameters of each group during the step that has these counts, as numbers."""
 
     tables = [
-        {n: jax_hooks.resolve(n, v, counts) if callable(v) else numbers[n] for n, v in table.items()}
+        {n: jax_hooks.resolve(n, v, counts) if follows(v) else numbers[n] for n, v in table.items()}
         for table, numbers in zip(plan.settings, state.hyperparameters, strict=True)
     ]
     return [plan.rule.hyper(**{**tables[0], **table}) for table in tables]
