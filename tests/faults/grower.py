@@ -1,0 +1,49 @@
+"""A process that makes many iterations and says what it holds: ``grower.py FOLDER ITERATIONS FIRST``.
+
+It prints one line of JSON after iteration FIRST and one after the last but one: resident memory when everything that
+is free was given back, live blocks of Python's allocator, open files, threads.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import victim
+
+from thalweg.graph import wait
+from thalweg.runs import QuietDisplay, Run, Study
+
+
+def held():
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {
+        "memory": int(status["VmRSS"].split()[0]) * 1024,
+        "blocks": sys.getallocatedblocks(),
+        "files": len(os.listdir("/proc/self/fd")),
+        "threads": int(status["Threads"]),
+    }
+
+
+class Measuring(QuietDisplay):
+    def __init__(self, at):
+        self.at = at
+
+    def iteration(self, record):
+        if record.iteration in self.at:
+            print(json.dumps({"iteration": record.iteration, **held()}), flush=True)
+
+
+if __name__ == "__main__":
+    folder, iterations, first = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    document = victim.document(iterations)
+    document["output"] |= {"checkpoint_every": 20, "keep_best": True}
+    study = Study.from_document(document, kinds=victim.kinds())
+    # In the middle of a checkpoint's write there is more than between two: the same place for both.
+    outcome = wait(Run(study, out=folder, display=Measuring((first, iterations - 5))).execute())
+    print(json.dumps({"status": outcome.status, "rows": len(outcome.history.iterations()["loss"])}))
