@@ -21,7 +21,7 @@ test: $(VENV)/tests $(VENV)/lm ## install with the test extra, then lint, type-c
 	$(BIN)/pytest -n 2 --dist loadfile
 
 faults: $(VENV)/tests ## the whole fault suite, of which `make test` runs a sample; prints what was hit
-	THALWEG_FAULTS=all $(BIN)/pytest tests/faults -s --durations=10
+	THALWEG_FAULTS=all $(BIN)/pytest tests/faults tests/runs/test_cancelled.py -s --durations=10
 
 check: $(VENV)/installed ## measure what the demo's numbers can be trusted with
 	$(BIN)/thalweg check studies/head.toml
