@@ -28,13 +28,24 @@ LARGE = {
     **PEERS,
 }
 SMALL = {"thalweg": "steps_thalweg", **PEERS}
+TURNS = 3
+"""How often a process takes its turn, briefly, so that what the machine does besides meets all contenders alike."""
+
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Large memory is asked for in huge pages, by every contender: NumPy asks for its arrays by itself, PyTorch and XLA do
+not, and with what is left to luck a process is up to a fifth faster than the next."""
+
 NOTES = (
     "A step of the optimizer itself on float32 arrays whose gradient buffers are reused: `await optimizer.step()` in a "
     "running event loop; torch.optim's step(); optax jitted with parameters and state donated. Two threads each. Rules "
     "with their libraries' defaults.",
     "Stream: the same arrays updated in place by one addition an element (3, 5 or 7 arrays read or written), and one "
     "read of the gradient more, which is what the look for NaN and infinity takes: the speed that memory allows in "
-    "this run. Ratios are taken round by round.",
+    "this run.",
+    "Arrays of 2^24: where the pages of a process come to lie is settled once in its life, and decides on its speed. "
+    f"So all contenders are started anew as often as --rounds says (5), and take {TURNS} short turns each time, "
+    "another one first in each. A figure is the median over the processes of the median of each; a ratio is taken turn "
+    "by turn, then the same. Each contender is asked to use huge pages; the share that it got stands beside it.",
     "Torch has no fused RMSProp, Adamax and Adadelta on the CPU: those lines say so.",
     "First step: a new process from its start to the end of the first step of a float32 Adam whose kernel is in the "
     "cache on disk, interpreter, NumPy and imports included; the first process of all, which compiles, beside it.",
@@ -64,15 +75,19 @@ def figures(options: Options) -> list[Figure]:
 
 def _large(rule: str, size: int, options: Options) -> list[Figure]:
     options.say(f"{rule}, {size} elements")
-    settings = {"rule": rule, "size": size, "at_least": 0.05 if options.quick else 0.3}
-    outcomes = contest(LARGE, settings, options)
+    settings = {"rule": rule, "size": size, "at_least": 0.05 if options.quick else 0.2}
+    turns = 1 if options.quick else TURNS
+    outcomes = contest(LARGE, settings, options, rounds=turns, sittings=options.rounds, environment=ENVIRONMENT)
     ours, unchecked, stream = (outcomes.pop(name) for name in ("thalweg", "thalweg, unchecked", "stream"))
     shown = {"thalweg": ours, **outcomes}
-    lines = peers(shown, scale=lambda s: s * 1e3, better=lambda mine, theirs: theirs / mine)
+    pages = {name: _pages(outcome) for name, outcome in shown.items()}
+    lines = peers(shown, scale=lambda s: s * 1e3, better=lambda mine, theirs: theirs / mine, notes=pages)
     fastest = min((o for o in outcomes.values() if o.samples), key=lambda o: median(o.samples), default=None)
     title = f"{rule}, 2^{size.bit_length() - 1} float32"
     return [
-        Figure(title, tuple(s * 1e3 for s in ours.samples), unit="ms", peers=lines, note=ours.problem),
+        Figure(
+            title, tuple(s * 1e3 for s in ours.samples), unit="ms", peers=lines, note=ours.problem or pages["thalweg"]
+        ),
         Figure(
             f"{title}, over {STREAMS[rule]} + 1 streams",
             _ratios(ours, stream),
@@ -94,8 +109,26 @@ def _streamed(stream: Outcome) -> str:
     return f"stream {median(stream.samples) * 1e3:.2f} ms" if stream.samples else ""
 
 
+def _pages(outcome: Outcome) -> str:
+    """Which part of a contender's memory was in huge pages, in the least lucky of its processes."""
+    shares = [one["huge"] for one in outcome.rounds if one.get("huge") is not None]
+    return f"{min(shares):.0%} in huge pages" if shares else ""
+
+
 def _ratios(ours: Outcome, theirs: Outcome | None) -> tuple[float, ...]:
-    return tuple(a / b for a, b in zip(ours.samples, theirs.samples, strict=False)) if theirs is not None else ()
+    """Ratios of turns that were next to each other; of several processes the median of each pair's."""
+    if theirs is None:
+        return ()
+    pairs = zip(ours.sittings, theirs.sittings, strict=False)
+    found = [
+        [
+            a / b
+            for mine, its in zip(one, other, strict=False)
+            for a, b in zip(mine["samples"], its["samples"], strict=False)
+        ]
+        for one, other in pairs
+    ]
+    return tuple(found[0]) if len(found) == 1 else tuple(median(ratios) for ratios in found)
 
 
 def _small(

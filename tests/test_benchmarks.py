@@ -135,6 +135,32 @@ def test_a_contender_that_fails_or_dies_is_a_line_in_the_table(modules):
     assert "no_such_contender" in outcomes["dead"].problem
 
 
+def test_each_of_several_processes_counts_once(modules):
+    """A process that had luck with its pages is one among others; ratios are of turns that were next to each other."""
+    contest, steps = modules("benchmarks.contest"), modules("benchmarks.steps")
+    contenders = {"thalweg": "graph_thalweg", "again": "graph_thalweg"}
+    settings = {"figure": "chain", "count": 10, "at_least": 0.0, "warm": True}
+    outcomes = contest.contest(contenders, settings, contest.Options(), rounds=2, sittings=3)
+    for outcome in outcomes.values():
+        assert [(one["sitting"], one["turn"]) for one in outcome.rounds] == [(s, t) for s in range(3) for t in range(2)]
+        assert len(outcome.samples) == 3
+    ours, theirs = contest.Outcome("ours"), contest.Outcome("theirs")
+    for sitting, (mine, other) in enumerate([([1.0, 9.0, 2.0], [2.0, 18.0, 2.0]), ([5.0, 5.0, 5.0], [1.0, 5.0, 10.0])]):
+        ours.rounds += [{"samples": [value], "sitting": sitting} for value in mine]
+        theirs.rounds += [{"samples": [value], "sitting": sitting} for value in other]
+    assert (ours.samples, theirs.samples) == ((2.0, 5.0), (2.0, 5.0))
+    assert steps._ratios(ours, theirs) == (0.5, 1.0)
+    one = contest.Outcome("one", rounds=[{"samples": [1.0, 2.0]}, {"samples": [3.0]}])
+    assert one.samples == (1.0, 2.0, 3.0)
+    assert steps._ratios(one, one) == (1.0, 1.0, 1.0)
+    assert steps._ratios(one, None) == ()
+
+
+def test_the_part_of_memory_in_huge_pages_is_a_part_or_not_known(modules):
+    found = modules("benchmarks.contenders.steps_job").huge_pages()
+    assert found is None or 0.0 <= found <= 1.0
+
+
 def test_verdicts_and_table(modules):
     figures = modules("benchmarks.figures")
     at_most = figures.Target(high=0.5)
