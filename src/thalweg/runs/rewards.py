@@ -97,6 +97,11 @@ class RewardProblem(Problem):
         """The most tokens and money that :meth:`reward` can cost: reserved from the budget before it is called."""
         return Spent()
 
+    def fingerprint(self) -> str:
+        """A digest of what decides the rewards besides the study's ``[problem]`` table and seed: the content of data
+        files. A run that goes on uses what it knows only as long as this is the same."""
+        return ""
+
     def equip(self, engine: Engine) -> None:
         """Give the engine what no study can name, once and before it is asked: a language model that this problem
         serves."""

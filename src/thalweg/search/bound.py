@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -164,9 +165,12 @@ class BoundSearch(RewardOptimizer):
             present, samples = saved["present"], int(saved["samples"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StateMismatchError(f"the saved search cannot be read ({error!r}); it is damaged.") from error
+        engine = self._engine
+        if engine is not None:
+            engine = copy.copy(engine)
+            engine.restore(saved["engine"])
         super().load_own_variables({name: entry for name, entry in store.items() if name != "search"})
-        if self._engine is not None:
-            self._engine.restore(saved["engine"])
+        self._engine = engine
         self._scores, self._values, self._trials = scores, values, trials
         self._present, self._samples, self.optimization_state = present, samples, counts
 

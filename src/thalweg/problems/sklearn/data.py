@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """The data sets that scikit-learn carries."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # told apart by identity, which caches go by
 class Labelled:
     """Features and labels.
 
@@ -57,7 +58,6 @@ class Parts:
         return np.sort(np.concatenate([self.search, *self.held_out])), self.test[item - len(self.held_out)]
 
 
-@lru_cache(maxsize=4)
 def load(name: str) -> Labelled:
     """A bundled data set by name, or an ``.npz`` file with ``features`` and ``labels`` by its path.
 
@@ -65,6 +65,26 @@ def load(name: str) -> Labelled:
         StudyError: there is no such data, or it cannot be used.
         MissingExtraError: scikit-learn is not installed.
     """
+    if name in BUNDLED:
+        return _load(name, None)
+    try:
+        status = Path(name).stat()
+    except (OSError, ValueError):
+        return _load(name, None)
+    return _load(name, (status.st_mtime_ns, status.st_size, status.st_ino))  # read again if it has changed
+
+
+def digest(data: Labelled) -> str:
+    """A digest of the data: rewards are of these rows and of no others."""
+    found = hashlib.blake2b(digest_size=16)
+    for array in (data.features, data.labels):
+        found.update(f"{array.dtype.str} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, version: tuple[int, int, int] | None) -> Labelled:
     if name in BUNDLED:
         try:
             from sklearn import datasets
@@ -95,7 +115,6 @@ def load(name: str) -> Labelled:
     return Labelled(np.asarray(features, np.float64), labels, classes=labels.dtype.kind != "f")
 
 
-@lru_cache(maxsize=4)
 def split(name: str, folds: int, held_out: float, test: float, seed: int) -> Parts:
     """Deal the rows into their parts; classes are spread evenly.
 
@@ -109,9 +128,13 @@ def split(name: str, folds: int, held_out: float, test: float, seed: int) -> Par
     Raises:
         StudyError: a part would have too few rows.
     """
+    return _split(name, load(name), folds, held_out, test, seed)
+
+
+@lru_cache(maxsize=4)
+def _split(name: str, data: Labelled, folds: int, held_out: float, test: float, seed: int) -> Parts:
     from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
-    data = load(name)
     rows = np.arange(len(data.labels))
     sizes = np.random.SeedSequence(seed, spawn_key=(0x5811,)).generate_state(4)
 

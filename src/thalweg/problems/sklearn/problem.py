@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from thalweg.errors import SearchError, StudyError
-from thalweg.problems.sklearn.data import BUNDLED, load, split
+from thalweg.problems.sklearn.data import BUNDLED, digest, load, split
 from thalweg.problems.sklearn.estimators import ESTIMATORS, make_pipeline, parameters_of
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
@@ -125,6 +125,10 @@ class PipelineProblem(RewardProblem):
             settings = settings.model_copy(update={"data": str((folder / settings.data).resolve())})
         return cls(settings, seed)
 
+    def fingerprint(self) -> str:
+        """The digest of the data."""
+        return digest(load(self._settings.data))
+
     def plan(self, runtime: Runtime, iterations: int) -> list[tuple[str, str]]:
         """The data and its parts."""
         data = load(self._settings.data)
@@ -162,7 +166,7 @@ def _score(
     parts: tuple[int, float, float, int],
     steps: tuple[str, ...],
     metric: str | None,
-    text: bytes,
+    text: str,
     item: int,
 ) -> float:
     """The task that runs in a thread or on a worker."""

@@ -1,0 +1,161 @@
+"""Pipelines of scikit-learn as a problem."""
+
+import numpy as np
+import pytest
+
+from thalweg.errors import SearchError, StudyError
+from thalweg.graph import wait
+from thalweg.problems.sklearn.data import load, split
+from thalweg.problems.sklearn.estimators import ESTIMATORS, estimator_class, make_pipeline
+from thalweg.runs import Run, Study, find_study
+from thalweg.runtime import Dask, Local
+
+
+@pytest.fixture
+def document():
+    branch = {
+        "type": "object",
+        "properties": {
+            "kind": {"const": "svc"},
+            "C": {"type": "number", "minimum": 0.01, "maximum": 100.0, "x-scale": "log"},
+        },
+    }
+    other = {
+        "type": "object",
+        "properties": {
+            "kind": {"const": "k_neighbors_classifier"},
+            "n_neighbors": {"type": "integer", "minimum": 1, "maximum": 9},
+        },
+    }
+    return {
+        "title": "irises",
+        "problem": {
+            "kind": "sklearn",
+            "data": "iris",
+            "steps": ["scale", "model"],
+            "folds": 3,
+            "start": {"scale": {"kind": "none"}, "model": {"kind": "svc", "C": 0.01}},
+            "space": {
+                "scale": {"type": "object", "properties": {"kind": {"enum": ["none", "standard_scaler"]}}},
+                "model": {"oneOf": [branch, other]},
+            },
+        },
+        "optimizer": {"kind": "tpe"},
+        "blocks": [{"iterations": 8}],
+        "output": {"figures": False},
+    }
+
+
+def run(document, out, runtime=None):
+    return wait(Run(Study.from_document(document), out=out, runtime=runtime).execute())
+
+
+def test_it_finds_a_better_pipeline_than_the_start(tmp_path, document):
+    outcome = run(document, tmp_path / "run")
+    search = outcome.summary["search"]
+    assert search["winner"]["search"]["mean"] > search["start"]["search"]["mean"] + 0.02
+    assert search["winner"]["test"]["mean"] > 0.85
+
+
+def test_rewards_are_the_scores_that_scikit_learn_gives(document):
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline as theirs
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    problem = Study.from_document(document).build_problem()
+    parts, data = split("iris", 3, 0.2, 0.2, 0), load("iris")
+    value = {"scale": {"kind": "standard_scaler"}, "model": {"kind": "svc", "C": 2.5}}
+    with Local(threads=1) as runtime:
+        ours = [wait(problem.reward({"pipeline": value}, item, runtime)).reward for item in range(problem.items)]
+    expected = cross_val_score(theirs(StandardScaler(), SVC(C=2.5)), data.features, data.labels, cv=parts.folds)
+    assert ours == expected.tolist()
+
+
+def test_parts_are_disjoint_whole_and_even():
+    data = load("digits")
+    parts = split("digits", 4, 0.25, 0.15, 3)
+    scored = [rows for _, rows in parts.folds]
+    everything = np.concatenate([*scored, *parts.held_out, *parts.test])
+    assert sorted(everything.tolist()) == list(range(len(data.labels)))
+    assert sorted(np.concatenate(scored)) == parts.search.tolist()
+    for fit, score in parts.folds:
+        assert not set(fit) & set(score)
+    for chunk in (*scored, *parts.held_out, *parts.test):
+        counts = np.bincount(data.labels[chunk], minlength=10)
+        assert counts.max() - counts.min() <= 3
+    fit, _ = parts.rows(4)
+    assert fit.tolist() == parts.search.tolist()
+    fit, _ = parts.rows(8)
+    assert sorted(fit) == sorted(np.concatenate([parts.search, *parts.held_out]))
+    other = split("digits", 4, 0.25, 0.15, 4)
+    assert other.search.tolist() != parts.search.tolist()
+
+
+def test_the_same_bits_on_a_cluster_and_with_more_threads(tmp_path, document):
+    document["optimizer"]["candidates"] = 3
+    document["blocks"] = [{"iterations": 3}]
+    with Local(threads=1) as alone:
+        one = run(document, tmp_path / "one", alone)
+    with Local(threads=3) as threads:
+        three = run(document, tmp_path / "three", threads)
+    with Dask(workers=2) as cluster:
+        dask = run(document, tmp_path / "dask", cluster)
+    assert one.summary["search"] == three.summary["search"] == dask.summary["search"]
+
+
+def test_own_data(tmp_path, document):
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(60, 3))
+    np.savez(tmp_path / "own.npz", features=features, labels=(features[:, 0] > 0).astype(np.int64))
+    document["problem"]["data"] = "own.npz"
+    study = Study.from_document(document, folder=tmp_path)
+    outcome = wait(Run(study, out=tmp_path / "run").execute())
+    assert outcome.summary["search"]["winner"]["test"]["mean"] > 0.7
+    np.savez(tmp_path / "own.npz", features=features, labels=np.array([{}] * 60), allow_pickle=True)
+    with pytest.raises(StudyError, match="can be read"):
+        Study.from_document(document, folder=tmp_path).build_problem()
+
+
+@pytest.mark.parametrize("kind", sorted(set(ESTIMATORS) - {"none"}))
+def test_every_registered_estimator_is_there(kind):
+    pipeline = make_pipeline({"one": {"kind": kind}}, ["one"], seed=0)
+    assert isinstance(pipeline.steps[0][1], estimator_class(kind))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "digit"}, "neither one of"),
+        ({"steps": ["model"]}, "each step has one schema"),
+        ({"metric": "acuracy"}, '"accuracy"'),
+        ({"start": {"scale": {"kind": "none"}, "model": {"kind": "svc", "C": 1000.0}}}, "does not fit"),
+        ({"start": {"scale": {"kind": "none"}, "model": {"kind": "os.system"}}}, "model"),
+        ({"folds": 60}, "cannot be dealt"),
+        ({"held_out": 0.999}, "cannot be dealt"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_computed(document, change, message):
+    document["problem"] |= change
+    with pytest.raises(StudyError, match=message):
+        Study.from_document(document).build_problem()
+
+
+def test_names_resolve_through_the_registry_only(document):
+    with pytest.raises(SearchError, match="there is no estimator"):
+        make_pipeline({"model": {"kind": "os:system"}}, ["model"], seed=0)
+    with pytest.raises(SearchError, match="has no parameter"):
+        make_pipeline({"model": {"kind": "svc", "random_state": 3}}, ["model"], seed=0)
+    document["problem"]["space"]["model"]["oneOf"][0]["properties"]["gama"] = {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+    }
+    with pytest.raises(StudyError, match="svc has no parameter 'gama'"):
+        Study.from_document(document).build_problem()
+
+
+def test_the_shipped_study_is_valid_and_says_what_it_costs():
+    study = Study.load(find_study("digits-search"))
+    plan = dict(wait(Run(study).plan()))
+    assert plan["evaluations"] == "at most 335, 35 for the final choice"
