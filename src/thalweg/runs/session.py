@@ -306,7 +306,7 @@ class Run:
             history=self._disk.history,
             budget=settings.budget,
             seed=settings.seed,
-            fingerprint=digest_json([settings.problem, settings.seed]),
+            fingerprint=digest_json([settings.problem, settings.seed, cast(Any, work.problem).fingerprint()]),
             rows=History(self._disk.folder.history).evaluations() if found is not None else (),
             ledger=found.meta.get("ledger") if found is not None else None,
             iteration=found.position.iteration if found is not None else 0,
