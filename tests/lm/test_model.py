@@ -36,7 +36,7 @@ def make(slept):
         slept.append(seconds)
 
     def make(stub, **options):
-        return LanguageModel(stub.url, "stub", **{"sleep": sleep, "timeout": 5.0, **options})
+        return LanguageModel(stub.url, "stub", **{"sleep": sleep, "timeout": 5.0, "paid_retries": 4, **options})
 
     return make
 
@@ -96,10 +96,11 @@ def test_what_may_pass_is_tried_again(make, slept, reply, lost):
     assert 0.25 <= slept[0] < 0.75
     assert 0.5 <= slept[1] < 1.5
     # What may have been paid for counts with its bound.
-    most = model.most(HELLO)
+    most = model.most(HELLO, attempts=1)
     assert model.spending.lost == 2 * lost
     assert model.spending.used == Usage(2 + 2 * lost * most.prompt, 2 + 2 * lost * most.completion)
     assert model.counts.retried == 2
+    assert answer.charged == model.spending.used
 
 
 def test_waits_follow_the_seed_and_the_request_only(make, slept):
@@ -165,10 +166,29 @@ def test_a_refusal_is_not_repeated(make, slept, monkeypatch, status, content, wo
 def test_the_last_error_says_how_often_it_was_tried(make):
     with Stub(script=[Reply(500)] * 9) as stub:
         model = make(stub, retries=2)
-        with pytest.raises(EndpointError, match=r"status 500.*Try later.*\(Tried 3 times\.\)"):
+        with pytest.raises(EndpointError, match=r"status 500.*Try later.*\(Tried 3 times\.\)") as caught:
             tw.wait(model.complete(HELLO))
     assert len(stub.requests) == 3
-    assert model.spending.used == model.spending.reserved == Usage()
+    assert model.spending.used == model.spending.reserved == caught.value.details["usage"] == Usage()
+
+
+def test_the_last_error_says_what_may_have_been_paid(make):
+    with Stub(script=[Reply(200, "no"), Reply(500), Reply(200, "no")]) as stub:
+        model = make(stub, retries=2)
+        with pytest.raises(AnswerError) as caught:
+            tw.wait(model.complete(HELLO))
+    assert caught.value.details["usage"] == model.spending.used == model.most(HELLO, attempts=2)
+
+
+@pytest.mark.parametrize("paid", [0, 1])
+def test_what_may_have_been_paid_is_not_tried_as_often(make, paid):
+    script = [Reply(500), Reply(200, "no"), Reply(500), Reply(200, "no"), Reply(500)]
+    with Stub(script=script) as stub:
+        model = make(stub, retries=9, paid_retries=paid)
+        with pytest.raises(AnswerError):
+            tw.wait(model.complete(HELLO))
+    assert len(stub.requests) == (2, 4)[paid]
+    assert model.spending.used == model.most(HELLO)
 
 
 def test_no_server():
@@ -189,7 +209,7 @@ def test_a_server_that_counts_no_tokens_is_counted_by_the_bound(make):
         model = make(stub, max_tokens=5)
         answer = tw.wait(model.complete(HELLO))
     assert not answer.counted
-    assert model.spending.used == model.most(HELLO) == Usage(12 + 16 + 64, 5)
+    assert model.spending.used == model.most(HELLO, attempts=1) == Usage(12 + 16 + 64, 5)
 
 
 # -- the key -------------------------------------------------------------------------------
@@ -417,7 +437,7 @@ def test_a_cancelled_request_counts_as_lost_unless_somebody_else_waits(make, tmp
             return model.cache.lost()
 
         count, usage = tw.wait(cancel())
-    assert (count, usage) == ((0, Usage()) if others else (1, model.most(HELLO)))
+    assert (count, usage) == ((0, Usage()) if others else (1, model.most(HELLO, attempts=1)))
     assert model.spending.lost == count
     assert model.spending.reserved == Usage()
     model.close()
@@ -509,7 +529,8 @@ def test_a_schema_that_is_none(make):
 def test_the_bound_of_a_structured_answer_covers_its_repairs(make):
     with Stub(lambda body: "word " * 50, usage=False) as stub:
         model = make(stub, max_tokens=30)
-        most = model.most_structured(HELLO, LABEL)
+        most = model.most_structured(HELLO, LABEL, attempts=1)
+        assert model.most_structured(HELLO, LABEL) == most.times(5)
         with contextlib.suppress(AnswerError):
             tw.wait(model.structured(HELLO, LABEL))
     assert model.spending.used.prompt <= most.prompt

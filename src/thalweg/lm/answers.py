@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from thalweg.lm.spending import Usage
@@ -17,6 +17,7 @@ class Answer:
         finish_reason: why it ended: ``"stop"``, or ``"length"`` if it was cut off at ``max_tokens``.
         usage: the tokens that it cost when it was received.
         counted: whether the server counted these; else they are the bound that was reserved.
+        lost: the bounds of attempts before that may have been paid for, too.
         cached: whether it was read from the disk this time, and so cost nothing now.
 
     Example:
@@ -29,7 +30,13 @@ class Answer:
     finish_reason: str
     usage: Usage
     counted: bool = True
+    lost: Usage = field(default_factory=Usage)
     cached: bool = False
+
+    @property
+    def charged(self) -> Usage:
+        """All that may have been paid for it."""
+        return self.usage + self.lost
 
     @property
     def truncated(self) -> bool:
@@ -50,11 +57,11 @@ class Answer:
             ValueError: it is no such thing.
         """
         try:
-            usage = Usage(**document["usage"])
-            answer = cls(**{**document, "usage": usage}, cached=True)
+            usage, lost = Usage(**document["usage"]), Usage(**document["lost"])
+            answer = cls(**{**document, "usage": usage, "lost": lost}, cached=True)
         except (TypeError, KeyError) as error:
             raise ValueError(f"it is no answer ({error})") from error
-        numbers = type(usage.prompt) is int and type(usage.completion) is int
+        numbers = all(type(n) is int for n in (usage.prompt, usage.completion, lost.prompt, lost.completion))
         texts = isinstance(answer.text, str) and isinstance(answer.finish_reason, str)
         if not (numbers and texts and isinstance(answer.counted, bool)):
             raise ValueError("it is no answer: a field has the wrong type")

@@ -34,6 +34,8 @@ class LanguageModel:
             sent, and is in no file, message or ``repr``. It is not sent over plain http to another machine.
         timeout: s for one attempt, all of it.
         retries: how many attempts may follow the first.
+        paid_retries: how many of these may follow an attempt that may have been paid for: one that broke off, or was
+            not answered in time. The bounds of this class cover one attempt more than this.
         first_delay: s before the second attempt; doubled for each further one.
         concurrency: requests under way at the same time, at most.
         temperature: of the draws; 0 takes the likeliest token each time.
@@ -59,8 +61,8 @@ class LanguageModel:
         >>> model = LanguageModel("http://127.0.0.1:8080/v1", "smollm2", max_tokens=8)
         >>> model
         LanguageModel('http://127.0.0.1:8080/v1', 'smollm2')
-        >>> model.most([{"role": "user", "content": "Is an olive food? Yes or No."}]).tokens
-        116
+        >>> model.most([{"role": "user", "content": "Is an olive food? Yes or No."}], attempts=1)
+        Usage(prompt=108, completion=8)
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class LanguageModel:
         api_key_env: str | None = None,
         timeout: float = 60.0,
         retries: int = 4,
+        paid_retries: int = 1,
         first_delay: float = 0.5,
         concurrency: int = 8,
         temperature: float = 0.0,
@@ -101,6 +104,7 @@ class LanguageModel:
         self._payer = Payer(
             self._endpoint,
             retries=retries,
+            paid_retries=paid_retries,
             first_delay=first_delay,
             seed=self.seed or 0,
             spending=spending if spending is not None else Spending(),
@@ -209,14 +213,27 @@ class LanguageModel:
             self.counts.repaired += 1
             asked = repairing(asked, answer, fault)
 
-    def most(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> Usage:
-        """The most tokens that :meth:`complete` can cost, with one attempt."""
-        return most_usage(self._body(messages, 0, max_tokens, None, ()), max_tokens or self.max_tokens)
+    def most(self, messages: Sequence[Message], *, max_tokens: int | None = None, attempts: int | None = None) -> Usage:
+        """The most tokens that :meth:`complete` can cost.
+
+        Args:
+            messages: as :meth:`complete` has them.
+            max_tokens: instead of the model's own.
+            attempts: how many are made; None stands for as many as may be paid for.
+        """
+        most = most_usage(self._body(messages, 0, max_tokens, None, ()), max_tokens or self.max_tokens)
+        return most.times(self._payer.paid_attempts if attempts is None else attempts)
 
     def most_structured(
-        self, messages: Sequence[Message], schema: dict[str, Any], *, repairs: int = 1, max_tokens: int | None = None
+        self,
+        messages: Sequence[Message],
+        schema: dict[str, Any],
+        *,
+        repairs: int = 1,
+        max_tokens: int | None = None,
+        attempts: int | None = None,
     ) -> Usage:
-        """The most tokens that :meth:`structured` can cost, with one attempt for each of its requests."""
+        """The most tokens that :meth:`structured` can cost; as :meth:`most`, for each of its requests."""
         limit = max_tokens or self.max_tokens
         total = Usage()
         asked = check_messages(messages)
@@ -227,7 +244,7 @@ class LanguageModel:
             total += most
             longest = Answer("x" * LONGEST_OF_A_TOKEN * limit, "stop", Usage())
             asked = repairing(asked, longest, "x" * 400)
-        return total
+        return total.times(self._payer.paid_attempts if attempts is None else attempts)
 
     def check_key(self) -> None:
         """Raise unless the key that requests need is there.

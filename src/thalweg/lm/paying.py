@@ -21,7 +21,7 @@ import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +86,7 @@ class Payer:
     Args:
         endpoint: the server.
         retries: how many attempts may follow the first.
+        paid_retries: how many of these may follow one that may have been paid for.
         first_delay: s before the second attempt.
         seed: of the waits.
         spending: the budget.
@@ -98,6 +99,7 @@ class Payer:
         endpoint: Endpoint,
         *,
         retries: int,
+        paid_retries: int,
         first_delay: float,
         seed: int,
         spending: Spending,
@@ -106,6 +108,7 @@ class Payer:
     ) -> None:
         self.endpoint = endpoint
         self.retries = integer(retries, "retries", least=0)
+        self.paid_attempts = 1 + min(integer(paid_retries, "paid_retries", least=0), self.retries)
         self.first_delay = number(first_delay, "first_delay", least=0.0, unit=" s")
         self.seed = seed
         self.spending = spending
@@ -173,18 +176,23 @@ class Payer:
 
     async def _pay(self, body: dict[str, Any], key: str, most: Usage, here: _Here) -> Answer:
         async with here.places, self.endpoint.connections().open() as client:
+            lost, paid = Usage(), 0
             for attempt in range(self.retries + 1):
-                outcome = await self._attempt(client, body, key, most)
+                outcome = await self._attempt(client, body, key, most, lost)
                 if isinstance(outcome, Answer):
                     return outcome
+                lost += most if outcome.charged else Usage()
+                paid += outcome.charged
                 delay = self._delay(key, attempt, outcome)
-                if attempt == self.retries or delay is None:
-                    raise _after(outcome.error, attempt + 1, outcome.wait)
+                if attempt == self.retries or paid == self.paid_attempts or delay is None:
+                    raise _after(outcome.error, attempt + 1, outcome.wait, lost)
                 self.counts.retried += 1
                 await self._sleep(delay)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _attempt(self, client: httpx.AsyncClient, body: dict[str, Any], key: str, most: Usage) -> Answer | Failed:
+    async def _attempt(
+        self, client: httpx.AsyncClient, body: dict[str, Any], key: str, most: Usage, lost: Usage
+    ) -> Answer | Failed:
         secret = self.endpoint.key()
         cache = self.cache
         reservation = await self.spending.reserve(most)
@@ -212,7 +220,8 @@ class Payer:
         if isinstance(outcome, Answer):
             reservation.settle(outcome.usage)
             self.counts.answered += 1
-            return await to_the_end(cache.keep(flight, key, outcome)) if cache is not None else outcome
+            answer = replace(outcome, lost=lost)
+            return await to_the_end(cache.keep(flight, key, answer)) if cache is not None else answer
         if outcome.charged:
             reservation.lose()
         else:
@@ -235,11 +244,11 @@ class Payer:
             return self._loops.setdefault(loop, _Here(asyncio.Semaphore(self.endpoint.concurrency)))
 
 
-def _after(error: LanguageModelError, attempts: int, wait: float) -> LanguageModelError:
-    """The error, with how often it was tried."""
+def _after(error: LanguageModelError, attempts: int, wait: float, lost: Usage) -> LanguageModelError:
+    """The error, with how often it was tried, and what that may have cost."""
     text = str(error)
     if wait > LONGEST_DELAY:
         text += f" (It asks to wait {wait:,.0f} s, which is more than the {LONGEST_DELAY:g} s that are waited at most.)"
     if attempts > 1:
         text += f" (Tried {attempts} times.)"
-    return type(error)(text, **{**error.details, "attempts": attempts})
+    return type(error)(text, **{**error.details, "attempts": attempts, "usage": lost})

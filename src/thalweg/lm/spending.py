@@ -45,6 +45,10 @@ class Usage:
     def __sub__(self, other: Usage) -> Usage:
         return Usage(self.prompt - other.prompt, self.completion - other.completion)
 
+    def times(self, count: int) -> Usage:
+        """Of so many requests like this one."""
+        return Usage(self.prompt * count, self.completion * count)
+
     @property
     def tokens(self) -> int:
         """Of both together."""

@@ -41,8 +41,8 @@ class Structured:
 
     @property
     def usage(self) -> Usage:
-        """What they cost when they were received, together."""
-        return sum((answer.usage for answer in self.answers), Usage())
+        """All that may have been paid for them, when they were received."""
+        return sum((answer.charged for answer in self.answers), Usage())
 
     @property
     def repairs(self) -> int:
@@ -138,7 +138,7 @@ def cannot(answers: Sequence[Answer], fault: str, max_tokens: int) -> AnswerErro
     return AnswerError(
         f"The model's answer does not fit the schema, also after {len(answers) - 1} repairs: {fault}. It was "
         f"{answers[-1].text[:200]!r}.{cut} Otherwise say in the prompt what is expected, or ask a larger model.",
-        usage=sum((answer.usage for answer in answers), Usage()),
+        usage=sum((answer.charged for answer in answers), Usage()),
         answers=tuple(answers),
         fault=fault,
     )

@@ -107,7 +107,7 @@ class ProgramProblem(RewardProblem):
         ]
         present = {str(variable.name): variable.json() for variable in self.variables}
         most = max((self._usage(present, item) for item in range(self.items)), key=lambda usage: usage.tokens)
-        lines.append(("an evaluation", f"at most {most.tokens:,} tokens with the present values, one attempt each"))
+        lines.append(("an evaluation", f"at most {most.tokens:,} tokens with the present values"))
         return lines
 
     async def prepare(self, runtime: Runtime, progress: Progress) -> None:
@@ -133,9 +133,8 @@ class ProgramProblem(RewardProblem):
         return SampleReward(reward, feedback, tokens=spent.tokens, money=spent.money)
 
     def most(self, values: dict[str, Any], item: int) -> Spent:
-        """The most that one evaluation can cost, all attempts of all requests included."""
-        attempts = self._settings.lm.retries + 1
-        return self._spent(self._usage(values, item).times(attempts), evaluations=0)
+        """The most that one evaluation can cost, all attempts that may be paid for included."""
+        return self._spent(self._usage(values, item), evaluations=0)
 
     def concurrency(self, runtime: Runtime) -> int:
         """As many as the model is asked at once."""
@@ -203,6 +202,7 @@ class ProgramProblem(RewardProblem):
             api_key_env=lm.api_key_env,
             timeout=lm.timeout,
             retries=lm.retries,
+            paid_retries=lm.paid_retries,
             concurrency=lm.concurrency,
             temperature=lm.temperature,
             max_tokens=lm.max_tokens,
@@ -231,14 +231,10 @@ class ProgramProblem(RewardProblem):
         return sum(rewards) / len(rewards), f"for {asked}: {'; '.join(faults)}{cut}" if faults else ""
 
     def _usage(self, values: dict[str, Any], item: int) -> Usage:
-        """The bound of one evaluation with one attempt a request; without a server for the model, too."""
+        """The bound of one evaluation; without a server for the model, too."""
         inputs = {name: self.rows[item][name] for name in self.program.inputs}
-        model = self._model or LanguageModel(
-            "http://127.0.0.1/v1", "bound", retries=self._settings.lm.retries, max_tokens=self._settings.lm.max_tokens
-        )
-        total = self.program.most(model, values, inputs)
-        attempts = self._settings.lm.retries + 1
-        return Usage(total.prompt // attempts, total.completion // attempts)
+        model = self._model or self._connect("http://127.0.0.1/v1", "bound")
+        return self.program.most(model, values, inputs)
 
     def _spent(self, usage: Usage, *, evaluations: int = 0) -> Spent:
         return Spent(evaluations, tokens=usage.tokens, money=self.prices.money(usage))

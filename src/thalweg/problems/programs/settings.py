@@ -28,6 +28,7 @@ class ModelSettings(Table):
     api_key_env: str | None = None  # the environment variable with the key
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0  # s, of one attempt
     retries: Size = 4
+    paid_retries: Size = 1  # of these, after an attempt that may have been paid for
     concurrency: Count = 8
     threads: Count = 1  # of a model that the run serves
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
