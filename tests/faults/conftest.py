@@ -24,6 +24,7 @@ NAMES = (
     "clusters",
     "disk",
     "victim",
+    "search_victim",
     "hostile_checkpoints",
     "hostile_studies",
     "hostile_histories",
