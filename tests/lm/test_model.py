@@ -410,14 +410,27 @@ def test_within_async_with_connections_stay_open(make):
 
         async def three():
             async with make(stub) as model:
-                client = model._endpoint.connections().client
+                idle = model._endpoint.connections().idle
+                clients = []
                 for text in ("a", "b", "c"):
                     await model.complete(said(text))
-                    assert model._endpoint.connections().client is client
-            assert client.is_closed
-            assert model._endpoint.connections().client is None
+                    clients += idle
+                assert len(set(map(id, clients))) == 1
+            assert clients[0].is_closed
+            assert model._endpoint.connections().idle == []
 
         tw.wait(three())
+
+
+def test_without_it_nothing_stays_open(make):
+    with Stub() as stub:
+        model = make(stub)
+
+        async def two():
+            await model.complete(said("a"))
+            assert model._endpoint.connections().idle == []
+
+        tw.wait(two())
 
 
 @pytest.mark.parametrize("others", [0, 1])

@@ -14,7 +14,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -98,7 +98,7 @@ class Endpoint:
     def _client(self) -> httpx.AsyncClient:
         if self._tls is None and self.base_url.startswith("https:"):
             self._tls = ssl.create_default_context()
-        limits = self._httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
+        limits = self._httpx.Limits(max_connections=1, max_keepalive_connections=1)
         client: httpx.AsyncClient = self._httpx.AsyncClient(
             timeout=self._httpx.Timeout(self.timeout, connect=min(self.timeout, 10.0), pool=None),
             limits=limits,
@@ -111,30 +111,34 @@ class Endpoint:
 
 @dataclass(eq=False)
 class _Connections:
-    """Of one event loop; closed when nobody needs them."""
+    """Of one event loop: a client with one connection for each request under way; closed when nobody needs them.
+
+    One client with many connections would look at all of them before each request, and take longer for that than for
+    the request.
+    """
 
     make: Callable[[], httpx.AsyncClient]
-    client: httpx.AsyncClient | None = None
+    idle: list[httpx.AsyncClient] = field(default_factory=list)
     users: int = 0
 
-    async def enter(self) -> httpx.AsyncClient:
-        if self.client is None:
-            self.client = self.make()
+    def enter(self) -> None:
         self.users += 1
-        return self.client
 
     async def leave(self) -> None:
         self.users -= 1
-        if self.users == 0 and self.client is not None:
-            client, self.client = self.client, None
-            await to_the_end(client.aclose())
+        if self.users == 0:
+            clients, self.idle = self.idle, []
+            for client in clients:
+                await to_the_end(client.aclose())
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[httpx.AsyncClient]:
-        client = await self.enter()
+        self.enter()
+        client = self.idle.pop() if self.idle else self.make()
         try:
             yield client
         finally:
+            self.idle.append(client)
             await self.leave()
 
 

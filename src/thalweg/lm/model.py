@@ -259,7 +259,7 @@ class LanguageModel:
         self._payer.close()
 
     async def __aenter__(self) -> LanguageModel:
-        await self._endpoint.connections().enter()
+        self._endpoint.connections().enter()
         return self
 
     async def __aexit__(
