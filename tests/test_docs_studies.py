@@ -1,6 +1,7 @@
 """docs/studies.md names every key that a study may hold, with the default that the code has."""
 
 import dataclasses
+import inspect
 import json
 import re
 import types
@@ -12,8 +13,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from thalweg import optimizers, schedules, transforms
+from thalweg.problems.sklearn.problem import PipelineSettings
 from thalweg.problems.waves.settings import WaveBlock, WaveSettings
-from thalweg.runs.settings import DaskRuntime, GenericBlock, LocalRuntime, OutputSettings, StudySettings
+from thalweg.runs.search_tuning import KINDS
+from thalweg.runs.settings import BudgetSettings, DaskRuntime, GenericBlock, LocalRuntime, OutputSettings, StudySettings
+from thalweg.search import Search, engines
 
 PAGE = Path(__file__).parents[1] / "docs" / "studies.md"
 
@@ -22,9 +26,11 @@ TABLES: dict[str, type[BaseModel]] = {
     "[[blocks]]": GenericBlock,
     "[runtime]": LocalRuntime,
     "[runtime] of a cluster": DaskRuntime,
+    "[budget]": BudgetSettings,
     "[output]": OutputSettings,
     "[problem]": WaveSettings,
     "[[blocks]] of a wave study": WaveBlock,
+    "[problem] of a pipeline": PipelineSettings,
 }
 SLOTS = {
     "[problem.start]": ("start",),
@@ -101,7 +107,7 @@ def test_every_table_of_a_wave_problem_has_a_section():
 
 def test_every_kind_that_goes_by_name_is_named():
     text = PAGE.read_text(encoding="utf-8")
-    kinds = set(optimizers.registry) | set(schedules.registry) | set(transforms.registry)
+    kinds = set(optimizers.registry) | set(schedules.registry) | set(transforms.registry) | set(KINDS)
     named = set(re.findall(r'"(\w+)"', text))
     assert kinds <= named, f"docs/studies.md does not name {sorted(kinds - named)}"
 
@@ -112,3 +118,15 @@ def test_each_parameter_of_schedules_and_transforms_is_named():
         for kind, cls in registry.items():
             for parameter in (field.name for field in dataclasses.fields(cls)):
                 assert re.search(rf"\b{parameter} = ", text), f"docs/studies.md: {kind} takes {parameter}"
+
+
+def test_each_key_of_a_search_is_named_with_its_default():
+    told = {key: default for key, _, default, _ in rows("[optimizer] of a search")}
+    defaults = {name: p.default for name, p in inspect.signature(Search.__init__).parameters.items()}
+    for key in ("candidates", "rescore", "finalists", "confidence"):
+        assert told.pop(key) == json.dumps(defaults[key])
+    assert told.keys() == {"kind", "name", "description"}
+
+
+def test_the_names_of_engines_are_those_of_the_registry():
+    assert set(KINDS) == engines.registry.keys()
