@@ -1,16 +1,21 @@
 """A search is a run as any other: the same bits after a break, within its budget, and it pays for nothing twice."""
 
 import asyncio
+import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from searching_for_tests import valley
 
 from thalweg.errors import RunError, StudyError
 from thalweg.graph import wait
 from thalweg.runs import History, Run, Study
+from thalweg.runs.checking import print_checks
+from thalweg.runs.compare import Comparison, print_comparison
 from thalweg.runs.report import write_report
 
 
@@ -283,3 +288,32 @@ def test_results_and_report(tmp_path, document):
     text = write_report(outcome.folder).read_text()
     assert "best so far" in text.lower()
     assert "point.x" in text
+
+
+def test_check_says_what_the_start_is_worth_and_what_the_run_may_cost(document):
+    cls = valley()
+    console = Console(file=io.StringIO(), width=200)
+    assert print_checks(Study.from_document(document, kinds={"valley": cls}), console)
+    text = console.file.getvalue()
+    assert "at most 108, 36 for the final choice" in text
+    assert f"{-16.0 - 25.0 + cls(cls.Settings(), 0).noise[0]:.4g}" in text
+    assert "expected time" in text
+    assert len(cls.calls) == 1
+    document["problem"]["fails"] = -9.0
+    console = Console(file=io.StringIO(), width=200)
+    assert not print_checks(Study.from_document(document, kinds={"valley": valley()}), console)
+    assert "ValueError: x is -3.0" in console.file.getvalue()
+
+
+def test_compare_has_the_rewards(tmp_path, document):
+    names = [str(tmp_path / name) for name in "ab"]
+    for name, kind in zip(names, ("random", "tpe"), strict=True):
+        document["optimizer"]["kind"] = kind
+        run(document, valley(), name)
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison(Comparison.read([Path(name) for name in names]), console)
+    text = console.file.getvalue()
+    for name in names:
+        winner = History(name).facts()["search"]["winner"]
+        assert f"{winner['test']['mean']:.4g}" in text
+    assert "reward, held out" in text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +36,7 @@ def print_checks(study: Study, console: Console) -> bool:
     checks: list[Check] = []
     with console.status("building the problem"):
         problem = study.build_problem()
-        build_optimizer(study.settings.optimizer, problem)
+        optimizer = build_optimizer(study.settings.optimizer, problem, study.settings.seed)
     table = study.settings.runtime
     with Local(table.threads if isinstance(table, LocalRuntime) else None) as runtime:
         plan = [
@@ -43,6 +44,7 @@ def print_checks(study: Study, console: Console) -> bool:
             ("iterations", f"{study.iterations} in {len(study.blocks)} blocks"),
             ("threads", str(runtime.threads)),
             *problem.plan(runtime, study.iterations),
+            *(_costs(study, problem, optimizer) if problem.rewarded else []),
         ]
         console.print(_grid(plan))
         try:
@@ -58,11 +60,25 @@ def print_checks(study: Study, console: Console) -> bool:
     for check in failed if not wide else []:
         console.print(Text(f"{check.name}: {check.text}", style="red"), soft_wrap=True)
     seconds = expected_seconds(study, problem.items, runtime.workers, checks)
+    if seconds is not None and problem.rewarded:
+        seconds = _most_evaluations(study, problem, optimizer) / runtime.workers * max(c.seconds or 0.0 for c in checks)
     if seconds is not None:
         threads = f"{runtime.workers} thread{'s' if runtime.workers > 1 else ''}"
         console.print(_grid([("expected time", f"about {duration(seconds)} on {threads}")]))
     console.print(f"{len(checks) - len(failed)} of {len(checks)} checks are kept.")
     return not failed
+
+
+def _costs(study: Study, problem: Any, search: Any) -> list[tuple[str, str]]:
+    from thalweg.runs.costing import cost_lines
+
+    return cost_lines(problem, search, study.blocks, study.settings.budget)
+
+
+def _most_evaluations(study: Study, problem: Any, search: Any) -> int:
+    from thalweg.runs.costing import most_of
+
+    return min(most_of(problem, search, study.blocks).evaluations, study.settings.budget.evaluations or 1 << 62)
 
 
 def expected_seconds(study: Study, items: int, workers: int, checks: Sequence[Check]) -> float | None:

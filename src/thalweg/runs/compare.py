@@ -102,10 +102,14 @@ def digest_of(record: RunRecord) -> str | None:
 
 
 def misfits_of(record: RunRecord) -> list[dict[str, Any]]:
-    """By block: name, iterations, misfit an item of its first and of its last batch (None before it began)."""
+    """By block: name, iterations, misfit an item of its first and of its last batch (None before it began). Of a
+    search the misfit is minus the best reward."""
     found = []
+    misfits = record.iterations["misfit"]
+    if "best" in record.iterations:
+        misfits = -record.iterations["best"]
     for index in range(len(record.block_iterations)):
-        misfit = record.iterations["misfit"][record.iterations["block"] == index]
+        misfit = misfits[record.iterations["block"] == index]
         ends = (float(misfit[0]), float(misfit[-1])) if len(misfit) else (None, None)
         name = record.block_name(index)
         found.append({"name": name, "iterations": len(misfit), "misfit_start": ends[0], "misfit_end": ends[1]})
@@ -155,6 +159,8 @@ def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     for index in range(max((len(b) for b in blocks), default=0)):
         names = dict.fromkeys(b[index]["name"] for b in blocks if index < len(b))
         rows.append((f"misfit, {' or '.join(names)}", [_misfit(b[index]) if index < len(b) else "" for b in blocks]))
+    chosen = [_chosen(record) for record in records]
+    rows += [(name, [found.get(name, "") for found in chosen]) for name in dict.fromkeys(n for f in chosen for n in f)]
     numbers = [own_numbers(record) for record in records]
     for name in dict.fromkeys(name for entry in numbers for name in entry):
         rows.append((name.replace("_", " "), [f"{n[name]:.6g}" if name in n else "" for n in numbers]))
@@ -163,6 +169,24 @@ def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     rows.append(("study keys that differ:" if differences else "the studies are the same", []))
     rows += [(f"  {key}", values) for key, values in differences.items()]
     return rows
+
+
+def _chosen(record: RunRecord) -> dict[str, str]:
+    """What a search has chosen: mean rewards of the winner, and what they cost."""
+    search: Any = record.summary.get("search")
+    found: dict[str, str] = {}
+    try:
+        winner = search["winner"] if search else {}
+        for part, name in (("search", "reward, search"), ("held_out", "reward, held out"), ("test", "reward, test")):
+            if part in winner:
+                found[name] = f"{winner[part]['mean']:.4g}"
+        if winner:
+            found["evaluations"] = f"{search['spent']['evaluations']}"
+            if search["spent"]["tokens"]:
+                found["tokens"] = f"{search['spent']['tokens']}"
+    except (LookupError, TypeError, ValueError):  # somebody else's file
+        return {}
+    return found
 
 
 def _misfit(block: dict[str, Any]) -> str:

@@ -11,13 +11,16 @@ problem's settings.
 from __future__ import annotations
 
 import abc
+import time
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.runs.problem import Feedback, Problem
-from thalweg.runtime import Runtime
+from thalweg.graph import wait
+from thalweg.runs.problem import Check, Feedback, Problem
+from thalweg.runtime import Local, Runtime
 from thalweg.search.budget import Spent
 from thalweg.search.engine import Engine
 from thalweg.search.rewards import SampleReward
@@ -115,6 +118,27 @@ class RewardProblem(Problem):
         values = {str(variable.name): variable.json() for variable in self.variables}
         rewards = [(await self.reward(values, int(item), runtime)).reward for item in batch]
         return Feedback(-float(np.sum(rewards)), {})
+
+    def checks(self) -> Iterator[Check]:
+        """The present values on the first sample: whether they have a reward, and how long it takes."""
+        values = {str(variable.name): variable.json() for variable in self.variables}
+        with Local(threads=1) as runtime:
+            start = time.monotonic()
+            try:
+                found = wait(self.reward(values, 0, runtime))
+            except Exception as error:
+                yield Check(
+                    "reward of the start",
+                    f"{type(error).__name__}: {error}",
+                    "a number",
+                    False,
+                    "The search begins with these values; a study whose start fails usually fails everywhere.",
+                )
+                return
+            seconds = time.monotonic() - start
+        cost = f", {found.tokens} tokens" if found.tokens else ""
+        text = f"One evaluation of the start, on {self.item_name} 0{cost}."
+        yield Check("reward of the start", f"{found.reward:.4g}", "a number", True, text, seconds=seconds)
 
     def results(self) -> dict[str, NDArray[Any]]:
         """No arrays: the values are in ``result.json``."""
