@@ -49,6 +49,8 @@ class Scores:
         self.samples = samples
         self._z = NormalDist().inv_cdf(confidence)
         self._rewards: dict[int, dict[int, float]] = {}
+        self._means: dict[int, float] = {}
+        self._squares: dict[int, float] = {}  # sums of squared deviations from the mean
         self._failed: set[int] = set()
 
     def add(self, number: int, rewards: Mapping[int, float]) -> None:
@@ -63,7 +65,12 @@ class Scores:
             if not math.isfinite(reward):
                 raise SearchError(f"the reward of candidate {number} on sample {sample} is {reward!r}, not finite.")
         if rewards:
-            self._rewards.setdefault(number, {}).update(rewards)
+            known = self._rewards.setdefault(number, {})
+            known.update(rewards)
+            # In the order of the samples, so that the bits do not depend on who came first.
+            mean = math.fsum(known[sample] for sample in sorted(known)) / len(known)
+            self._means[number] = mean
+            self._squares[number] = math.fsum((reward - mean) ** 2 for reward in known.values())
 
     def fail(self, number: int) -> None:
         """An evaluation of the candidate failed: it is never the best."""
@@ -88,19 +95,12 @@ class Scores:
 
     def mean(self, number: int) -> float:
         """The candidate's mean reward over the samples behind it, summed in the order of the samples."""
-        rewards = self._rewards[number]
-        return math.fsum(rewards[sample] for sample in sorted(rewards)) / len(rewards)
+        return self._means[number]
 
     def deviation(self) -> float:
         """The standard deviation of a sample's reward, pooled over candidates; 0 while nobody can tell."""
-        squares: list[float] = []
-        freedom = 0
-        for number, rewards in self._rewards.items():
-            if len(rewards) > 1:
-                mean = self.mean(number)
-                squares += [(reward - mean) ** 2 for reward in rewards.values()]
-                freedom += len(rewards) - 1
-        return math.sqrt(math.fsum(squares) / freedom) if freedom else 0.0
+        freedom = sum(len(rewards) - 1 for rewards in self._rewards.values())
+        return math.sqrt(math.fsum(self._squares.values()) / freedom) if freedom else 0.0
 
     def bounds(self, number: int) -> tuple[float, float]:
         """Lower and upper confidence bound of the candidate's mean reward over all N samples."""
@@ -151,7 +151,8 @@ class Scores:
             failed = {int(number) for number in state["failed"]}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SearchError(f"The saved rewards are damaged: {error!r}.") from error
-        self._rewards, self._failed = fresh._rewards, failed
+        self._rewards, self._means, self._squares = fresh._rewards, fresh._means, fresh._squares
+        self._failed = failed
 
     def _open(self, number: int) -> bool:
         return self.samples is None or self.count(number) < self.samples
