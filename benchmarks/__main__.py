@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import graph, imports, runs, search, steps, waves
+from benchmarks import graph, imports, lm_calls, prompt, runs, search, steps, waves
 from benchmarks.contest import Options
 from benchmarks.figures import Figure, table
 from benchmarks.machine import machine, machine_line
@@ -21,6 +21,8 @@ SUITES: dict[str, Callable[[Options], list[Figure]]] = {
     "steps": steps.figures,
     "runs": runs.figures,
     "search": search.figures,
+    "calls": lm_calls.figures,
+    "prompt": prompt.figures,
     "imports": imports.figures,
 }
 NOTES: dict[str, Sequence[str]] = {
@@ -29,6 +31,8 @@ NOTES: dict[str, Sequence[str]] = {
     "steps": steps.NOTES,
     "runs": runs.NOTES,
     "search": search.NOTES,
+    "calls": lm_calls.NOTES,
+    "prompt": prompt.NOTES,
     "imports": imports.NOTES,
 }
 

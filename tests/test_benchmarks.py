@@ -102,6 +102,24 @@ def test_intervals_of_the_search_contest(modules):
     assert intervals.written([2.0, 2.0]) == "mean 2 [2, 2]"
 
 
+def test_calls(tmp_path):
+    figures, _ = run(tmp_path, "calls")
+    assert figures["200 stub evaluations of 50 ms, concurrency 16"]["value"] >= 0.65
+    assert figures["answers paid for twice by a run killed after 100 of 200"]["verdict"] == "ok"
+    assert figures["in flight when it was killed, and counted"]["verdict"] == "ok"
+
+
+def test_the_interval_of_the_prompt_contest(modules):
+    interval = modules("benchmarks.prompt").interval
+    right, wrong = dict.fromkeys(range(200), 1.0), dict.fromkeys(range(200), 0.0)
+    assert interval([(right, wrong)]) == (1.0, 1.0, 1.0)
+    mixed = {item: float(item % 2) for item in range(200)}
+    low, mean, high = interval([(mixed, wrong), (mixed, mixed)])
+    assert mean == 0.25
+    assert low == pytest.approx(0.25 - 1.96 * 0.25 / 200**0.5, abs=0.01)
+    assert high == pytest.approx(0.25 + 1.96 * 0.25 / 200**0.5, abs=0.01)
+
+
 def test_imports(tmp_path):
     figures, _ = run(tmp_path, "imports")
     assert list(figures) == ["import thalweg", "import numpy alone", "thalweg --help"]

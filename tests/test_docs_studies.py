@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from thalweg import optimizers, schedules, transforms
+from thalweg.problems.programs.settings import ModelSettings, ProgramSettings, StepSettings
 from thalweg.problems.sklearn.problem import PipelineSettings
 from thalweg.problems.waves.settings import WaveBlock, WaveSettings
 from thalweg.runs.search_tuning import KINDS
@@ -31,6 +32,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "[problem]": WaveSettings,
     "[[blocks]] of a wave study": WaveBlock,
     "[problem] of a pipeline": PipelineSettings,
+    "[problem] of a program": ProgramSettings,
+    "[[problem.steps]]": StepSettings,
+    "[problem.lm]": ModelSettings,
 }
 SLOTS = {
     "[problem.start]": ("start",),
