@@ -18,6 +18,7 @@ import numpy as np
 from thalweg.errors import HyperparameterError, MissingGradientError, NonFiniteGradientError, OptimizerError
 from thalweg.lowering.pytensor import Expression, Gate, Part, all_finite, depends, doubles, inside, library, lower
 from thalweg.optimizers.configured import ConfiguredOptimizer
+from thalweg.optimizers.pipeline import Pipeline
 from thalweg.optimizers.pytensor.shared import Held, SharedParameter, apply_hook
 from thalweg.optimizers.settings import to_config, told
 from thalweg.rules.arithmetic import isfinite, where
@@ -102,12 +103,13 @@ def build(
     raw = _looked_at(optimizer, grads, gate) if before or optimizer.accumulate > 1 else Looked(grads)
     gathered = _gathered(optimizer, held, parameters, raw) if optimizer.accumulate > 1 else Gathered(raw.grads)
     due = gathered.due
-    used = _looked_at(optimizer, apply_hook(optimizer._process_grad, gathered.grads, shared), gate, due)
+    hooked = _hooked(optimizer, optimizer._process_grad, gathered.grads, shared, gate)
+    used = _looked_at(optimizer, hooked, gate, due)
 
     parts = [Part(p.shared, used.grads[p.name], _slots(p, hypers[p.group], held.t), p.group) for p in parameters]
     lowered = lower(rule, parts, hypers, pt.cast(held.t, "float64") + 1, held.carried)
     params = dict(zip(shared, lowered.params, strict=True))
-    params = apply_hook(optimizer._process_model, params, params)
+    params = _hooked(optimizer, optimizer._process_model, params, params, gate)
 
     always = gate.unselected()  # for what changes also where no step is made
     for condition in (due, used.fine):
@@ -132,6 +134,28 @@ def build(
     if counted:
         updates.append((held.t, gate(held.t + 1, held.t)))
     return Built(updates, counted, traced)
+
+
+def _hooked(
+    optimizer: ConfiguredOptimizer,
+    hook: Pipeline,
+    arrays: dict[str, Expression],
+    params: dict[str, Expression],
+    gate: Gate,
+) -> dict[str, Expression]:
+    """What a hook makes of arrays, which must keep their shapes: a sum that kept its axis would be broadcast unseen."""
+    found, pt = apply_hook(hook, arrays, params), library("pytensor.tensor")
+    for name, new in found.items():
+        given = arrays[name]
+        if new is given:
+            continue
+        message = f"{optimizer.name}: {hook.what} of {name!r} returned another shape than it was given"
+        if any(None not in (a, b) and a != b for a, b in zip(new.type.shape, given.type.shape, strict=True)):
+            raise HyperparameterError(f"{message}: {new.type.shape}, not {given.type.shape}", name=hook.what)
+        if new.type.shape != given.type.shape or None in new.type.shape:
+            same = pt.all(pt.eq(new.shape, given.shape)) if new.ndim else pt.constant(np.bool_(True))
+            gate.require(same, HyperparameterError, f"{message}; nothing was changed")
+    return found
 
 
 class Looked(NamedTuple):
