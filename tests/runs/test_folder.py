@@ -178,3 +178,37 @@ def _is(descriptor, path):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
         return False
+
+
+def test_the_beginning_of_a_run_that_was_killed_is_taken_over(tmp_path):
+    """Before there is a history there is nothing in it; whoever runs `--resume` again and again must get on."""
+    path = tmp_path / "run"
+    RunFolder.create(path).release()
+    for leave in (
+        lambda: None,
+        lambda: (path / "figures").rmdir(),
+        lambda: (path / "study.toml").write_text("seed = 1"),
+        lambda: (path / ".study.toml.abc").write_text("half"),
+        lambda: (path / ".run.sqlite.new").write_bytes(b""),
+        lambda: (path / ".run.sqlite.new-journal").write_bytes(b""),
+    ):
+        leave()
+        folder = RunFolder.create(path)
+        assert folder.writer_alive()
+        with pytest.raises(RunError, match="is in use"):
+            RunFolder.create(path)
+        assert folder.checkpoints.is_dir()
+        assert folder.figures.is_dir()
+        assert not list(path.glob(".study.toml.*"))
+        folder.release()
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not empty"):
+        RunFolder.create(path)
+    (path / "notes.txt").unlink()
+    (path / "checkpoints" / "000001").mkdir()
+    with pytest.raises(RunError, match="is not empty"):
+        RunFolder.create(path)
+    (path / "checkpoints" / "000001").rmdir()
+    (path / "run.sqlite").write_bytes(b"")
+    with pytest.raises(RunError, match="is not empty"):
+        RunFolder.create(path)

@@ -4,6 +4,7 @@ the others."""
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
@@ -87,7 +88,12 @@ class Closing:
         for name, draw in drawings.items():
             with self.tolerating(f"the figure {name!r}"):
                 path = self._folder.figures / f"{name}.png"
-                draw(path)
+                beside = path.with_name(f".{path.name}")
+                try:
+                    draw(beside)
+                    os.replace(beside, path)  # who looks meanwhile sees a whole picture
+                finally:
+                    beside.unlink(missing_ok=True)
                 drawn.append(path)
         return drawn
 

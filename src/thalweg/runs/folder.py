@@ -81,6 +81,8 @@ class RunFolder:
             raise _not_made(path, error) from error
         if occupied is not None and cls(path).writer_alive():
             raise RunError(f"The folder {path} is in use: a run is going on in it. Choose another folder.")
+        if occupied is not None and cls(path)._has_only_begun():
+            return cls._fill(path, new=False)
         if occupied is not None:
             raise RunError(
                 f"The folder {path} is not empty (there is {occupied.name}), and a run never writes over what "
@@ -112,13 +114,26 @@ class RunFolder:
             except (OSError, ValueError) as error:
                 raise _not_made(path, error) from error
 
+    def _has_only_begun(self) -> bool:
+        """Whether all that is here is the beginning of a run that was killed before it had a history."""
+        names = {entry.name for entry in self.path.iterdir()}
+        ours = {self.lock.name, self.study.name, self.checkpoints.name, self.figures.name}
+        beside = (f".{self.study.name}.", f".{self.history.name}.new")
+        folders = [folder for folder in (self.checkpoints, self.figures) if folder.name in names]
+        return (
+            self.lock.name in names
+            and all(name in ours or name.startswith(beside) for name in names)
+            and not any(folder.is_symlink() or next(folder.iterdir(), None) for folder in folders)
+        )
+
     @classmethod
-    def _fill(cls, path: Path) -> RunFolder:
+    def _fill(cls, path: Path, *, new: bool = True) -> RunFolder:
         folder = cls(path)
         try:
-            folder._acquire()
-            folder.checkpoints.mkdir()
-            folder.figures.mkdir()
+            folder._acquire(new=new)
+            folder._remove_leftovers()
+            folder.checkpoints.mkdir(exist_ok=not new)
+            folder.figures.mkdir(exist_ok=not new)
         except FileExistsError:
             raise RunError(f"The folder {path} is in use: another run has just begun in it.") from None
         except OSError as error:
@@ -187,8 +202,9 @@ class RunFolder:
     def _remove_leftovers(self) -> None:
         """Remove what was being written when the process was killed; only the writer may."""
         files = (self.study, self.summary, self.result, self.models / "block-*.npz")
-        for file in files:
-            for left in file.parent.glob(f".{file.name}.*"):
+        patterns = [(file.parent, f".{file.name}.*") for file in files] + [(self.figures, ".*.png")]
+        for place, pattern in patterns:
+            for left in place.glob(pattern):
                 with suppress(OSError):  # a run is worth more
                     left.unlink()
 
