@@ -12,7 +12,7 @@ import pytest
 
 import thalweg as tw
 from thalweg.errors import AnswerError, EndpointError, LanguageModelError, SpendingError
-from thalweg.lm import Answer, LanguageModel, Prices, Spending, Usage
+from thalweg.lm import Answer, AnswerCache, LanguageModel, Prices, Spending, Usage
 from thalweg.lm.stub import Reply, Stub
 
 HELLO = [{"role": "user", "content": "good morning"}]
@@ -454,6 +454,40 @@ def test_a_cancelled_request_counts_as_lost_unless_somebody_else_waits(make, tmp
     assert model.spending.lost == count
     assert model.spending.reserved == Usage()
     model.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_the_counts_agree(make, tmp_path, seed):
+    """Random failures, cancellations and repeats: the budget is kept, and the disk has what was spent."""
+    rng = np.random.default_rng(seed)
+    kinds = [None, None, None, Reply(500), Reply(429), Reply(200, "no"), Reply(drop=True, content="x" * 99), Reply(404)]
+    script = [kinds[int(rng.integers(len(kinds)))] for _ in range(300)]
+    with Stub(script=script, delay=0.002) as stub:
+        model = make(stub, retries=3, concurrency=5, cache=tmp_path, max_tokens=20, spending=Spending(tokens=7000))
+
+        async def one(number, patience):
+            with contextlib.suppress(LanguageModelError, asyncio.TimeoutError):
+                return await asyncio.wait_for(model.complete(said(f"word {number}")), patience)
+
+        async def many():
+            numbers = [int(number) for number in rng.integers(0, 40, 120)]
+            patience = [0.01 if rng.random() < 0.2 else 60.0 for _ in numbers]
+            return numbers, await asyncio.gather(*map(one, numbers, patience))
+
+        numbers, answers = tw.wait(many())
+        (count, paid), (lost, bounds) = model.cache.paid(), model.cache.lost()
+        assert model.spending.reserved == Usage()
+        assert model.spending.used == paid + bounds
+        assert model.spending.used.tokens <= 7000
+        assert model.spending.lost == lost
+        assert model.counts.answered == count
+        model.close()
+    assert all(
+        answer is None or answer.text == f"{number} word" for number, answer in zip(numbers, answers, strict=True)
+    )
+    assert any(answers)
+    with AnswerCache(tmp_path) as cache:  # nothing is left in flight
+        assert cache.lost() == (lost, bounds)
 
 
 # -- schemas -------------------------------------------------------------------------------

@@ -78,10 +78,12 @@ class AnswerCache:
         self.folder = Path(folder)
         self.file = self.folder / FILE
         self._session = secrets.token_hex(8)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of writing
+        self._reading = threading.Lock()
         self._jobs: deque[_Job] = deque()
         lock = -1
         connection: sqlite3.Connection | None = None
+        reader: sqlite3.Connection | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = _locked(self._lock_file(self._session))
@@ -89,13 +91,15 @@ class AnswerCache:
                 connection = _connect(self.file)
                 _prepare(connection, self.file)
                 _transact(connection, [_Job(self._bury)])
+                reader = _connect(self.file)  # beside it, so that nobody who reads waits for the disk
         except BaseException as error:
-            _close(connection, lock, self._lock_file(self._session))
+            _close((reader, connection), lock, self._lock_file(self._session))
             if isinstance(error, OSError | sqlite3.OperationalError):
                 raise LanguageModelError(f"The answers cannot be kept in {self.folder}: {error}.") from error
             raise
         self._connection = connection
-        self._finalizer = weakref.finalize(self, _close, connection, lock, self._lock_file(self._session))
+        self._reader = reader
+        self._finalizer = weakref.finalize(self, _close, (reader, connection), lock, self._lock_file(self._session))
 
     # -- answers -------------------------------------------------------------------------
 
@@ -105,8 +109,8 @@ class AnswerCache:
         Raises:
             CheckpointCorruptError: it is damaged; :meth:`drop` removes it, so that it is asked for, and paid, again.
         """
-        with self._lock, self._damage():
-            row = self._connection.execute("SELECT answer, digest FROM answers WHERE key = ?", (key,)).fetchone()
+        with self._reading, self._damage():
+            row = self._reader.execute("SELECT answer, digest FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         try:
@@ -121,17 +125,18 @@ class AnswerCache:
                 entry=key,
             ) from error
 
-    async def begin(self, key: str, most: Usage) -> str:
+    async def begin(self, key: str, most: Usage, *, flight: str | None = None) -> str:
         """Note that a request will be sent now.
 
         Args:
             key: of the request.
             most: its bound.
+            flight: a name from :func:`flight_name`; a new one by default.
 
         Returns:
             The name of this flight, for :meth:`keep`, :meth:`end` or :meth:`lose`.
         """
-        flight = secrets.token_hex(8)
+        flight = flight_name() if flight is None else flight
         values = (flight, self._session, key, most.prompt, most.completion)
         await self._write(
             lambda c: c.execute(
@@ -175,8 +180,8 @@ class AnswerCache:
 
     def paid(self) -> tuple[int, Usage]:
         """How many answers are kept, and what they cost when they were received; lost requests not among them."""
-        with self._lock, self._damage():
-            rows = self._connection.execute(
+        with self._reading, self._damage():
+            rows = self._reader.execute(
                 "SELECT COUNT(*), COALESCE(SUM(json_extract(answer, '$.usage.prompt')), 0), "
                 "COALESCE(SUM(json_extract(answer, '$.usage.completion')), 0) FROM answers"
             ).fetchone()
@@ -184,8 +189,8 @@ class AnswerCache:
 
     def lost(self) -> tuple[int, Usage]:
         """How many requests were sent and never answered, and their bounds: nobody knows what they cost."""
-        with self._lock, self._damage():
-            rows = self._connection.execute(
+        with self._reading, self._damage():
+            rows = self._reader.execute(
                 "SELECT COUNT(*), COALESCE(SUM(prompt), 0), COALESCE(SUM(completion), 0) FROM flights WHERE lost = 1"
             ).fetchone()
         return int(rows[0]), Usage(int(rows[1]), int(rows[2]))
@@ -255,6 +260,11 @@ class AnswerCache:
                 file=str(self.file),
                 entry=None,
             ) from error
+
+
+def flight_name() -> str:
+    """A new name for a request."""
+    return secrets.token_hex(8)
 
 
 class _Job:
@@ -361,12 +371,16 @@ def _is_free(path: Path) -> bool:
     return True
 
 
-def _close(connection: sqlite3.Connection | None, lock: int, lock_file: Path) -> None:
-    if connection is not None:
+def _close(connections: tuple[sqlite3.Connection | None, ...], lock: int, lock_file: Path) -> None:
+    *readers, writer = connections
+    for reader in readers:
+        if reader is not None:
+            reader.close()
+    if writer is not None:
         with contextlib.suppress(sqlite3.Error):
-            connection.execute("PRAGMA busy_timeout = 0")
-            connection.execute("PRAGMA journal_mode = DELETE")  # refused while somebody else has it open
-        connection.close()
+            writer.execute("PRAGMA busy_timeout = 0")
+            writer.execute("PRAGMA journal_mode = DELETE")  # refused while somebody else has it open
+        writer.close()
     if lock >= 0:
         lock_file.unlink(missing_ok=True)
         os.close(lock)

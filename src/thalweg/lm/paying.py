@@ -17,6 +17,7 @@ The wait before attempt k + 1 is ``first_delay · 2ᵏ · u``, with u uniform in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import weakref
@@ -28,7 +29,7 @@ import numpy as np
 
 from thalweg.errors import LanguageModelError
 from thalweg.lm.answers import Answer
-from thalweg.lm.cache import AnswerCache
+from thalweg.lm.cache import AnswerCache, flight_name
 from thalweg.lm.checking import integer, number
 from thalweg.lm.endpoint import Endpoint
 from thalweg.lm.exchange import Failed, exchange
@@ -144,6 +145,8 @@ class Payer:
         """The answer of a request: from the disk, from the same request under way, or from the server."""
         key = request_key(body, sample)
         here = self._here()
+        if self._given_cache is not None and self._cache is None:
+            await asyncio.to_thread(lambda: self.cache)  # opening it looks at all of it
         flight = here.flights.get(key)
         if flight is None:
             kept = self.cache.get(key) if self.cache is not None else None
@@ -196,10 +199,15 @@ class Payer:
         secret = self.endpoint.key()
         cache = self.cache
         reservation = await self.spending.reserve(most)
+        flight = flight_name()
         try:
-            flight = await to_the_end(cache.begin(key, most)) if cache is not None else ""
+            if cache is not None:
+                await to_the_end(cache.begin(key, most, flight=flight))
         except BaseException:
             reservation.release()
+            with contextlib.suppress(LanguageModelError):  # what was raised first says more
+                if cache is not None:
+                    await to_the_end(cache.end(flight))
             raise
         self.counts.sent += 1
         try:
