@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -29,6 +29,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=20,
 )
+
+
+UNHURRIED = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Color(enum.Enum):
@@ -59,6 +62,7 @@ def containers(value):
     return found
 
 
+@UNHURRIED
 @given(JSON)
 def test_a_copy_is_equal_to_the_type_and_shares_nothing(value):
     copied = copy_json(value)
@@ -66,6 +70,7 @@ def test_a_copy_is_equal_to_the_type_and_shares_nothing(value):
     assert not {id(c) for c in containers(copied)} & {id(c) for c in containers(value)}
 
 
+@UNHURRIED
 @given(JSON)
 def test_what_is_written_is_read_to_the_type_and_has_the_same_digest(value):
     read = json.loads(canonical_json(value))
@@ -73,6 +78,7 @@ def test_what_is_written_is_read_to_the_type_and_has_the_same_digest(value):
     assert digest_json(read) == digest_json(value)
 
 
+@UNHURRIED
 @given(JSON, JSON)
 def test_two_values_have_one_digest_exactly_if_they_are_the_same(one, other):
     assert (digest_json(one) == digest_json(other)) == (typed(one) == typed(other))

@@ -107,7 +107,8 @@ class _Containment:
         return False
 
     def shown(self, mine: Facts, theirs: Facts) -> bool:
-        theirs = tuple(fact for fact in theirs if not any(self.same(own, fact) for own in mine if "oneOf" in own))
+        choices = [fact for fact in mine if "anyOf" in fact or "oneOf" in fact]  # taken apart, they are not all known
+        theirs = tuple(fact for fact in theirs if not any(self.same(own, fact) for own in choices))
         if not any(_asks(fact) for fact in theirs):
             return True
         for fact in mine:
