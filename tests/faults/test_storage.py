@@ -262,6 +262,12 @@ def go_on(folder):
     return fingerprint(folder)
 
 
+def saved(folder):
+    """The iteration of the newest checkpoint; 0 before there is one."""
+    store = CheckpointStore(folder / "checkpoints")
+    return store.load()[1]["iteration"] if store.generations() else 0
+
+
 def at(iteration, work):
     """A display that does something after an iteration."""
 
@@ -275,12 +281,15 @@ def at(iteration, work):
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory):
-    """How many calls of each kind a run makes on its checkpoints."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("counted") / "run"
-        disk = FaultyDisk(patch, folder / "checkpoints")
-        wait(Run(study(), out=folder).execute())
-        return dict(disk.counts)
+    """How many calls of each kind a run makes on its checkpoints, and on all of its files."""
+    counts = []
+    for place in ("checkpoints", "."):
+        with pytest.MonkeyPatch.context() as patch:
+            folder = tmp_path_factory.mktemp("counted") / "run"
+            disk = FaultyDisk(patch, folder / place)
+            wait(Run(study(), out=folder).execute())
+            counts.append(dict(disk.counts))
+    return counts
 
 
 FAULTS = [(kind, code, share) for kind in KINDS for code in CODES for share in (0.0, 0.3, 0.6, 0.95)]
@@ -290,7 +299,8 @@ FAULTS = [(kind, code, share) for kind in KINDS for code in CODES for share in (
 def test_a_run_whose_checkpoint_fails_stops_and_goes_on(tmp_path, monkeypatch, expected, calls, kind, code, share):
     folder = tmp_path / "run"
     disk = FaultyDisk(monkeypatch, folder / "checkpoints")
-    disk.fail(kind, int(share * calls[kind]), code)
+    # The first folder is that of all checkpoints; without it there is no run.
+    disk.fail(kind, max(int(share * calls[0][kind]), kind == "mkdir"), code)
     with pytest.raises(CheckpointError, match=f"cannot (save to|prune) .*{os.strerror(code)}"):
         wait(Run(study(), out=folder).execute())
     assert disk.hits == 1
@@ -298,9 +308,8 @@ def test_a_run_whose_checkpoint_fails_stops_and_goes_on(tmp_path, monkeypatch, e
     assert summary["status"] == "failed"
     assert os.strerror(code) in summary["error"]["text"]
     # The fault is over when the run closes, so what was computed is there, unless it hit the very last write.
-    _, meta, _ = CheckpointStore(folder / "checkpoints").load()
     assert summary["iterations"] == len(History(folder).iterations()["loss"])
-    assert meta["iteration"] == summary["iterations"] or meta["iteration"] == ITERATIONS - 1
+    assert saved(folder) == summary["iterations"] or saved(folder) == ITERATIONS - 1
     disk.heal()
     assert go_on(folder) == expected
 
@@ -310,14 +319,13 @@ def test_a_run_whose_checkpoint_fails_stops_and_goes_on(tmp_path, monkeypatch, e
 def test_a_run_whose_disk_dies_goes_on_when_it_is_mended(tmp_path, monkeypatch, expected, calls, code, share):
     folder = tmp_path / "run"
     disk = FaultyDisk(monkeypatch, folder)
-    disk.fail("fsync", int(share * calls["fsync"]), code, dead=True)
+    disk.fail("fsync", int(share * calls[1]["fsync"]), code, dead=True)
     with pytest.raises((CheckpointError, RunError), match=os.strerror(code)):
         wait(Run(study(), out=folder).execute())
     disk.heal()
     record = RunRecord.read(folder)
     assert record.status in ("failed", "killed")
-    _, meta, _ = CheckpointStore(folder / "checkpoints").load()
-    assert meta["iteration"] <= len(record.iterations["loss"])
+    assert saved(folder) <= len(record.iterations["loss"])
     assert go_on(folder) == expected
 
 
@@ -332,8 +340,7 @@ def test_a_run_whose_disk_is_really_full_goes_on_when_there_is_room(tmp_path, ex
         ):
             wait(Run(study(), out=folder, display=at(iteration, disk.fill)).execute())
         disk.clear()
-        _, meta, _ = CheckpointStore(folder / "checkpoints").load()
-        assert meta["iteration"] <= len(History(folder).iterations()["loss"])
+        assert saved(folder) <= len(History(folder).iterations()["loss"])
         assert go_on(folder) == expected
     finally:
         disk.close()
@@ -366,7 +373,7 @@ def test_a_process_whose_files_may_not_grow(tmp_path, expected):
     assert f"The history {folder}/run.sqlite cannot be written: disk I/O error. What was written before" in done.stdout
     made = len(History(folder).iterations()["loss"])
     assert 0 < made < ITERATIONS
-    assert CheckpointStore(folder / "checkpoints").load()[1]["iteration"] <= made
+    assert saved(folder) <= made
     assert go_on(folder) == expected
 
 
@@ -480,7 +487,7 @@ def test_a_run_whose_history_fails_stops_and_goes_on(tmp_path, expected, device)
     assert json.loads((folder / "summary.json").read_text())["status"] == "failed"
     # A checkpoint never knows of an iteration that the history has lost.
     made = len(History(folder).iterations()["loss"])
-    assert CheckpointStore(folder / "checkpoints").load()[1]["iteration"] <= made < ITERATIONS
+    assert saved(folder) <= made < ITERATIONS
     assert go_on(folder) == expected
 
 
