@@ -406,6 +406,11 @@ CONTAINS = {
         obj(m={"additionalProperties": NUMBER, "type": "object"}),
         True,
     ),
+    "mapping-beside-fields": (
+        {"allOf": [obj(a=True), {"additionalProperties": NUMBER}]},
+        {"allOf": [obj(a=NUMBER), {"additionalProperties": NUMBER}]},
+        True,
+    ),
     "pattern": (obj(a={**TEXT, "pattern": "^a"}), obj(a={**TEXT, "pattern": "^a"}), True),
     "other-pattern": (obj(a={**TEXT, "pattern": "^ab"}), obj(a={**TEXT, "pattern": "^a"}), False),
     "not": (obj(a={"not": TEXT}), obj(a={"not": {**TEXT, "title": "T"}}), True),

@@ -179,8 +179,9 @@ class _Containment:
     def properties(self, mine: Facts, fact: dict[str, Any]) -> bool:
         """Whether each property of theirs is one of mine, with all that is asked of it."""
         for name, node in fact.get("properties", {}).items():
-            found = [own["properties"][name] for own in mine if name in own.get("properties", {})]
-            if not found or not self.holds(self.mine.facts(*found), self.theirs.facts(node)):
+            if not any(name in own.get("properties", {}) for own in mine):
+                return False
+            if not self.holds(self.mine.facts(*(_property(own, name) for own in mine)), self.theirs.facts(node)):
                 return False
         return True
 
@@ -192,9 +193,9 @@ class _Containment:
         if wanted is False:
             return True
         known = fact.get("properties", {})
-        nodes = [node for own in mine for name, node in own.get("properties", {}).items() if name not in known]
-        nodes += [node for own in mine for node in own.get("patternProperties", {}).values()]
-        facts = [self.mine.facts(node) for node in nodes]
+        names = {name: None for own in mine for name in own.get("properties", {}) if name not in known}
+        facts = [self.mine.facts(*(_property(own, name) for own in mine)) for name in names]
+        facts += [self.mine.facts(node) for own in mine for node in own.get("patternProperties", {}).values()]
         facts.append(self.mine.facts(*(own.get("additionalProperties", True) for own in mine)))
         return all(self.holds(each, self.theirs.facts(wanted)) for each in facts)
 
@@ -214,6 +215,13 @@ class _Containment:
 
 
 _ONLY: dict[str, dict[str, Any]] = {kind: {"type": kind} for kind in sorted(TYPES)}
+
+
+def _property(fact: dict[str, Any], name: str) -> Any:
+    """What a fact asks of a property, as far as that does not hang on the name's pattern."""
+    if name in fact.get("properties", {}):
+        return fact["properties"][name]
+    return True if "patternProperties" in fact else fact.get("additionalProperties", True)
 
 
 def _item(fact: dict[str, Any], place: int) -> Any:
