@@ -372,3 +372,45 @@ def test_code_outlives_what_loaded_it() -> None:
     batch.set_hyper(0, rule.hyper(learning_rate=0.5), t=1)
     batch.step()
     assert x.tolist() == [0.5, 0.5]
+
+
+# ------------------------------------------------------------------ what a process spends before its first step
+
+
+def test_numba_says_its_version_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+    from types import SimpleNamespace
+
+    version = importlib.metadata.version("numba")
+    assert version in objects.numba_release()
+    elsewhere = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(objects, "find_spec", lambda name: elsewhere)
+    assert objects.numba_release() == version, "a numba without that file"
+    (tmp_path / "_version.py").write_text("9.9")
+    assert objects.numba_release() == "9.9"
+
+
+FIRST = """
+import subprocess, sys
+import thalweg as tw, numpy as np
+x = tw.Variable(np.ones(10, np.float32), name="x", needs_grad=True)
+if "again" in sys.argv:
+    subprocess.Popen = None  # no process is started
+tw.wait(tw.Adam(x).step(grad=np.ones(10, np.float32)))
+print(sorted({"numba", "numpy.ma", "importlib.metadata", "scipy", "ctypes.util"} & set(sys.modules)))
+"""
+
+
+def test_a_second_process_imports_and_starts_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", FIRST, which],
+            env={**os.environ, "THALWEG_CACHE_DIR": str(tmp_path)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for which in ("first", "again")
+    ]
+    assert "numba" in said[0]
+    assert said[1] == "[]"

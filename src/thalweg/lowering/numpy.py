@@ -129,8 +129,6 @@ def shape_of(rule: Rule) -> Shape:
 
 def _digest(rule: Rule, dtype: np.dtype[Any]) -> str:
     """All that the machine code depends on. Found without numba, whose import takes longer than everything else."""
-    from importlib.metadata import version
-
     import llvmlite
 
     here = Path(__file__).parent
@@ -138,7 +136,13 @@ def _digest(rule: Rule, dtype: np.dtype[Any]) -> str:
     texts = (rule.update, rule.prepare, rule.carry, rule.measure, rule.conclude)
     shape = shape_of(rule)
     named = (rule.slot_names, tuple(rule.hyperparameters), rule.carried_names, shape.scalars_type._fields, shape[:-1])
-    versions = (sys.version_info[:3], np.__version__, version("numba"), llvmlite.__version__, objects.processor())
+    versions = (
+        sys.version_info[:3],
+        np.__version__,
+        objects.numba_release(),
+        llvmlite.__version__,
+        objects.processor(),
+    )
     return text_digest(*texts, *SCALAR_FORMS.values(), *map(repr, (named, lowering, dtype.name, versions)))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import ctypes.util
 import functools
 import hashlib
 import os
@@ -19,6 +18,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,11 @@ class Loaded:
 @functools.cache
 def _mathematics() -> dict[str, int]:
     """The functions of the C library that compiled code may call, by name: their addresses."""
-    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    library = ctypes.CDLL(None)  # Python itself needs them
+    if not hasattr(library, "powf"):
+        from ctypes.util import find_library  # which starts a process, if not two
+
+        library = ctypes.CDLL(find_library("m"))
     return {
         name + suffix: address
         for name in ("pow", "sqrt", "cos", "floor")
@@ -86,6 +90,22 @@ def processor() -> tuple[str, str]:
     elif name == "generic" and features is None:
         features = ""
     return name, llvm.get_host_cpu_features().flatten() if features is None else features
+
+
+def numba_release() -> str:
+    """What says which numba is installed, found without importing it.
+
+    Returns:
+        Its own file of versions. ``importlib.metadata`` would have to import 60 modules, and to read all of the folder
+        that numba is in; it is for a numba without that file.
+    """
+    spec = find_spec("numba")
+    for place in (spec and spec.submodule_search_locations) or ():
+        with contextlib.suppress(OSError):
+            return (Path(place) / "_version.py").read_text(encoding="utf-8")
+    from importlib.metadata import version
+
+    return version("numba")
 
 
 def folder() -> Path | None:
