@@ -155,9 +155,9 @@ def test_a_switch_may_be_a_schedule() -> None:
         (lambda: Adam(convention=["torch"]), "there is no convention of adam"),
         (lambda: AdaGrad(convention="optx"), "did you mean 'optax'"),
         (lambda: optimizers.Rprop(convention="keras"), "there is no convention of rprop: 'keras'; "),
-        (lambda: Adam(beta1=np.array([0.5, 0.5])), "beta1 is"),
-        (lambda: RMSProp(momentum=np.array([0.5, 0.5])), "momentum is"),
-        (lambda: RMSProp(momentum=np.array([0.0, 0.0])), "momentum is"),
+        (lambda: Adam(beta1=np.array([0.5, 1.5])), "beta1[1] is 1.5"),
+        (lambda: RMSProp(momentum=np.array([1, 0])), "momentum is an array of (2,) int64"),
+        (lambda: RMSProp(momentum=[0.5, 0.5]), "momentum is"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_nearest(make: Any, words: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -15,11 +15,13 @@ from thalweg.graph import Variable
 from thalweg.optimizers import recipe
 from thalweg.optimizers.groups import assign, groups_from_config
 from thalweg.optimizers.groups import read as read_groups
+from thalweg.optimizers.naming import by_position, listed
 from thalweg.optimizers.parameters import Footprint, Parameter
 from thalweg.optimizers.pipeline import Hook, Pipeline, build_hook
 from thalweg.optimizers.readable import ReadableOptimizer
-from thalweg.optimizers.seating import Seating, Shortcut
+from thalweg.optimizers.seating import Lanes, Seating, Shortcut
 from thalweg.optimizers.settings import Scheduled, check_callable_names, checked, from_config, resolve, set_and_tell
+from thalweg.rules.elementwise import lanes
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import number
 from thalweg.rules.spelling import nearest
@@ -51,7 +53,7 @@ class ConfiguredOptimizer(ReadableOptimizer):
         **hyperparameters: Any,
     ) -> None:
         if positional:
-            raise _by_position(type(self), positional)
+            raise by_position(type(self).__name__, type(self).rule, positional)
         super().__init__(name=type(self).rule.name if name is None else name, description=description)
         rule, given = recipe.effective(type(self).rule, hyperparameters, convention=convention, wrap=wrap)
         # The rule in the form that was asked for hides the class's own.
@@ -62,6 +64,7 @@ class ConfiguredOptimizer(ReadableOptimizer):
         for key, value in given.items():
             self._settings[key] = checked(rule, key, value, self._optimization_state)
         self._shortcut = Shortcut()
+        self._shortcut.lead(self._fit_arrays)
         self._groups = read_groups(rule, groups, self._optimization_state, self._shortcut.close)
         self._accumulate = _whole("accumulate", accumulate)
         if nonfinite not in NONFINITE:
@@ -187,6 +190,7 @@ class ConfiguredOptimizer(ReadableOptimizer):
         fresh = {"_running": threading.Lock(), "_seating": None}
         state = {name: value for name, value in vars(self).items() if name not in fresh}
         vars(made).update(copy.deepcopy(state | {"_carried": self._carried_numbers()}, memo) | fresh)
+        made._shortcut.lead(made._fit_arrays)
         made._changed()
         return made
 
@@ -215,21 +219,13 @@ class ConfiguredOptimizer(ReadableOptimizer):
         self._at_rest("binding")
         if self._face is not None:
             raise OptimizerError(f"{self.name} is used on PyTensor; make another optimizer for Variables")
-        if isinstance(variables, np.ndarray):
-            raise OptimizerError(f"got an array to optimize; {_INSTEAD['numpy']}")
         single = isinstance(variables, Variable)
-        if not isinstance(variables, Variable | Iterable):
-            name = next(iter(self.rule.hyperparameters), "name")
-            raise OptimizerError(
-                f"got a {type(variables).__name__} to optimize, {variables!r}; give Variables first, and "
-                f"hyperparameters by keyword: {name}=..."
-            )
-        several = (variables,) if isinstance(variables, Variable) else tuple(variables)
-        names = _names(several)
+        several, names = listed(variables, self.rule)
         self._process_grad.check_names(names)
         self._process_model.check_names(names)
         places = assign(self._groups, names)
         parameters = tuple(Parameter(v, n, self.rule, k) for v, n, k in zip(several, names, places, strict=True))
+        self._fit_arrays(parameters)
         footprint = Footprint(parameters)
         self._begin(parameters, self._optimization_state)
         self._footprint = footprint
@@ -313,6 +309,29 @@ class ConfiguredOptimizer(ReadableOptimizer):
             values["learning_rate"] = number(step_size, interval, name="step_size", owner=self.name)
         return rule.hyper(**{name: resolve(rule, name, value, now) for name, value in values.items()})
 
+    def _lanes(self) -> tuple[Lanes, ...]:
+        """For each group the scalars of the rule that are arrays, because a hyperparameter is one."""
+        tables = [self._settings, *({**self._settings, **group.settings} for group in self._groups)]
+        found = []
+        for table in tables:
+            names = {n for name, v in table.items() if isinstance(v, np.ndarray) for n in lanes(self.rule, name)}
+            found.append(tuple(sorted(names)))
+        return tuple(found)
+
+    def _fit_arrays(self, parameters: Sequence[Parameter] | None = None) -> None:
+        """Refuse arrays of hyperparameters that are of another shape than a variable."""
+        for parameter in self._parameters if parameters is None else parameters:
+            own = self._groups[parameter.group - 1].settings if parameter.group else {}
+            for name, value in {**self._settings, **own}.items():
+                if isinstance(value, np.ndarray) and value.shape != parameter.shape:
+                    raise HyperparameterError(
+                        f"{self.name}: {name} is an array of shape {value.shape}, and variable {parameter.name!r} has "
+                        f"shape {parameter.shape}; nothing is broadcast: give a number, or an array like the variable "
+                        "(for several variables one each, in groups)",
+                        name=name,
+                        variable=parameter.name,
+                    )
+
     def _bound(self) -> tuple[Parameter, ...]:
         if self._face is not None:
             raise OptimizerError(
@@ -333,19 +352,6 @@ class ConfiguredOptimizer(ReadableOptimizer):
         return OptimizerError(f"{self.name}: {doing} before {what}")
 
 
-def _by_position(cls: type[ConfiguredOptimizer], positional: Sequence[Any]) -> HyperparameterError:
-    """The error for what was given after the variables without a name."""
-    if any(isinstance(value, Variable) for value in positional):
-        return HyperparameterError(f"{cls.__name__} takes several variables as a list: {cls.__name__}([x, y], ...)")
-    name = next(iter(cls.rule.hyperparameters), "name")
-    return HyperparameterError(
-        f"{cls.__name__} takes hyperparameters by keyword, and was given {', '.join(map(repr, positional))} after the "
-        f"variables; write {name}={positional[0]!r}",
-        name=name,
-        value=positional[0],
-    )
-
-
 def _whole(name: str, value: Any) -> int:
     try:
         count = operator.index(value)
@@ -354,30 +360,3 @@ def _whole(name: str, value: Any) -> int:
     if count < 1 or isinstance(value, bool):
         raise HyperparameterError(f"{name} is {value!r}; give an integer, at least 1", name=name, value=value)
     return count
-
-
-_INSTEAD = {
-    "numpy": "give Variables: tw.Variable(array, name='x', needs_grad=True)",
-    "torch": "give PyTorch's parameters to thalweg.optimizers.torch.TorchOptimizer(parameters, optimizer)",
-    "jax": "give JAX's arrays to thalweg.optimizers.jax.JaxOptimizer(optimizer)",
-    "pytensor": "give PyTensor's variables to update(cost, params), and all of them where the optimizer is made",
-}
-"""What whoever gives other libraries' arrays wants, by library."""
-
-
-def _names(variables: Sequence[Variable]) -> list[str]:
-    """The names that state goes by; a single variable may do without."""
-    if not variables:
-        raise OptimizerError("there is no variable to optimize; give at least one")
-    for variable in variables:
-        if not isinstance(variable, Variable):
-            raise OptimizerError(f"got a {type(variable).__name__} to optimize; {_INSTEAD[library_of(variable)]}")
-    if len(variables) == 1:
-        return [variables[0].name or "variable"]
-    names = [variable.name for variable in variables]
-    for index, name in enumerate(names):
-        if not name:
-            raise OptimizerError(f"variable {index} of {len(names)} has no name; state is kept by name, so give it one")
-        if names.index(name) != index:
-            raise OptimizerError(f"two variables are named {name!r}; state is kept by name, so give each its own")
-    return [str(name) for name in names]

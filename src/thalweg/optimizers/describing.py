@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from thalweg.optimizers import recipe
 from thalweg.rules.base import Rule
@@ -25,6 +28,26 @@ def signature(rule: Rule) -> inspect.Signature:
     )
 
 
+class OfRule(abc.ABCMeta):  # noqa: D101  # its docstring is the property below
+    # Signature and docstring are made when somebody asks: for all of our classes that takes longer than a step.
+
+    @property
+    def __signature__(cls) -> inspect.Signature | None:
+        """What can be given; ``None`` where a constructor of the class's own tells it."""
+        return signature(cls.rule) if cls._is_plain() else None  # type: ignore[attr-defined]
+
+    @property
+    def __doc__(cls) -> str | None:  # type: ignore[override]  # a str in typeshed
+        """Its own, or else its rule's."""
+        own: str | None = vars(cls).get("__doc__")
+        return own or (docstring(cls) if "rule" in vars(cls) and cls._is_plain() else None)
+
+    def _is_plain(cls) -> bool:
+        from thalweg.optimizers.configured import ConfiguredOptimizer  # which imports this module
+
+        return hasattr(cls, "rule") and cls.__init__ is ConfiguredOptimizer.__init__  # type: ignore[misc]
+
+
 def words(
     rule: Rule,
     settings: Mapping[str, Any],
@@ -34,7 +57,10 @@ def words(
     nonfinite: str,
 ) -> list[str]:
     """How an optimizer is set, as keywords: its hyperparameters, and what is not as it is by default."""
-    said = [f"{name}={value!r}" for name, value in settings.items()]
+    said = [
+        f"{name}={f'array{value.shape}' if isinstance(value, np.ndarray) else repr(value)}"
+        for name, value in settings.items()
+    ]
     first = {name: values[0] for name, values in rule.options.items()}
     said += [f"{name}={value!r}" for name, value in rule.chosen.items() if value != first[name]]
     common = {"convention": convention, "wrap": tuple(wrap), "accumulate": accumulate, "nonfinite": nonfinite}

@@ -15,6 +15,7 @@ from thalweg.errors import (
     OptimizerError,
 )
 from thalweg.optimizers.parameters import Parameter
+from thalweg.rules.ranges import is_masked
 from thalweg.rules.spelling import nearest
 
 
@@ -40,7 +41,7 @@ def fitting(grad: Any, parameter: Parameter, iteration: int) -> np.ndarray:
         raise MissingGradientError(
             f"{where}: there is no gradient; run an adjoint first, or give one with grad=", **details
         )
-    if not isinstance(grad, np.ndarray | np.generic) or isinstance(grad, np.ma.MaskedArray):
+    if not isinstance(grad, np.ndarray | np.generic) or is_masked(grad):
         raise GradientDtypeError(
             f"{where}: the gradient is a {type(grad).__name__}; give a NumPy array of {parameter.dtype}",
             **details,

@@ -16,10 +16,11 @@ from thalweg.lowering.buffers import plain
 from thalweg.optimizers import describing
 from thalweg.optimizers.parameters import Footprint
 from thalweg.optimizers.processing import AWAY, ProcessingOptimizer
-from thalweg.optimizers.seating import Seating
+from thalweg.optimizers.seating import Seating, kinds
+from thalweg.rules.elementwise import with_lanes
 
 
-class LocalOptimizer(ProcessingOptimizer):
+class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
     """A rule bound to one Variable, to several, or (yet) to none.
 
     A subclass sets ``rule``. A step is :meth:`pre_process` → rule → ``process_model`` → whatever a subclass adds to
@@ -47,7 +48,8 @@ class LocalOptimizer(ProcessingOptimizer):
             name.
         name: a name of your choice, by default the rule's.
         description: what it is for.
-        hyperparameters: the rule's hyperparameters, each a number or a schedule, and its options.
+        hyperparameters: the rule's hyperparameters, each a number, a schedule, or an array of float32 or float64 like
+            the variable; and its options.
 
     Raises:
         HyperparameterError: a hyperparameter or option is unknown or out of its range, or a hook is not callable.
@@ -71,14 +73,6 @@ class LocalOptimizer(ProcessingOptimizer):
 
     Source: the API page of Stride's optimisers, class LocalOptimiser.
     """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        ours = hasattr(cls, "rule") and cls.__init__ is LocalOptimizer.__init__
-        # None has a constructor of a subclass's own tell its signature.
-        cls.__signature__ = describing.signature(cls.rule) if ours else None  # type: ignore[attr-defined]
-        if ours and "rule" in vars(cls) and not cls.__doc__:
-            cls.__doc__ = describing.docstring(cls)
 
     async def step(
         self, step_size: float | None = None, grad: Any = None, processed_grad: Any = None
@@ -187,7 +181,7 @@ class LocalOptimizer(ProcessingOptimizer):
                 return None
             if bad:
                 seating.set_grads(used)
-        self._set(seating, hypers)
+        seating.set_hypers(hypers, self._updates + 1)
         for seat in seating.seats:
             limits = (folded or {}).get(seat.parameter.name) or UNBOUNDED
             seat.batch.set_limits(seat.index, limits)
@@ -231,21 +225,25 @@ class LocalOptimizer(ProcessingOptimizer):
             and type(self).pre_process is LocalOptimizer.pre_process
             and len(seating.batches) == 1
             and all(mine is given for mine, given in zip(used, grads, strict=True))
-            and not any(callable(value) for value in self._settings.values())
-            and not any(callable(value) for group in self._groups for value in group.settings.values())
+            and all(isinstance(value, float) for value in self._settings.values())
+            and all(isinstance(value, float) for group in self._groups for value in group.settings.values())
             and seating.watch(grads)
         )
 
     async def _compiled(self) -> None:
         """Compile where that has not been done, away from the event loop: it takes a moment."""
-        if self._seating is None:
-            for dtype in {parameter.dtype: None for parameter in self._parameters}:
-                await run_blocking(compile_rule, self.rule, dtype)
+        lanes = self._lanes()
+        if self._seating is None or self._seating.lanes != lanes:
+            for dtype, names in kinds(self._parameters, lanes):
+                await run_blocking(compile_rule, with_lanes(self.rule, names), dtype)
 
     def _seated(self, datas: list[np.ndarray]) -> Seating:
         """The batches, made anew where there are none yet."""
+        lanes = self._lanes()
+        if self._seating is not None and self._seating.lanes != lanes:  # an array was set where a number was, say
+            self._carried, self._seating = self._carried_numbers(), None
         if self._seating is None:
-            self._seating = Seating(self.rule, self._parameters, datas, len(self._groups) + 1)
+            self._seating = Seating(self.rule, self._parameters, datas, lanes)
             if self._carried is not None:
                 for batch in self._seating.batches:
                     batch.carried[:] = self._carried
@@ -253,13 +251,6 @@ class LocalOptimizer(ProcessingOptimizer):
             if seat.data is not data:
                 seat.place(data)
         return self._seating
-
-    def _set(self, seating: Seating, hypers: list[Any]) -> None:
-        for batch in seating.batches:
-            for group, hyper in enumerate(hypers):
-                self.rule.check_rounded(hyper._asdict(), batch.kernel.dtype)
-                batch.set_hyper(group, hyper)
-            batch.set_time(self._updates + 1)
 
     async def post_process(self) -> None:
         """Apply ``process_model`` to the variables' data; called by :meth:`step` after the rule.

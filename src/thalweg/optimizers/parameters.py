@@ -14,6 +14,7 @@ from thalweg.errors import ParameterError, StateMismatchError
 from thalweg.graph import Variable
 from thalweg.lowering.buffers import is_plain, make_state, overlaps_itself
 from thalweg.rules.base import Rule
+from thalweg.rules.ranges import is_masked
 
 SUPPORTED = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -146,7 +147,7 @@ def usable_data(variable: Variable, name: str) -> np.ndarray:
         fault = "has no data"
     elif not isinstance(data, np.ndarray):
         fault = f"holds a {type(data).__module__}.{type(data).__qualname__}"
-    elif isinstance(data, np.ma.MaskedArray):
+    elif is_masked(data):
         fault = "holds a masked array (use its data, and a mask as process_grad)"
     elif data.dtype.newbyteorder("=") not in SUPPORTED:
         fault = f"holds {data.dtype}"

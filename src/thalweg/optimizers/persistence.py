@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from thalweg.checkpoints import CheckpointStore, whole
 from thalweg.errors import HyperparameterError, StateMismatchError
 from thalweg.optimizers.groups import Group
 from thalweg.optimizers.parameters import Parameter, mismatch
-from thalweg.optimizers.settings import Scheduled, checked, from_config, to_config
+from thalweg.optimizers.settings import Scheduled, array_name, checked, from_config, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.rules.base import Rule
 from thalweg.schedules import OptimizationState, Schedule
@@ -37,13 +37,15 @@ class Settled:
     schedules: dict[str, Any]
 
 
-def take(parameters: Sequence[Parameter], meta: dict[str, Any]) -> OptimizerSnapshot:
-    """A snapshot of the parameters' slots and of ``meta``."""
+def take(
+    parameters: Sequence[Parameter], meta: dict[str, Any], more: Mapping[str, np.ndarray] | None = None
+) -> OptimizerSnapshot:
+    """A snapshot of the parameters' slots, of ``meta``, and of more arrays."""
     arrays = {f"slots/{slot}/{p.name}": array.copy() for p in parameters for slot, array in p.slots().items()}
     if meta["micro"]:
         arrays |= {f"accumulated/{p.name}": p.accumulated.copy() for p in parameters if p.accumulated is not None}
     variables = {p.name: {"shape": list(p.shape), "dtype": p.dtype.name} for p in parameters}
-    return OptimizerSnapshot(arrays, {**meta, "variables": variables})
+    return OptimizerSnapshot(arrays | dict(more or {}), {**meta, "variables": variables})
 
 
 def write(
@@ -106,13 +108,18 @@ def settle(
     micro = counts.pop("micro")
     if micro >= here["accumulate"]:
         differences.append(f"micro is {micro}, and a step is made of {here['accumulate']} gradients")
-    differences += _arrays(parameters, snapshot.arrays, data, micro)
+    of_settings = {name: array for name, array in snapshot.arrays.items() if name.startswith("hyperparameters/")}
+    rest = {name: array for name, array in snapshot.arrays.items() if name not in of_settings}
+    differences += _arrays(parameters, rest, data, micro)
     for hook in ("process_grad", "process_model"):
         if saved.get(hook) != here[hook]:
             differences.append(f"{hook} was {saved.get(hook)}, here it is {here[hook]}: hand in the same one")
     known = {name: value for name, value in _NEW.items() if "form" not in saved and name in settings}
-    restored = _settings(rule, settings, known | _table(saved.get("hyperparameters")), differences)
-    of_groups = _groups(rule, groups, saved.get("groups", []), differences)
+    restored = _settings(rule, settings, known | _table(saved.get("hyperparameters")), differences, of_settings, 0)
+    of_groups = _groups(rule, groups, saved.get("groups", []), differences, of_settings)
+    differences += [f"unexpected: {name}" for name in of_settings]
+    if len(of_groups) == len(groups):
+        differences += _other_shapes(parameters, restored, of_groups)
     carried = _carried(rule, len(groups) + 1, saved.get("carried", []), counts["updates"], differences)
     state = _state(saved, differences)
     followed = _schedules(restored, of_groups, saved.get("schedules", {}), differences)
@@ -163,9 +170,17 @@ def _arrays(
 
 
 def _settings(
-    rule: Rule, settings: Mapping[str, Scheduled], saved: Any, differences: list[str]
+    rule: Rule,
+    settings: Mapping[str, Scheduled],
+    saved: Any,
+    differences: list[str],
+    arrays: dict[str, np.ndarray],
+    group: int,
 ) -> dict[str, Scheduled]:
-    """The saved hyperparameters; where only a callable's name was saved, the callable that the same one has here."""
+    """The saved hyperparameters; where only a callable's name was saved, the callable that the same one has here.
+
+    What is taken out of ``arrays`` was expected.
+    """
     restored = dict(settings)
     differences += [f"missing hyperparameter: {name}" for name in settings if name not in saved]
     for name, config in saved.items():
@@ -178,6 +193,13 @@ def _settings(
             )
             continue
         try:
+            array = arrays.pop(array_name(group, name), None)
+            if isinstance(config, dict) and "array" in config:
+                if array is None:
+                    differences.append(f"missing: {array_name(group, name)}")
+                else:
+                    restored[name] = checked(rule, name, array, OptimizationState())
+                continue
             # The same schedule stays the same object: its user may hold on to it.
             value = settings[name] if named or config == present else from_config(name, config, {})
             restored[name] = checked(rule, name, value, OptimizationState())
@@ -186,11 +208,37 @@ def _settings(
     return restored
 
 
+def _other_shapes(
+    parameters: Sequence[Parameter], settings: Mapping[str, Scheduled], groups: Sequence[Mapping[str, Scheduled]]
+) -> list[str]:
+    """The arrays of hyperparameters that are not like their parameters."""
+    tables = [settings, *({**settings, **group} for group in groups)]
+    arrays = [{name: v for name, v in table.items() if isinstance(v, np.ndarray)} for table in tables]
+    return [
+        f"{name} was {value.shape}, {p.name} is {p.shape}"
+        for p in parameters
+        for name, value in arrays[p.group].items()
+        if value.shape != p.shape
+    ]
+
+
+def arrays_among(tables: Iterable[Mapping[str, Scheduled]]) -> list[str]:
+    """In words, which hyperparameters were arrays, for those who take numbers and schedules only."""
+    return [
+        f"{name} was an array of {value.shape}; here it can be a number or a schedule"
+        for table in tables
+        for name, value in table.items()
+        if isinstance(value, np.ndarray)
+    ]
+
+
 def _table(found: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _groups(rule: Rule, groups: Sequence[Group], saved: Any, differences: list[str]) -> list[dict[str, Scheduled]]:
+def _groups(
+    rule: Rule, groups: Sequence[Group], saved: Any, differences: list[str], arrays: dict[str, np.ndarray]
+) -> list[dict[str, Scheduled]]:
     """The saved hyperparameters of the groups, which must be the same groups."""
     tables = saved if isinstance(saved, list) and all(isinstance(table, dict) for table in saved) else []
     there, here = [table.get("variables") for table in tables], [list(group.variables) for group in groups]
@@ -198,13 +246,13 @@ def _groups(rule: Rule, groups: Sequence[Group], saved: Any, differences: list[s
         differences.append(f"groups were of {there}, here they are of {here}")
         return []
     restored = []
-    for group, table in zip(groups, tables, strict=True):
+    for number, (group, table) in enumerate(zip(groups, tables, strict=True), start=1):
         settings = {name: value for name, value in table.items() if name != "variables"}
         if set(settings) != set(group.settings):
             was, now = (", ".join(sorted(several)) or "nothing" for several in (settings, group.settings))
             differences.append(f"group {', '.join(group.variables)} set {was}, here it sets {now}")
         else:
-            restored.append(_settings(rule, group.settings, settings, differences))
+            restored.append(_settings(rule, group.settings, settings, differences, arrays, number))
     return restored
 
 

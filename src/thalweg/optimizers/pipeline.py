@@ -11,6 +11,7 @@ import numpy as np
 from thalweg import transforms
 from thalweg.errors import HyperparameterError
 from thalweg.optimizers.settings import own_callable
+from thalweg.rules.ranges import is_masked
 from thalweg.rules.spelling import unknown
 from thalweg.transforms import ParameterTransform, Transform, TreeTransform, bounds, describe
 
@@ -127,7 +128,7 @@ class Pipeline:
         return self._checked(step, name, found, array)
 
     def _checked(self, step: Any, variable: str, found: Any, given: np.ndarray) -> np.ndarray:
-        fits = isinstance(found, np.ndarray | np.generic) and not isinstance(found, np.ma.MaskedArray)
+        fits = isinstance(found, np.ndarray | np.generic) and not is_masked(found)
         if not fits or np.shape(found) != given.shape:
             got = f"shape {np.shape(found)}" if fits else repr(found)
             raise HyperparameterError(

@@ -92,7 +92,7 @@ class ReadableOptimizer(Optimizer):
             group: which group's, from 0; by default the optimizer's own.
 
         Returns:
-            The number, also where a schedule says it.
+            The number, also where a schedule says it; the array where one was set, which cannot be written to.
 
         Raises:
             HyperparameterError: the name is unknown, there is no such group, or the schedule's value is out of range.
@@ -101,7 +101,8 @@ class ReadableOptimizer(Optimizer):
             raise unknown(f"hyperparameter of {self.rule.name}:", name, self._settings)
         self._pull()
         own = {} if group is None else self._groups[group_number(self.name, group, len(self._groups))].settings
-        return resolve(self.rule, name, own.get(name, self._settings[name]), self._optimization_state)
+        value: float = resolve(self.rule, name, own.get(name, self._settings[name]), self._optimization_state)
+        return value
 
     @property
     def groups(self) -> tuple[Group, ...]:

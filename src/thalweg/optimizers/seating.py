@@ -10,9 +10,10 @@ import numpy as np
 
 from thalweg.graph import Variable
 from thalweg.lowering import Batch, Part, address_of, compile_rule
-from thalweg.lowering.buffers import plain
+from thalweg.lowering.buffers import is_plain, make_state, plain
 from thalweg.optimizers.parameters import Parameter
 from thalweg.rules.base import Rule
+from thalweg.rules.elementwise import numbers, values, with_lanes
 
 
 class Shortcut:
@@ -23,7 +24,7 @@ class Shortcut:
 
     def __init__(self) -> None:
         self.open: bool | None = False
-        self._follower: Callable[[], Callable[[], None] | None] = lambda: None
+        self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
 
     def close(self) -> None:
         """Something was set: the next step may not take anything for granted.
@@ -32,13 +33,18 @@ class Shortcut:
             HyperparameterError: whoever follows cannot take what was set.
         """
         self.open = False
-        follow = self._follower()
-        if follow is not None:
-            follow()
+        for found in self._followers:
+            follow = found()
+            if follow is not None:
+                follow()
 
     def lead(self, follow: Callable[[], None]) -> None:
         """Have a method be called whenever something was set, for as long as its object is there."""
-        self._follower = weakref.WeakMethod(follow)
+        self._followers.append(weakref.WeakMethod(follow))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Shortcut:
+        """One that nobody follows: a copy's followers are other ones."""
+        return Shortcut()
 
 
 class Seat:
@@ -49,10 +55,11 @@ class Seat:
         batch: the batch.
         index: its number there.
         data: its data now.
+        lanes: what the scalars are that are arrays, a row each.
     """
 
-    def __init__(self, parameter: Parameter, batch: Batch, index: int, data: np.ndarray) -> None:
-        self.parameter, self.batch, self.index = parameter, batch, index
+    def __init__(self, parameter: Parameter, batch: Batch, index: int, data: np.ndarray, lanes: np.ndarray) -> None:
+        self.parameter, self.batch, self.index, self.lanes = parameter, batch, index, lanes
         self.data = self.work = data
         self.place(data)
 
@@ -77,29 +84,80 @@ class Seat:
             self.data[...] = self.work
 
 
+Lanes = tuple[str, ...]
+"""Scalars that are arrays, in their order; a group of hyperparameters without arrays has none."""
+
+
+def kinds(parameters: Sequence[Parameter], lanes: Sequence[Lanes]) -> list[tuple[np.dtype[Any], Lanes]]:
+    """What the compiled passes differ in that these parameters take.
+
+    Args:
+        parameters: the parameters.
+        lanes: for each group the scalars that are arrays.
+
+    Returns:
+        Pairs of dtype and scalars, each once.
+    """
+    return sorted({(p.dtype, lanes[p.group]) for p in parameters}, key=lambda kind: (str(kind[0]), kind[1]))
+
+
 class Seating:
-    """All parameters of an optimizer in their batches.
+    """All parameters of an optimizer in their batches, one for each dtype and each set of scalars that are arrays.
 
     Args:
         rule: the rule.
         parameters: the parameters.
         datas: their data now, in the same order.
-        groups: how many groups of hyperparameters there are.
+        lanes: for each group the scalars that are arrays, because a hyperparameter is one.
     """
 
-    def __init__(self, rule: Rule, parameters: Sequence[Parameter], datas: Sequence[np.ndarray], groups: int) -> None:
+    def __init__(
+        self, rule: Rule, parameters: Sequence[Parameter], datas: Sequence[np.ndarray], lanes: Sequence[Lanes]
+    ) -> None:
+        self.rule, self.lanes = rule, tuple(lanes)
         self.batches: list[Batch] = []
         seats: dict[str, Seat] = {}
-        for dtype in sorted({parameter.dtype for parameter in parameters}, key=str):
-            members = [(p, d) for p, d in zip(parameters, datas, strict=True) if p.dtype == dtype]
-            parts = [Part(0, d.size, tuple(map(address_of, p.rows())), p.group) for p, d in members]
-            batch = Batch(compile_rule(rule, dtype), parts, groups)
+        for dtype, names in kinds(parameters, lanes):
+            members = [
+                (p, d, make_state(len(names), d if is_plain(d) else np.empty(p.shape, dtype)))
+                for p, d in zip(parameters, datas, strict=True)
+                if (p.dtype, lanes[p.group]) == (dtype, names)
+            ]
+            parts = [
+                Part(0, p.size, tuple(map(address_of, [*p.rows(), *(row[: p.size] for row in rows)])), p.group)
+                for p, _, rows in members
+            ]
+            batch = Batch(compile_rule(with_lanes(rule, names), dtype), parts, len(lanes))
             self.batches.append(batch)
-            for index, (parameter, data) in enumerate(members):
-                seats[parameter.name] = Seat(parameter, batch, index, data)
+            for index, (parameter, data, rows) in enumerate(members):
+                seats[parameter.name] = Seat(parameter, batch, index, data, rows)
         self.seats = tuple(seats[parameter.name] for parameter in parameters)
         self._watched: tuple[tuple[Variable, np.ndarray, Any], ...] = ()
         self._grads: Sequence[np.ndarray] = ()
+
+    def set_hypers(self, hypers: Sequence[Any], t: int) -> None:
+        """Set the hyperparameters of each group for step t.
+
+        Args:
+            hypers: checked, numbers and arrays.
+            t: the number of the step.
+
+        Raises:
+            HyperparameterError: a value leaves its range when rounded to a parameter's dtype, or what the rule makes
+                of an array does not fit into it.
+        """
+        for batch in self.batches:
+            for group, hyper in enumerate(hypers):
+                self.rule.check_rounded(hyper._asdict(), batch.kernel.dtype)
+                batch.set_hyper(group, numbers(hyper))
+            batch.set_time(t)
+        for seat in self.seats:
+            group, dtype = seat.parameter.group, seat.parameter.dtype
+            if self.lanes[group]:
+                carried = self.rule.carried(*seat.batch.carried[group]) if self.rule.carried else None
+                found = values(self.rule, self.lanes[group], hypers[group], t, carried, dtype)
+                for row, value in zip(seat.lanes, found, strict=True):
+                    row[: seat.parameter.size] = value.ravel()
 
     def set_grads(self, grads: Sequence[np.ndarray]) -> None:
         """Say where the gradients lie; plain arrays, which are held until :meth:`release`."""

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from thalweg import schedules
 from thalweg.errors import HyperparameterError
 from thalweg.rules.base import Rule
-from thalweg.rules.ranges import number
+from thalweg.rules.elementwise import lanes
+from thalweg.rules.ranges import number, number_or_array
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState, Schedule
 from thalweg.transforms.chaining import describe
 
-Scheduled = float | Callable[[OptimizationState], float]
-"""A number, or a function of the optimization state that returns one."""
+Scheduled = float | np.ndarray | Callable[[OptimizationState], float]
+"""A number, an array of them like the parameter, or a function of the optimization state that returns a number."""
+
+
+FEW = 64
+"""The largest number of elements of an array of hyperparameters that a config holds."""
 
 
 def checked(rule: Rule, name: str, value: Any, state: OptimizationState) -> Scheduled:
-    """A hyperparameter as it is kept: a float, or a schedule whose present value is valid.
+    """A hyperparameter as it is kept: a float, an array of them, or a schedule whose present value is valid.
 
     Args:
         rule: whose it is.
         name: which one.
-        value: a number or a schedule.
+        value: a number, an array like the parameter, or a schedule.
         state: where the optimization is.
 
     Returns:
-        The float, or the schedule.
+        The float, an array of float64, or the schedule.
 
     Raises:
         HyperparameterError: the name is unknown (naming the nearest), or the value is not valid.
@@ -45,7 +53,10 @@ def checked(rule: Rule, name: str, value: Any, state: OptimizationState) -> Sche
         resolve(rule, name, value, state)
         scheduled: Scheduled = value
         return scheduled
-    return number(value, rule.hyperparameters[name].interval, name=name, owner=rule.name)
+    found = number_or_array(value, rule.hyperparameters[name].interval, name=name, owner=rule.name)
+    if isinstance(found, np.ndarray):
+        lanes(rule, name)  # refuses what the rule can take as a number only
+    return found
 
 
 def set_and_tell(settings: dict[str, Scheduled], name: str, value: Scheduled, changed: Callable[[], None]) -> None:
@@ -75,13 +86,20 @@ def told(value: Any) -> bool:
     return isinstance(value, schedules.Plateau)
 
 
+def same(one: Scheduled, other: Scheduled) -> bool:
+    """Whether two hyperparameters are the same number, array or schedule."""
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return one is other or np.array_equal(one, other)  # type: ignore[arg-type]  # what is no array is an object
+    return one is other or one == other
+
+
 def follows(value: Any) -> bool:
     """Whether a hyperparameter is a function of the counts, which a graph or a trace has to hold."""
     return callable(value) and not told(value)
 
 
-def resolve(rule: Rule, name: str, value: Scheduled, state: OptimizationState) -> float:
-    """The number that a hyperparameter is, checked also if a schedule says it.
+def resolve(rule: Rule, name: str, value: Scheduled, state: OptimizationState) -> Any:
+    """The number (or array) that a hyperparameter is, checked also if a schedule says it.
 
     Args:
         rule: whose it is.
@@ -90,7 +108,7 @@ def resolve(rule: Rule, name: str, value: Scheduled, state: OptimizationState) -
         state: where the optimization is; a schedule is given a copy.
 
     Returns:
-        The value as a float.
+        The value as a float, or the array as it was set.
 
     Raises:
         HyperparameterError: the value is not valid.
@@ -106,7 +124,12 @@ def resolve(rule: Rule, name: str, value: Scheduled, state: OptimizationState) -
 
 
 def to_config(value: Scheduled) -> Any:
-    """A hyperparameter as JSON: the number, the schedule's table, or the name of a user's own callable."""
+    """A hyperparameter as JSON: the number, the schedule's table, or the name of a user's own callable.
+
+    An array is a table, too: its elements if they are few, else its shape and a digest of them.
+    """
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist() if value.size <= FEW else described(value)}
     if isinstance(value, Schedule):
         if type(value) is schedules.registry.get(value.kind):
             return value.get_config()
@@ -131,9 +154,42 @@ def from_config(name: str, config: Any, callables: Mapping[str, Callable[..., An
     if not isinstance(config, Mapping):
         value: Scheduled = config
         return value
+    if "array" in config:
+        if not isinstance(config["array"], list):
+            raise HyperparameterError(
+                f"{name} was an array of {config['array']}, which a config does not hold; set it on the optimizer, "
+                "or give a number here",
+                name=name,
+            )
+        return _array(name, config["array"])
     if "callable" not in config:
         return schedules.build(dict(config))
     return own_callable(name, config["callable"], callables)
+
+
+def described(array: np.ndarray) -> dict[str, Any]:
+    """The shape of an array, and a digest of its elements."""
+    digest = hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
+    return {"shape": list(array.shape), "digest": digest}
+
+
+def arrays_of(settings: Mapping[str, Scheduled], group: int) -> dict[str, np.ndarray]:
+    """The arrays among the hyperparameters of a group, by what a snapshot calls them."""
+    return {
+        array_name(group, name): np.array(value) for name, value in settings.items() if isinstance(value, np.ndarray)
+    }
+
+
+def array_name(group: int, name: str) -> str:
+    """What a snapshot calls an array of hyperparameters; group 0 are the optimizer's own."""
+    return f"hyperparameters/groups.{group - 1}.{name}" if group else f"hyperparameters/{name}"
+
+
+def _array(name: str, elements: list[Any]) -> np.ndarray:
+    try:
+        return np.array(elements, np.float64)
+    except (TypeError, ValueError) as error:
+        raise HyperparameterError(f"{name}: {elements!r} is no array of numbers", name=name) from error
 
 
 def own_callable(what: str, name: Any, callables: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from thalweg.optimizers import persistence
 from thalweg.optimizers.configured import ConfiguredOptimizer
 from thalweg.optimizers.groups import group_config
-from thalweg.optimizers.settings import to_config
+from thalweg.optimizers.settings import arrays_of, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.schedules import OptimizationState, Schedule
 
@@ -35,7 +35,10 @@ class StatefulOptimizer(ConfiguredOptimizer):
         self._at_rest("taking its state")
         if self._face is not None:
             return self._face.state()
-        return persistence.take(self._parameters, self._meta())
+        arrays = arrays_of(self._settings, 0)
+        for number, group in enumerate(self._groups, start=1):
+            arrays |= arrays_of(group.settings, number)
+        return persistence.take(self._parameters, self._meta(), arrays)
 
     def _meta(self) -> dict[str, Any]:
         """What a snapshot holds besides arrays."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.optimizers.local import LocalOptimizer
 
@@ -44,6 +46,7 @@ def unbound(recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = 
             f"{recipe.name} is bound to {names}, which it updates on NumPy; {taker} takes one without variables: "
             f"{call.format(f'tw.{kind.__name__}(...)')}"
         )
+    refuse_arrays(recipe, taker)
     for method in overrides:
         if getattr(kind, method) is not getattr(LocalOptimizer, method):
             raise OptimizerError(
@@ -51,6 +54,26 @@ def unbound(recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = 
                 "process_grad or process_model"
             )
     return recipe
+
+
+def refuse_arrays(recipe: LocalOptimizer, taker: str) -> None:
+    """Refuse hyperparameters that are arrays.
+
+    Args:
+        recipe: the optimizer.
+        taker: who can take numbers only, for messages.
+
+    Raises:
+        HyperparameterError: there is one.
+    """
+    for table in (recipe.hyperparameters, *(group.settings for group in recipe.groups)):
+        for name, value in table.items():
+            if isinstance(value, np.ndarray):
+                raise HyperparameterError(
+                    f"{recipe.name}: {name} is an array, which works on NumPy; {taker} takes a number or a schedule. "
+                    "Give parameters groups of their own instead",
+                    name=name,
+                )
 
 
 def refuse_keywords(keywords: Mapping[str, Any], *, taker: str, call: str) -> None:

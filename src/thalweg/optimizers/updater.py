@@ -21,9 +21,9 @@ from thalweg.graph.executor import as_worker
 from thalweg.optimizers import persistence
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.parameters import mismatch
-from thalweg.optimizers.settings import Scheduled
+from thalweg.optimizers.settings import Scheduled, same
 from thalweg.optimizers.snapshot import OptimizerSnapshot
-from thalweg.optimizers.unbound import unbound
+from thalweg.optimizers.unbound import refuse_arrays, unbound
 from thalweg.schedules import OptimizationState
 from thalweg.transforms import ParameterTransform, Transform, TreeTransform, chain
 
@@ -207,7 +207,8 @@ class Updater:
         """Take over what was set on the optimizer since."""
         present = seat.optimizer._settings
         for key, value in self._settings(name).items():
-            if present[key] is not value and present[key] != value:
+            if not same(present[key], value):
+                refuse_arrays(self.optimizer, "an updater")
                 setattr(seat.optimizer, key, value)
         for what in ("process_grad", "process_model"):
             hook = self._hook(what, name)

@@ -37,7 +37,7 @@ from thalweg.errors import GradientDtypeError, GradientShapeError, Hyperparamete
 from thalweg.rules.checking import check_state, native, step_number
 from thalweg.rules.declaring import Hyperparameter, declarations, extended, named_tuple
 from thalweg.rules.keeping import kept_with_rule
-from thalweg.rules.ranges import number, stays_inside
+from thalweg.rules.ranges import is_masked, number, number_or_array, stays_inside
 from thalweg.rules.spelling import unknown
 
 Array = Any
@@ -203,13 +203,13 @@ class Rule:
     # Numbers
 
     def check(self, hyper: Any) -> Any:
-        """``hyper`` with every value a float, inside its range.
+        """``hyper`` with every value a float, or an array of float64, inside its range.
 
         Args:
             hyper: an instance of this rule's ``hyper``.
 
         Returns:
-            The same named tuple with Python floats.
+            The same named tuple with Python floats, and arrays that cannot be written to.
 
         Raises:
             HyperparameterError: it is not an instance of this rule's ``hyper``, or a value is not a number, not
@@ -223,12 +223,12 @@ class Rule:
             )
         return self.hyper(
             *(
-                number(value, declared.interval, name=declared.name, owner=self.name)
+                number_or_array(value, declared.interval, name=declared.name, owner=self.name)
                 for value, declared in zip(hyper, self.hyperparameters.values(), strict=True)
             )
         )
 
-    def check_rounded(self, values: Mapping[str, float], dtype: np.dtype[Any]) -> None:
+    def check_rounded(self, values: Mapping[str, Any], dtype: np.dtype[Any]) -> None:
         """Refuse hyperparameters that leave their range when rounded to the dtype in which they will be used.
 
         Args:
@@ -313,7 +313,8 @@ class Rule:
             param: the parameter, float32 or float64, in the variable's own unit.
             grad: its gradient, of the same shape and dtype.
             state: from :meth:`init` or the step before.
-            hyper: the hyperparameters, an instance of this rule's ``hyper``; by default its defaults.
+            hyper: the hyperparameters, an instance of this rule's ``hyper``, each a number or an array of the
+                parameter's shape; by default its defaults.
             t: the step's number, from 1.
 
         Returns:
@@ -330,7 +331,7 @@ class Rule:
         given = native(param, self.name)
         if np.shape(grad) != given.shape:
             raise GradientShapeError(f"{self.name}: gradient of shape {np.shape(grad)}, parameter {given.shape}")
-        if not isinstance(grad, np.ndarray | np.generic) or isinstance(grad, np.ma.MaskedArray):
+        if not isinstance(grad, np.ndarray | np.generic) or is_masked(grad):
             raise GradientDtypeError(f"{self.name}: the gradient is a {type(grad).__name__}; give a NumPy array")
         gradient = np.asarray(grad)
         if gradient.dtype.newbyteorder("=") != given.dtype:
@@ -340,6 +341,9 @@ class Rule:
         carried = self.carried(*state[len(self.slot_names) :]) if self.carried else None
         count, checked = step_number(t, self.name), self.check(self.hyper() if hyper is None else hyper)
         self.check_rounded(checked._asdict(), given.dtype)
+        for name, value in checked._asdict().items():
+            if isinstance(value, np.ndarray) and value.shape != given.shape:
+                raise HyperparameterError(f"{self.name}: {name} has shape {value.shape}, the parameter {given.shape}")
         carried = self.advance(checked, count, carried)
         scalars = self.scalars(checked, count, carried)
         h = self._in_dtype(scalars, checked, given.dtype)
@@ -355,7 +359,7 @@ class Rule:
         """The scalars as the text uses them."""
         with np.errstate(over="ignore"):
             h = type(scalars)(*map(dtype.type, scalars))
-        if not all(map(np.isfinite, h)):
+        if not all(np.isfinite(value).all() for value in h):
             message = f"{self.name}: with {hyper} what the rule computes from them does not fit into {dtype}"
             raise HyperparameterError(f"{message}; use smaller values", owner=self.name)
         return h

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.errors import ParameterError, StateMismatchError
+from thalweg.rules.ranges import is_masked
 
 
 def native(param: Any, owner: str) -> np.ndarray:
@@ -24,7 +25,7 @@ def native(param: Any, owner: str) -> np.ndarray:
     Raises:
         ParameterError: it is not a NumPy array of float32 or float64.
     """
-    if not isinstance(param, np.ndarray | np.generic) or isinstance(param, np.ma.MaskedArray):
+    if not isinstance(param, np.ndarray | np.generic) or is_masked(param):
         raise ParameterError(f"{owner}: the parameter is a {type(param).__name__}; give a NumPy array")
     array = np.asarray(param)
     if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,20 @@ class Interval:
         above = value >= self.low if self.closed_low else value > self.low
         below = value <= self.high if self.closed_high else value < self.high
         return above and below
+
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        """For each of several numbers whether it lies here.
+
+        Args:
+            values: float64, any shape.
+
+        Returns:
+            Booleans of that shape.
+        """
+        above = values >= self.low if self.closed_low else values > self.low
+        below = values <= self.high if self.closed_high else values < self.high
+        inside: np.ndarray = np.isfinite(values) & above & below
+        return inside & (values == np.floor(values)) if self.whole else inside
 
     def __str__(self) -> str:
         left, right = "[" if self.closed_low else "(", "]" if self.closed_high else ")"
@@ -106,11 +121,76 @@ def number(value: Any, interval: Interval, *, name: str, owner: str) -> float:
     return result
 
 
-def stays_inside(value: float, interval: Interval, dtype: Any, *, name: str, owner: str) -> None:
+def number_or_array(value: Any, interval: Interval, *, name: str, owner: str) -> float | np.ndarray:
+    """``value`` as a float, or, if it has axes, as an array of them, checked.
+
+    Args:
+        value: a number, or a NumPy array of float32 or float64 with at least one axis.
+        interval: where it, or each of its elements, must lie.
+        name: the hyperparameter's name, for the message.
+        owner: whose hyperparameter it is, for the message.
+
+    Returns:
+        A float; or a new array of float64 that cannot be written to.
+
+    Raises:
+        HyperparameterError: it is neither, or an element is not finite, or outside the interval.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.ranges import nonnegative, number_or_array
+        >>> number_or_array(np.array([0.5, 2.0]), nonnegative, name="learning_rate", owner="adam")
+        array([0.5, 2. ])
+    """
+    if not isinstance(value, np.ndarray) or value.ndim == 0:
+        return number(value, interval, name=name, owner=owner)
+    if is_masked(value) or value.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
+        kind = "masked" if is_masked(value) else str(value.dtype)
+        raise HyperparameterError(
+            f"{owner}: {name} is an array of {value.shape} {kind}; give a number, or an array of float32 or float64",
+            owner=owner,
+            name=name,
+        )
+    array = np.array(value, np.float64, subok=False)
+    _refuse_outside(array, array, interval, name, owner, "")
+    array.setflags(write=False)
+    return array
+
+
+def _refuse_outside(
+    array: np.ndarray, given: np.ndarray, interval: Interval, name: str, owner: str, advice: str
+) -> None:
+    bad = ~interval.holds(array)
+    if bad.any():
+        index = tuple(map(int, np.argwhere(bad)[0]))
+        was = "" if given is array else f"{given[index].item()!r}, which becomes "
+        raise HyperparameterError(
+            f"{owner}: {name}{list(index)} is {was}{array[index].item()!r}, outside its range {interval}{advice}",
+            owner=owner,
+            name=name,
+            index=index,
+            value=given[index].item(),
+        )
+
+
+def is_masked(array: Any) -> bool:
+    """Whether an array is masked. ``numpy.ma`` is not imported for it: where nobody has, there is none.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.ranges import is_masked
+        >>> is_masked(np.ones(2)), is_masked(np.ma.masked_invalid([1.0, np.nan]))
+        (False, True)
+    """
+    module = sys.modules.get("numpy.ma")
+    return module is not None and isinstance(array, module.MaskedArray)
+
+
+def stays_inside(value: float | np.ndarray, interval: Interval, dtype: Any, *, name: str, owner: str) -> None:
     """Refuse a number that leaves its interval when rounded to the dtype it will be used in.
 
     Args:
-        value: a number in the interval.
+        value: a number in the interval, or an array of them.
         interval: where it must lie.
         dtype: a floating NumPy dtype.
         name: the hyperparameter's name, for the message.
@@ -124,6 +204,12 @@ def stays_inside(value: float, interval: Interval, dtype: Any, *, name: str, own
         >>> from thalweg.rules.ranges import fraction, stays_inside
         >>> stays_inside(1 - 1e-9, fraction, np.dtype("f8"), name="beta2", owner="adam")  # in float32: an error
     """
+    if isinstance(value, np.ndarray):
+        with np.errstate(over="ignore"):
+            array = value.astype(dtype).astype(np.float64)
+        advice = f" in {dtype}; use a float64 variable or another value"
+        _refuse_outside(array, value, interval, name, owner, advice)
+        return
     with np.errstate(over="ignore"):
         rounded = float(dtype.type(value))
     if rounded not in interval:

@@ -81,6 +81,7 @@ class Leaf(Parameter):
         accumulated: np.ndarray | None = None,
     ) -> None:
         self.rule, self.name, self.shape, self.dtype, self.accumulated = rule, name, shape, dtype, accumulated
+        self.group = 0  # arrays of hyperparameters, for which it matters, are refused on JAX
         self._held = dict.fromkeys(rule.slot_names, np.empty(0)) if slots is None else dict(slots)
 
     def slots(self) -> dict[str, np.ndarray]:

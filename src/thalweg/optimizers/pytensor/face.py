@@ -22,6 +22,7 @@ from thalweg.optimizers.pytensor.graph import Updates
 from thalweg.optimizers.pytensor.shared import Held, SharedParameter, checked_list
 from thalweg.optimizers.settings import to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
+from thalweg.optimizers.unbound import refuse_arrays
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import number
 
@@ -74,6 +75,7 @@ class Symbolic:
                 f"{optimizer.name} is bound to Variables, which it updates on NumPy; for PyTensor make one without, "
                 f"{cls.__name__}()"
             )
+        refuse_arrays(optimizer, "update")
         from thalweg.optimizers.local import LocalOptimizer  # which imports this module
 
         for hook in ("pre_process", "post_process"):
@@ -118,6 +120,7 @@ class Symbolic:
         Raises:
             HyperparameterError: a number leaves its range when rounded to the dtype of a parameter.
         """
+        self._check()
         self._refuse_rounded(self.parameters)
         self.held.push()
 
@@ -301,7 +304,7 @@ class Symbolic:
         settled = persistence.settle(
             optimizer.rule, parameters, optimizer._settings, optimizer._groups, here, snapshot, data
         )
-        differences = self._other_schedules(settled)
+        differences = persistence.arrays_among([settled.settings, *settled.groups]) + self._other_schedules(settled)
         if differences:
             raise mismatch(differences, "saved state")
         for parameter in parameters:

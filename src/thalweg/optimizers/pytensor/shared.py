@@ -239,7 +239,8 @@ class Held:
 
     def _now(self, name: str, value: Scheduled) -> float:
         """The number that a hyperparameter is between two tellings."""
-        return resolve(self.optimizer.rule, name, value, self.optimizer._optimization_state)
+        now: float = resolve(self.optimizer.rule, name, value, self.optimizer._optimization_state)
+        return now
 
     def hyper(self, group: int, rate: float | None = None) -> Any:
         """The numbers that a group's hyperparameters are in the first step.

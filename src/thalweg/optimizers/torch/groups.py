@@ -151,7 +151,8 @@ class Spelling:
 
     def _number(self, name: str, value: Any, now: OptimizationState, owner: str) -> float:
         if callable(value):
-            return resolve(self.rule, name, value, now)
+            found: float = resolve(self.rule, name, value, now)
+            return found
         if isinstance(value, torch.Tensor) and value.ndim == 0:
             value = value.item()
         return number(value, self.rule.hyperparameters[name].interval, name=name, owner=owner)

@@ -248,6 +248,9 @@ def restore(optimizer: Configured, snapshot: OptimizerSnapshot) -> None:
     """
     twin, rows = _twin(optimizer)
     twin.restore(snapshot)
+    differences = persistence.arrays_among([twin.hyperparameters, *(group.settings for group in twin.groups)])
+    if differences:
+        raise mismatch(differences, "saved state")
     # Nothing below can fail.
     rule = optimizer.rule
     optimizer._settings = twin.hyperparameters
