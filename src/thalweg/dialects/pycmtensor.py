@@ -116,7 +116,32 @@ class Optimizer:
         return face.update(cost, [p.shared for p in free], lr, names=[p.name for p in free])
 
 
-class Adam(Optimizer):
+class _Moments(Optimizer):
+    """What Adam and Adamax have in common: two moments, and t."""
+
+    def __init__(self, params: list[Any], b1: float = 0.9, b2: float = 0.999, **kwargs: Any) -> None:
+        super().__init__(params, b1=b1, b2=b2, **_known(self, kwargs, "epsilon", b1=b1, b2=b2))
+
+    def update(self, cost: Any, params: list[Any], lr: Any = 0.001) -> Updates:
+        """Caller to the optimizer class to generate a list of updates.
+
+        Args:
+            cost: a scalar expression of the cost function, where the derivatives are calculated.
+            params: a list of Betas and/or Weights, all of them known to the optimizer, in any order.
+            lr: learning rate, a number or a scalar of PyTensor. Defaults to 0.001.
+
+        Returns:
+            A list of tuples of (p, p_t), (m, m_t), (v, v_t) for each free parameter, and (t, t_new).
+
+        Raises:
+            OptimizerError: a parameter was not given when the optimizer was made, or none is free.
+            MissingGradientError: the cost does not depend on a parameter.
+            HyperparameterError: the learning rate is out of its range.
+        """
+        return self._update(cost, params, lr)
+
+
+class Adam(_Moments):
     """An optimizer that implements the Adam algorithm. ::
 
         m' = b1·m + (1 − b1)·g
@@ -148,29 +173,8 @@ class Adam(Optimizer):
 
     _rule = named.Adam
 
-    def __init__(self, params: list[Any], b1: float = 0.9, b2: float = 0.999, **kwargs: Any) -> None:
-        super().__init__(params, b1=b1, b2=b2, **_known(self, kwargs, "epsilon", b1=b1, b2=b2))
 
-    def update(self, cost: Any, params: list[Any], lr: Any = 0.001) -> Updates:
-        """Caller to the optimizer class to generate a list of updates.
-
-        Args:
-            cost: a scalar expression of the cost function, where the derivatives are calculated.
-            params: a list of Betas and/or Weights, all of them known to the optimizer, in any order.
-            lr: learning rate, a number or a scalar of PyTensor. Defaults to 0.001.
-
-        Returns:
-            A list of tuples of (p, p_t), (m, m_t), (v, v_t) for each free parameter, and (t, t_new).
-
-        Raises:
-            OptimizerError: a parameter was not given when the optimizer was made, or none is free.
-            MissingGradientError: the cost does not depend on a parameter.
-            HyperparameterError: the learning rate is out of its range.
-        """
-        return self._update(cost, params, lr)
-
-
-class Adamax(Optimizer):
+class Adamax(_Moments):
     """An optimizer that implements the Adamax algorithm, a variant of the Adam algorithm. ::
 
         m' = b1·m + (1 − b1)·g
@@ -199,13 +203,6 @@ class Adamax(Optimizer):
     """
 
     _rule = named.Adamax
-
-    def __init__(self, params: list[Any], b1: float = 0.9, b2: float = 0.999, **kwargs: Any) -> None:
-        super().__init__(params, b1=b1, b2=b2, **_known(self, kwargs, "epsilon", b1=b1, b2=b2))
-
-    def update(self, cost: Any, params: list[Any], lr: Any = 0.001) -> Updates:
-        """Generate (p, p_t), (m, m_t), (v, v_t) for each parameter, and (t, t_new); as in :meth:`Adam.update`."""
-        return self._update(cost, params, lr)
 
 
 class Adadelta(Optimizer):
