@@ -11,7 +11,8 @@ from thalweg.lm.stub import Reply, Stub
 from thalweg.search.budget import Spent
 from thalweg.search.engine import Told
 from thalweg.search.engines import engine_class
-from thalweg.search.rewriting import Rewrite, RewriteCounts
+from thalweg.search.rewriting import Rewrite
+from thalweg.search.rewritten import RewriteCounts
 from thalweg.search.space import Space
 from thalweg.search.structured import StructuredVariable
 
@@ -35,6 +36,7 @@ def variable(name="step", **properties):
 
 def make(stub, *variables, seed=0, model=None, **options):
     variables = variables or (variable(),)
+    options = {"choose_examples": False, **options}
     engine = Rewrite(Space.of_variables(variables), seed=seed, start={v.name: v.json() for v in variables}, **options)
     engine.model = LanguageModel(stub.url, "stub", retries=0, **(model or {})) if "lm" not in options else engine.model
     return engine
@@ -272,6 +274,52 @@ def test_a_damaged_state_changes_nothing(damage):
         with pytest.raises((StateMismatchError, SearchError)):
             engine.restore(state)
     assert engine.state() == before
+
+
+def test_examples_are_chosen_in_turn_with_texts():
+    pool = [{"a": k} for k in range(8)]
+    shelf = {"type": "array", "items": {"enum": pool}, "uniqueItems": True, "maxItems": 3}
+    value = {"instructions": "Answer. Be short.", "examples": []}
+    schema = {"type": "object", "properties": {"instructions": TEXT, "examples": shelf}}
+    step = StructuredVariable(value, schema, name="step")
+
+    def worth(values):
+        step = values["step"]
+        return step["instructions"].startswith("Version") + sum(e["a"] in (2, 5) for e in step["examples"])
+
+    def search(stub, state=None, rounds=40):
+        engine = make(stub, step, choose_examples=True)
+        found = []
+        for number in range(rounds):
+            if state is not None and number == rounds // 2:
+                before = engine
+                engine = make(stub, step, choose_examples=True)
+                engine.restore(json.loads(json.dumps(before.state())))
+            (candidate,) = ask(engine)
+            engine.tell([Told(candidate.number, float(worth(candidate.values)))])
+            found.append(candidate)
+        return engine, found
+
+    with Stub(counting) as stub:
+        engine, found = search(stub)
+        _, again = search(stub, state=True)
+    assert found == again
+    assert [c.origin for c in found[:5]] == ["the start", "rewritten", "other examples", "rewritten", "other examples"]
+    assert max(worth(c.values) for c in found) == 3
+    assert engine.counts.accepted == 20
+
+
+def test_texts_go_on_when_every_choice_of_examples_was_there():
+    with Stub(counting) as stub:
+        engine = make(stub, choose_examples=True)
+        found = []
+        for _ in range(30):
+            candidates = ask(engine)
+            engine.tell([Told(c.number, 0.0) for c in candidates])
+            found += candidates
+    assert len(found) == 30
+    assert len({json.dumps(c.values) for c in found}) == 30
+    assert sum(c.origin == "other examples" for c in found) == 3  # of 4 that there are, one is the start's
 
 
 def test_a_failing_ask_changes_nothing():

@@ -27,33 +27,19 @@ and random numbers are of a seed.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from thalweg.errors import SearchError
 from thalweg.search.engine import Engine, Proposal, Told, real
+from thalweg.search.shelves import credit, find_shelves, known, put, softmax_order
 from thalweg.search.space import Space, Values
-from thalweg.search.space_compound import Distinct, Record
-from thalweg.search.space_nodes import Node, identity
 from thalweg.search.values import Json, copy_json, digest_json
 
 METHODS = ("random", "best", "softmax", "diverse")
 SCORES = ("credit", "success")
 DRAWS = 200  # attempts to find a selection that was not there before
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """A place for examples: where it is, what can stand there, how many."""
-
-    variable: str
-    path: tuple[str, ...]
-    examples: tuple[Json, ...]
-    shortest: int
-    longest: int
 
 
 class FewShot(Engine):
@@ -105,16 +91,16 @@ class FewShot(Engine):
         neighbors: float = 0.3,
     ) -> None:
         super().__init__(space, seed=seed, start=start, start_first=start_first)
-        for name, value, known in (("method", method, METHODS), ("score", score, SCORES)):
-            if value not in known:
-                raise SearchError(f"{name} is {value!r}; it is one of {', '.join(known)}.", option=name)
+        for name, value, names in (("method", method, METHODS), ("score", score, SCORES)):
+            if value not in names:
+                raise SearchError(f"{name} is {value!r}; it is one of {', '.join(names)}.", option=name)
         self.method = method
         self.score = score
         self.temperature = real(temperature, "temperature", above=0.0)
         if isinstance(neighbors, bool) or not isinstance(neighbors, int | float) or not 0 <= neighbors <= 1:
             raise SearchError(f"neighbors is {neighbors!r}; it is a share from 0 to 1.", option="neighbors")
         self.neighbors = float(neighbors)
-        self.shelves = [shelf for name, node in space.nodes.items() for shelf in _shelves(name, (), node)]
+        self.shelves = find_shelves(space)
         if not self.shelves:
             raise SearchError(
                 "there is no place for examples: the engine few_shot looks for arrays with uniqueItems whose items are "
@@ -133,7 +119,7 @@ class FewShot(Engine):
             if not picks and self._starts:
                 assert self.start is not None
                 values, origin = self.start, "the start"
-                chosen = [_known(shelf, _at(values, shelf)) for shelf in self.shelves]
+                chosen = [known(shelf, values) for shelf in self.shelves]
             else:
                 rng = np.random.default_rng([self.seed, len(picks)])
                 found = self._fresh(rng, visits, seen)
@@ -172,7 +158,7 @@ class FewShot(Engine):
     def _values(self, chosen: list[list[int]], best: int | None) -> Values:
         values: Values = copy_json(self._around)
         for shelf, picked in zip(self.shelves, chosen, strict=True):
-            _put(values, shelf, [copy_json(shelf.examples[index]) for index in picked])
+            put(values, shelf, picked)
         return values
 
     def _best(self) -> int | None:
@@ -189,14 +175,13 @@ class FewShot(Engine):
             return [int(index) for index in rng.permutation(number)[:length]]
         scores = self._scores(place)
         if self.method == "best":
-            order = np.lexsort((rng.random(number), -scores))
-            pool = order[: min(number, length + attempt)]
+            ranked = np.lexsort((rng.random(number), -scores))
+            pool = ranked[: min(number, length + attempt)]
             return [int(index) for index in rng.permutation(pool)[:length]]
-        keys = scores / (self.temperature * (1 + attempt / 10)) + rng.gumbel(size=number)
-        order = np.argsort(-keys, kind="stable")
+        order = softmax_order(rng, scores, self.temperature * (1 + attempt / 10))
         if self.method == "softmax":
-            return [int(index) for index in order[:length]]
-        return self._spread(place, [int(index) for index in order], length)
+            return order[:length]
+        return self._spread(place, order, length)
 
     def _spread(self, place: int, order: list[int], length: int) -> list[int]:
         """The first, then always the one whose nearest chosen one is farthest; the order decides between equals."""
@@ -242,14 +227,8 @@ class FewShot(Engine):
                         counts[item] += 1
             mean = sums.sum() / max(counts.sum(), 1)
             return np.where(counts > 0, sums / np.maximum(counts, 1), mean)
-        told = {number: reward for number, reward in self._rewards.items() if reward is not None}
-        mean = math.fsum(told.values()) / max(len(told), 1)
-        sums, counts = np.zeros(number), np.zeros(number)
-        for candidate, reward in sorted(told.items()):
-            for index in self._picks[candidate][place]:
-                sums[index] += reward - mean
-                counts[index] += 1
-        return np.asarray(sums / (counts + 1))
+        told = [(self._picks[c][place], reward) for c, reward in sorted(self._rewards.items()) if reward is not None]
+        return credit(number, told)
 
     def _grams(self, place: int) -> list[frozenset[str]]:
         if place not in self._likeness:
@@ -299,34 +278,9 @@ def digestible(example: Json) -> str:
     return str(example).lower()
 
 
-def _shelves(variable: str, path: tuple[str, ...], node: Node) -> list[Shelf]:
-    if isinstance(node, Distinct):
-        return [Shelf(variable, path, node.values, node.shortest, node.longest)] if node.longest else []
-    parts = node.parts() if isinstance(node, Record) else ()
-    return [shelf for key, part in parts for shelf in _shelves(variable, (*path, key), part)]
-
-
-def _at(values: Values, shelf: Shelf) -> Any:
-    value = values[shelf.variable]
-    for key in shelf.path:
-        value = value.get(key, []) if isinstance(value, dict) else []
-    return value
-
-
-def _put(values: Values, shelf: Shelf, examples: list[Any]) -> None:
-    if not shelf.path:
-        values[shelf.variable] = examples
-        return
-    value = values[shelf.variable]
-    for key in shelf.path[:-1]:
-        value = value.setdefault(key, {})
-    value[shelf.path[-1]] = examples
-
-
-def _known(shelf: Shelf, examples: Any) -> list[int]:
-    """The places of examples that are there already; others than those of the list count for nothing."""
-    places = {identity(example): place for place, example in enumerate(shelf.examples)}
-    return [places[identity(example)] for example in examples if identity(example) in places]
+def _distance(one: frozenset[str], other: frozenset[str]) -> float:
+    union = len(one | other)
+    return 1.0 - len(one & other) / union if union else 0.0
 
 
 def _index(value: Any, number: int) -> int:
@@ -334,8 +288,3 @@ def _index(value: Any, number: int) -> int:
     if not 0 <= index < number:
         raise ValueError(f"there is no example {index}")
     return index
-
-
-def _distance(one: frozenset[str], other: frozenset[str]) -> float:
-    union = len(one | other)
-    return 1.0 - len(one & other) / union if union else 0.0

@@ -10,7 +10,9 @@
 The search without a model draws anew what the space leaves open, and else recombines the sentences of what was tried.
 So a model that talks nonsense, a server that is down, or an exhausted budget makes a search worse, but never ends it.
 
-Each candidate changes one variable, the one that was changed least; the others stay as in the best candidate so far.
+Each candidate changes one thing, the one that was changed least: the texts and settings of a variable, or the examples
+on one of its shelves (:mod:`thalweg.search.shelves`), which are chosen by softmax of what came of showing them, without
+asking a model. All else stays as in the best candidate so far.
 What a candidate is depends on the answers, on what was told, and on its number, not on timing: with the answers
 recorded (:class:`thalweg.lm.AnswerCache`), a resumed search goes on to the same candidates.
 
@@ -29,33 +31,15 @@ import numpy as np
 from thalweg.errors import AnswerError, LanguageModelError, SearchError, ValueMismatchError
 from thalweg.lm import LanguageModel, Message
 from thalweg.search.budget import Spent
-from thalweg.search.engine import Engine, Proposal, Told, real, whole
+from thalweg.search.engine import Engine, Proposal, Told, real, truth, whole
 from thalweg.search.recombining import recombined
-from thalweg.search.rewritten import Path, Tried, change_texts, part_of, put_into, question, rewritable
+from thalweg.search.rewritten import Path, RewriteCounts, Tried, change_texts, part_of, put_into, question, rewritable
+from thalweg.search.shelves import Shelf, credit, find_shelves, known, put, softmax_order
 from thalweg.search.space import Space, Values
 from thalweg.search.values import Json, copy_json, digest_json
 
 DRAWS = 100  # attempts to find something new without a model
-
-
-@dataclass(frozen=True)
-class RewriteCounts:
-    """What became of asking.
-
-    Args:
-        accepted: candidates that are the model's.
-        repaired: answers that did not fit and were sent back.
-        repeated: attempts after the first of a candidate.
-        replaced: candidates of the search without a model.
-    """
-
-    accepted: int = 0
-    repaired: int = 0
-    repeated: int = 0
-    replaced: int = 0
-
-    def __add__(self, other: RewriteCounts) -> RewriteCounts:
-        return RewriteCounts(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+TEMPERATURE = 0.05  # of the choice of examples, in the unit of the reward
 
 
 @dataclass(frozen=True)
@@ -82,7 +66,8 @@ class Rewrite(Engine):
         remarks: how many pieces of feedback are shown.
         attempts: how often a candidate is asked for.
         repairs: how often an answer that does not fit is sent back.
-        temperature: of the draws.
+        temperature: of the model's draws.
+        choose_examples: whether examples are chosen, too; else they stay.
         max_tokens: of an answer.
 
     Attributes:
@@ -127,6 +112,7 @@ class Rewrite(Engine):
         repairs: int = 1,
         temperature: float = 0.7,
         max_tokens: int = 400,
+        choose_examples: bool = True,
     ) -> None:
         super().__init__(space, seed=seed, start=start, start_first=start_first)
         if start is None:
@@ -138,6 +124,7 @@ class Rewrite(Engine):
         self.repairs = whole(repairs, "repairs", least=0)
         self.temperature = real(temperature, "temperature", above=-1e-9)
         self.max_tokens = whole(max_tokens, "max_tokens", least=1)
+        self.choose_examples = truth(choose_examples, "choose_examples")
         parts = {name: rewritable(schema) for name, schema in space.schemas.items()}
         self._parts = {name: part for name, part in parts.items() if part is not None}
         if not self._parts:
@@ -151,7 +138,9 @@ class Rewrite(Engine):
         self.counts = RewriteCounts()
         self._spent = Spent()
         self._tried: list[Values] = []
-        self._visits = dict.fromkeys(self._parts, 0)
+        shelves = find_shelves(space) if choose_examples else []
+        self._shelves = {f"{'.'.join((shelf.variable, *shelf.path))} (examples)": shelf for shelf in shelves}
+        self._visits = dict.fromkeys([*self._parts, *self._shelves], 0)
         self._feedback: dict[int, tuple[str, ...]] = {}
 
     @property
@@ -170,7 +159,9 @@ class Rewrite(Engine):
         if model is None:
             return Spent()
         total = Spent()
-        for name, _ in self._turns(count):
+        for name in self._turns(count):
+            if name in self._shelves:
+                continue
             most = model.most_structured(
                 self._question(name), self._parts[name], repairs=self.repairs, max_tokens=self.max_tokens
             )
@@ -200,19 +191,28 @@ class Rewrite(Engine):
             proposals.append(Proposal(copy_json(self.start), "the start"))
         first = len(self._tried) + len(proposals)
         turns = self._turns(count)
-        asked = await asyncio.gather(*(self._ask(name, first + k) for k, (name, _) in enumerate(turns)))
+        asked = await asyncio.gather(*(self._ask(name, first + k) for k, name in enumerate(turns)))
         # All the same from here on, whoever answered first.
         counts, spent = self.counts, self._spent
         seen = set(self._seen) | {digest_json(proposal.values) for proposal in proposals}
         visits = dict(self._visits)
-        for k, ((name, _), found) in enumerate(zip(turns, asked, strict=True)):
+        for k, (name, found) in enumerate(zip(turns, asked, strict=True)):
+            rng = np.random.default_rng([self.seed, first + k])
+            visits[name] += 1
+            if name in self._shelves:
+                values = self._shown(self._shelves[name], rng, seen)
+                if values is not None:
+                    seen.add(digest_json(values))
+                    proposals.append(Proposal(values, "other examples"))
+                    continue
+                name = next(iter(self._parts))  # every choice of examples was there: the texts are changed
             counts += found.counts
             spent += found.spent
             values, origin = found.values, "rewritten"
             if values is not None and digest_json(values) in seen:
                 values, found = None, _Asked(None, "the model repeated itself", Spent(), RewriteCounts())
             if values is None:
-                values = self._without(name, np.random.default_rng([self.seed, first + k]), seen)
+                values = self._without(name, rng, seen)
                 origin = f"without a model ({found.why})"
                 counts += RewriteCounts(replaced=1)
             else:
@@ -220,26 +220,41 @@ class Rewrite(Engine):
             if values is None:
                 self._nothing_left = not proposals
                 break
-            visits[name] += 1
             seen.add(digest_json(values))
             proposals.append(Proposal(values, origin))
         self.counts, self._spent, self._visits = counts, spent, visits
         self._tried = [*self._tried, *(copy_json(proposal.values) for proposal in proposals)]
         return proposals
 
-    def _turns(self, count: int) -> list[tuple[str, int]]:
-        """Which variable each of the next candidates changes: the one that was changed least."""
+    def _turns(self, count: int) -> list[str]:
+        """What each of the next candidates changes: what was changed least."""
         visits = dict(self._visits)
         turns = []
         for _ in range(count - int(self._starts)):
             name = min(visits, key=lambda one: visits[one])
             visits[name] += 1
-            turns.append((name, visits[name]))
+            turns.append(name)
         return turns
+
+    def _shown(self, shelf: Shelf, rng: np.random.Generator, seen: set[str]) -> Values | None:
+        """The best candidate's values with other examples on a shelf."""
+        told = [
+            (known(shelf, self._tried[n]), reward) for n, reward in sorted(self._rewards.items()) if reward is not None
+        ]
+        scores = credit(len(shelf.examples), told)
+        for attempt in range(DRAWS):
+            length = int(rng.integers(max(shelf.shortest, min(1, shelf.longest)), shelf.longest + 1))
+            values = self._base()
+            put(values, shelf, softmax_order(rng, scores, TEMPERATURE * (1 + attempt / 10))[:length])
+            if digest_json(values) not in seen:
+                return values
+        return None
 
     async def _ask(self, name: str, number: int) -> _Asked:
         """Ask for one candidate; whatever goes wrong with the model is said, not raised."""
         assert self.model is not None
+        if name in self._shelves:
+            return _Asked(None, "all examples were tried", Spent(), RewriteCounts())
         model, part = self.model, self._parts[name]
         base = self._base()
         why = ""
@@ -352,10 +367,10 @@ class Rewrite(Engine):
 
     def _restore_own(self, state: dict[str, Any]) -> None:
         tried = copy_json(state["tried"])
-        if [digest_json(values) for values in tried] != self._digests or state["visits"].keys() != self._parts.keys():
+        if [digest_json(values) for values in tried] != self._digests or state["visits"].keys() != self._visits.keys():
             raise ValueError("its candidates are not those of their digests")
         self._tried = tried
-        self._visits = {name: int(state["visits"][name]) for name in self._parts}
+        self._visits = {name: int(state["visits"][name]) for name in self._visits}
         self._feedback = {int(number): tuple(map(str, texts)) for number, texts in state["feedback"]}
         self.counts = RewriteCounts(**state["counts"])
         self._spent = Spent(**state["spent"])

@@ -8,7 +8,7 @@ about the best, and the schema.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from thalweg.lm import Message
@@ -35,6 +35,26 @@ class Tried:
     part: Json
     reward: float | None
     feedback: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RewriteCounts:
+    """What became of asking.
+
+    Args:
+        accepted: candidates that are the model's.
+        repaired: answers that did not fit and were sent back.
+        repeated: attempts after the first of a candidate.
+        replaced: candidates of the search without a model.
+    """
+
+    accepted: int = 0
+    repaired: int = 0
+    repeated: int = 0
+    replaced: int = 0
+
+    def __add__(self, other: RewriteCounts) -> RewriteCounts:
+        return RewriteCounts(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
 
 
 def rewritable(schema: dict[str, Any]) -> dict[str, Any] | None:
