@@ -294,3 +294,12 @@ def test_a_flush_waits_for_what_was_there_and_not_for_what_comes_after(tmp_path)
     writer.close()
     waiting.join()
     assert History(tmp_path).iterations()["iteration"].tolist() == [1, 2]
+
+
+def test_what_a_killed_process_left_beside_a_new_history_goes(tmp_path):
+    for name in (".run.sqlite.new", ".run.sqlite.new-journal"):
+        (tmp_path / name).write_bytes(b"half")
+    with HistoryWriter(tmp_path / "run.sqlite") as writer:
+        writer.iteration(record(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["run.sqlite"]
+    assert History(tmp_path).iterations()["iteration"].tolist() == [1]

@@ -213,7 +213,8 @@ class HistoryWriter:
     def _make(self) -> None:
         """Made beside its place: readers find no history, or one with its tables."""
         new = self._path.with_name(f".{self._path.name}.new")
-        new.unlink(missing_ok=True)
+        for left in ("", "-journal"):  # by a process that was killed here
+            new.with_name(new.name + left).unlink(missing_ok=True)
         try:
             with closing(sqlite3.connect(new, isolation_level=None)) as database:
                 database.execute("BEGIN")
