@@ -6,8 +6,8 @@ the space                                                   engine, and why
 finite, with no more points than evaluations                ``random``: draws each point once
 only floats, at most 50, up to 50 evaluations for each      ``cobyqa``: models of the reward learn from each of
                                                             few evaluations
-only numbers, more than 100 evaluations for each            ``cma_es``: global, and pays off with generations
-lists of changing length, 100 evaluations and more          ``evolution``: moves items where the others know only
+only numbers, more than 50 evaluations for each             ``cma_es``: global, and pays off with generations
+lists of changing length, 60 evaluations and more           ``evolution``: moves items where the others know only
                                                             places
 anything else                                               ``tpe``, in groups of choices that occur together
 ==========================================================  =====================================================
@@ -31,8 +31,8 @@ from thalweg.search.values import Json
 
 UNSAID = 100  # evaluations that are assumed where no budget is given
 FEW = 50  # evaluations per float
-MANY = 100  # evaluations per number
-LISTS = 100  # evaluations
+MANY = 50  # evaluations per number
+LISTS = 60  # evaluations
 
 
 def choose(space: Space, evaluations: int | None = None) -> tuple[str, dict[str, Any], str]:

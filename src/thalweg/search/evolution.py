@@ -33,7 +33,8 @@ class Evolution(Engine):
         seed: of all random choices. Those of candidate k come from a generator of their own, made of (seed, k).
         start: the present values.
         start_first: whether they are candidate 0.
-        population: how many parents there are.
+        population: how many parents there are. A small one, as the default, learns fast; take 20 to 50 for a thousand
+            evaluations, or for rewards that scatter.
         startup: so many candidates are drawn at random before the first child; None is half the population.
         tournament: how many are drawn for a place as parent, of which the best gets it: more, more greedily.
         crossover: the share of children that have two parents.
@@ -75,7 +76,7 @@ class Evolution(Engine):
         seed: int,
         start: Values | None = None,
         start_first: bool = True,
-        population: int = 20,
+        population: int = 10,
         startup: int | None = None,
         tournament: int = 3,
         crossover: float = 0.5,
