@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -228,6 +229,14 @@ def test_bounds_are_part_of_both_ways() -> None:
             unit.ready()
             unit.update()
             np.testing.assert_array_equal(param.numpy(), [0, 5, 10, 6])
+
+
+def test_the_sign_of_nan_is_nan_as_on_every_backend() -> None:
+    """Lion's step along a NaN that nobody looked for is NaN, and no step of 0 that hides it."""
+    from thalweg.rules.arithmetic import sign
+
+    found = sign(torch.tensor([-2.0, 0.0, 3.0, math.nan], dtype=torch.float64))
+    np.testing.assert_array_equal(found.numpy(), np.sign([-2.0, 0.0, 3.0, math.nan]))
 
 
 def test_lanes_keep_parameters_of_different_pasts_apart() -> None:

@@ -35,9 +35,11 @@ def run(function: Callable[..., object], arguments: Sequence[tuple[int, ...]]) -
         arguments: one set for each thread.
     """
     others = [_pool(os.getpid()).submit(function, *several) for several in arguments[1:]]
-    function(*arguments[0])
-    for other in others:
-        other.result()
+    try:
+        function(*arguments[0])
+    finally:  # also on Ctrl-C: nobody may free, or put back, what another thread is still writing
+        for other in others:
+            other.result()
 
 
 @functools.lru_cache(maxsize=1)

@@ -89,7 +89,7 @@ def minimum(x: Any, y: Any) -> Any:
 
 
 def sign(x: Any) -> Any:
-    """−1, 0 or 1 as x is negative, zero or positive.
+    """−1, 0 or 1 as x is negative, zero or positive; NaN where it is NaN.
 
     Args:
         x: real numbers, any shape.

@@ -168,7 +168,7 @@ def _torch() -> dict[str, Callable[..., Any]]:
         "absolute": torch.abs,
         "maximum": lifted(torch.maximum),
         "minimum": lifted(torch.minimum),
-        "sign": torch.sign,
+        "sign": lambda x: torch.where(x != x, x, torch.sign(x)),  # whose own sign of NaN is 0
         "where": lifted(torch.where),
         "floor": torch.floor,
         "cos": torch.cos,
