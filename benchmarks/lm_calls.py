@@ -60,6 +60,7 @@ def throughput(options: Options) -> Figure:
 def killed(options: Options) -> list[Figure]:
     """What a run pays again that was killed half-way."""
     from thalweg.lm import AnswerCache
+    from thalweg.lm.requests import request_key
     from thalweg.lm.stub import Stub
     from thalweg.runs.toml import dumps
 
@@ -76,16 +77,15 @@ def killed(options: Options) -> list[Figure]:
                 time.sleep(0.001)
             child.send_signal(signal.SIGKILL)
             child.communicate()
-            sent = len(stub.requests)
+            before = len(stub.requests)
             with AnswerCache(folder / "run" / "answers") as cache:
-                answered, _ = cache.paid()
+                answered = {key for body in stub.requests if cache.get(key := request_key(body, 0)) is not None}
+                flying.append(float(cache.lost()[0]))
             child = _child(folder, "resume")
             _, said = child.communicate()
             if child.returncode:
                 raise RuntimeError(f"the resumed run failed: {said}")
-            asked = [json.dumps(body, sort_keys=True) for body in stub.requests]
-            flying.append(float(sent - answered))
-            repeated.append(float(len(asked) - len(set(asked))) - flying[-1])
+            repeated.append(float(sum(request_key(body, 0) in answered for body in stub.requests[before:])))
     return [
         Figure(
             f"answers paid for twice by a run killed after {EVALUATIONS // 2} of {EVALUATIONS}",

@@ -1,7 +1,6 @@
 """Answers on disk: kept, shared by processes, found damaged, counted when a process dies."""
 
 import asyncio
-import json
 import os
 import signal
 import sqlite3
@@ -15,6 +14,7 @@ import thalweg as tw
 from thalweg.errors import CheckpointCorruptError, CheckpointVersionError, LanguageModelError
 from thalweg.lm import Answer, AnswerCache, LanguageModel, Usage
 from thalweg.lm.cache import FILE
+from thalweg.lm.requests import request_key
 from thalweg.lm.stub import Reply, Stub
 
 HELLO = [{"role": "user", "content": "good morning"}]
@@ -241,19 +241,22 @@ def test_a_killed_process_pays_again_only_for_what_was_under_way(tmp_path):
                 break
         first.stdout.close()
         assert first.wait() == -signal.SIGKILL
+        before = len(stub.requests)
         with AnswerCache(tmp_path) as cache:
             kept, _ = cache.paid()
+            answered = {key for body in stub.requests[:before] if cache.get(key := request_key(body, 0)) is not None}
             lost, usage = cache.lost()
+        assert len(answered) == kept
         assert kept >= 100
         assert lost <= 16
         assert usage.completion == 256 * lost
-        before = len(stub.requests)
         second = child(stub.url, tmp_path, 200, 16)
         _, _ = second.communicate()
         assert second.returncode == 0
-    assert len(stub.requests) - before == 200 - kept
+    assert not answered & {request_key(body, 0) for body in stub.requests[before:]}
     # What was asked twice was under way when the process died, and is counted.
-    asked = [json.dumps(body) for body in stub.requests]
+    asked = [request_key(body, 0) for body in stub.requests]
+    assert len(set(asked)) == 200
     assert len(asked) - len(set(asked)) <= lost <= 16
 
 

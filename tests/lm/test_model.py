@@ -199,6 +199,11 @@ def test_no_server():
         tw.wait(model.complete(HELLO))
 
 
+def test_https_is_verified():
+    with Stub() as stub, pytest.raises(EndpointError, match="No server answers at https://"):
+        tw.wait(LanguageModel(stub.url.replace("http:", "https:"), "plain", retries=0).complete(HELLO))
+
+
 def test_a_response_without_end_is_not_read(make):
     with Stub(script=[Reply(200, "x" * (17 << 20))]) as stub, pytest.raises(EndpointError, match="more than 16 MiB"):
         tw.wait(make(stub).complete(HELLO))

@@ -97,7 +97,7 @@ class Endpoint:
 
     def _client(self) -> httpx.AsyncClient:
         if self._tls is None and self.base_url.startswith("https:"):
-            self._tls = ssl.create_default_context()
+            self._tls = self._httpx.create_ssl_context()
         limits = self._httpx.Limits(max_connections=1, max_keepalive_connections=1)
         client: httpx.AsyncClient = self._httpx.AsyncClient(
             timeout=self._httpx.Timeout(self.timeout, connect=min(self.timeout, 10.0), pool=None),
