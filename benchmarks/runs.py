@@ -1,11 +1,13 @@
-"""The figures of runs: checkpoints, the loop's own cost, work on two threads."""
+"""The figures of runs: checkpoints, the loop's own cost, sums on a cluster, work on two threads."""
 
 from __future__ import annotations
 
+import operator
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,13 +24,16 @@ NOTES = (
     checkpoint_cost.NOTE,
     "Bookkeeping: a whole iteration of the loop on a problem that does nothing (selection, propose, feedback, step, "
     "history on its way to the disk, display, position), less feedback and step alone.",
+    "Cluster: two worker processes of this machine; the sum as map_reduce makes it, and as Client.submit makes it, one "
+    "call a task and one an addition, in turns: the same tree, workers and connection.",
     "Efficiency: the demo's gradient, 8 shots, on one thread over twice the same on two.",
 )
 
 
 def figures(options: Options) -> list[Figure]:
     """Measure everything, ``--quick`` smaller."""
-    return [*_checkpoints(options), checkpoint_cost.cost(options), _bookkeeping(options), _efficiency(options)]
+    checkpoints = [*_checkpoints(options), checkpoint_cost.cost(options)]
+    return [*checkpoints, _bookkeeping(options), _cluster(options), _efficiency(options)]
 
 
 def _checkpoints(options: Options) -> list[Figure]:
@@ -103,6 +108,56 @@ def _bookkeeping(options: Options) -> Figure:
     return Figure(
         "bookkeeping of an iteration", tuple(samples), unit="µs", target=Target(high=50.0), judged=not options.quick
     )
+
+
+def _cluster(options: Options) -> Figure:
+    """A map_reduce of trivial tasks beside the same tree submitted by hand, in turns on the same workers."""
+    import thalweg as tw
+    from thalweg.runtime import Dask
+
+    count = 100 if options.quick else 1000
+    items = [float(i) for i in range(count)]
+
+    with Dask(workers=2) as runtime:
+        tw.wait(runtime.map_reduce(abs, items[:50]))  # the workers have imported everything
+        client = runtime._client  # the same cluster and connection for both
+        ours, by_hand = [], []
+        for turn in range(options.rounds):
+            options.say(f"cluster: round {turn + 1} of {options.rounds}")
+            works = [
+                (ours, lambda: tw.wait(runtime.map_reduce(abs, items))),
+                (by_hand, lambda turn=turn: _submitted(client, items, turn)),
+            ]
+            totals = set()
+            for seconds, work in works if turn % 2 else reversed(works):
+                began = time.perf_counter()
+                totals.add(work())
+                seconds.append(time.perf_counter() - began)
+            assert len(totals) == 1, f"the sums differ: {totals}"
+    ratios = tuple(mine / theirs for mine, theirs in zip(ours, by_hand, strict=True))
+    note = f"{median(ours):.2f} s and {median(by_hand):.2f} s"
+    return Figure(
+        f"map_reduce of {count} trivial tasks ÷ by hand",
+        ratios,
+        target=Target(high=1.2),
+        judged=not options.quick,
+        note=note,
+    )
+
+
+def _submitted(client: Any, items: list[float], turn: int) -> float:
+    """The sum as somebody writes it who has Dask only: one submit a task, one an addition."""
+    level = [client.submit(abs, item, key=f"by-hand-{turn}-{i}") for i, item in enumerate(items)]
+    height = 0
+    while len(level) > 1:
+        height += 1
+        above = [
+            client.submit(operator.add, level[i], level[i + 1], key=f"by-hand-{turn}-{height}-{i}")
+            for i in range(0, len(level) - 1, 2)
+        ]
+        level = above + level[len(level) - len(level) % 2 :]
+    total: float = level[0].result()
+    return total
 
 
 def _efficiency(options: Options) -> Figure:

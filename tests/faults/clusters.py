@@ -121,7 +121,11 @@ class Line:
                     self._copy(key.fileobj, key.data)
 
     def _connect(self):
-        here, _ = self._server.accept()
+        try:
+            here, _ = self._server.accept()
+        except OSError:  # whoever called has hung up
+            return
+        here.setblocking(True)
         there = socket.socket()
         self._open += [here, there]
         try:

@@ -15,6 +15,7 @@ from tests_of_faults.sampling import ALL, sample
 
 import thalweg.graph as graph
 from thalweg.errors import RunError
+from thalweg.runs import Run, Study
 from thalweg.runtime import Dask, Local, Shared
 
 pytest.importorskip("distributed")
@@ -145,7 +146,7 @@ def test_workers_of_our_own_that_are_killed_are_replaced(tmp_path, seeds):
         for seed in seeds:
             pid, place, held = strike(runtime, tmp_path, seed, kill)
             assert begun_by(place, held) - {pid}
-        wait_for(lambda: count(runtime) == 2)
+            wait_for(lambda: count(runtime) == 2)  # a new process takes its time on a busy machine
 
 
 @pytest.mark.slow
@@ -310,3 +311,59 @@ def test_two_clients_of_one_cluster_do_not_get_each_others_results(cluster, tmp_
 
         assert asyncio.run(main()) == [15, 15]
     assert len(list(tmp_path.glob("begun-*"))) == 12
+
+
+def slow_shots():
+    """The module of the runs' tests whose shots wait where a test wants it."""
+    import importlib.util
+    import sys
+
+    name = "slow_shots_for_tests"
+    if name not in sys.modules:
+        path = Path(__file__).parents[1] / "runs" / "slow_shots.py"
+        specification = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hurt", ["scheduler", "all workers"])
+@pytest.mark.parametrize("keep", [False, True], ids=["sums lost", "sums kept"])
+def test_a_run_whose_cluster_died_goes_on_to_the_same_bits(tmp_path, hurt, keep):
+    slow = slow_shots()
+    kinds = {"slow": slow.Slow}
+    (tmp_path / "whole").mkdir()
+    whole = graph.wait(Run(slow.study(tmp_path / "whole", "one", checkpoint_shots=False), out=tmp_path / "w").execute())
+    second = (tmp_path / "whole" / "shots").read_text().split()[2 * slow.ITEMS]  # what is summed of the second model
+    (tmp_path / "hold-4").write_text(second)
+    first = Cluster(tmp_path)
+    again = Cluster(tmp_path)
+    try:
+        for cluster in (first, again):
+            cluster.add_worker()
+            cluster.add_worker()
+        place = {"kind": "dask", "scheduler": first.address, "patience": 20.0}
+        document = {**slow.study(tmp_path, "one", checkpoint_shots=keep).document, "runtime": place}
+        run = Run(Study.from_document(document, kinds=kinds), out=tmp_path / "run")
+
+        async def main():
+            work = asyncio.ensure_future(limited(run.execute()))
+            await asyncio.to_thread(wait_for, lambda: list(tmp_path.glob("held-4-*")) or work.done())
+            for process in [first.scheduler] if hurt == "scheduler" else first.workers:
+                process.kill()
+            with pytest.raises(RunError, match=r"scheduler is lost|All workers died"):
+                await work
+
+        asyncio.run(main())
+        assert run.outcome.status == "failed"
+        assert run.outcome.summary["iterations"] == 1
+        (tmp_path / "hold-4").unlink()
+        resumed = Run.resume(tmp_path / "run", overrides=[f"runtime.scheduler={again.address}"], kinds=kinds)
+        outcome = graph.wait(limited(resumed.execute()))
+    finally:
+        first.close()
+        again.close()
+    assert outcome.status == "finished"
+    assert outcome.summary["digest"] == whole.summary["digest"]
+    assert outcome.history.iterations()["loss"].tolist() == whole.history.iterations()["loss"].tolist()

@@ -483,7 +483,7 @@ def test_a_full_disk_fails_the_run_and_keeps_what_was_written(tmp_path, document
     commit = HistoryWriter._commit
 
     def breaking(self):
-        with self._lock:
+        with self._changed:
             broken = any("iterations" in statement and row[0] == 3 for statement, row in self._rows)
         if broken:
             self._error = sqlite3.OperationalError("database or disk is full")

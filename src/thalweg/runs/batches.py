@@ -67,9 +67,14 @@ class BatchRuntime:
         return int(self._retries)
 
     @property
+    def keeps(self) -> bool:
+        """Whether finished sums are kept, so that :meth:`committed` has something to do."""
+        return self._shots is not None
+
+    @property
     def failed(self) -> list[FailedItem]:
         """The items that were left out since :meth:`begin`, each once, in order."""
-        return sorted(self._failed.values())
+        return sorted(self._failed.values()) if self._failed else []
 
     def begin(self, iteration: int, variables: Sequence[Variable]) -> None:
         """The feedback for the step ``iteration`` comes now, at the variables' present values."""

@@ -21,12 +21,11 @@ was.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +43,7 @@ from thalweg.runs.position import Position
 from thalweg.runs.problem import Feedback, Problem
 from thalweg.runs.selection import Batch, Selection
 from thalweg.runs.settings import GenericBlock
+from thalweg.runs.stepping import SHORT_STEP, never_asks_for_its_task
 from thalweg.runs.tables import COLUMNS
 from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.variables import as_arrays
@@ -51,14 +51,12 @@ from thalweg.runs.waiting import to_the_end
 from thalweg.runs.workers import WorkerCounts
 from thalweg.runtime import Runtime
 from thalweg.runtime.failures import FailedItem
+from thalweg.schedules import OptimizationState
 
 if TYPE_CHECKING:
     from thalweg.runs.searching import Searching
 
-SHORT_STEP = 1 << 20
-"""Up to so many numbers in all variables a step is made on the event loop itself: it takes a few ms, with
-smoothing and the like. A longer one, which would block the loop, is made in a thread with an event loop of
-its own."""
+_COUNTS = tuple(field.name for field in fields(OptimizationState))
 
 
 class Loop:
@@ -115,6 +113,7 @@ class Loop:
         self._workers = WorkerCounts(display.items, runtime, counted)
         self._runtime = BatchRuntime(runtime, self._workers, reweight=reweight, shots=shots)
         self._reweight = reweight
+        self._plain = False
         self._after_block = after_block
         self._history = history
         self._keeper = keeper
@@ -134,6 +133,7 @@ class Loop:
         """
         resumed = self.position if self.position.selection is not None else None
         first = resumed.block if resumed is not None else 0
+        self._plain = never_asks_for_its_task(self._optimizer)
         for index, block in enumerate(self._blocks[first:], start=first):
             if resumed is not None and index == first:
                 selection = await self._continue_block(index, block)
@@ -248,7 +248,7 @@ class Loop:
             await self._optimizer.propose()
             feedback = await self._feedback(batch)
         self._check(feedback, batch)
-        await to_the_end(self._commit(feedback, batch, selection))
+        await to_the_end(self._commit(feedback, batch, selection), begin_here=self._plain)
         await asyncio.sleep(0)  # a problem that never waits must not keep everybody else from running
 
     async def _feedback(self, batch: Batch) -> Feedback:
@@ -270,7 +270,7 @@ class Loop:
 
     async def _commit(self, feedback: Feedback, batch: Batch, selection: Selection) -> None:
         state = self._optimizer.optimization_state
-        before = dataclasses.asdict(state)
+        before = [getattr(state, name) for name in _COUNTS]
         try:
             if batch.begins_epoch:
                 state.begin_epoch()
@@ -279,30 +279,27 @@ class Loop:
             self._optimizer.observe(float(feedback.loss))
         except BaseException:
             # The counters move with the step: a batch that was selected and never used is not counted.
-            for name, value in before.items():
+            for name, value in zip(_COUNTS, before, strict=True):
                 setattr(state, name, value)
             raise
-        after = await self._runtime.run(self._problem.metrics)
+        has_metrics = getattr(self._problem.metrics, "__func__", None) is not Problem.metrics  # a thread is dear
+        after = await self._runtime.run(self._problem.metrics) if has_metrics else {}
         failed = self._runtime.failed
         metrics = {**feedback.metrics, **self._optimizer_metrics(), **after}
         metrics = {**metrics, **{name: value for name, value in norms.items() if name not in metrics}}
         faults = [name for name, value in metrics.items() if not _is_finite(value)]
         if self._reweight:
             metrics[FAILED_ITEMS] = float(len(failed))
-        old = self.position
-        self.position = replace(
-            old,
-            iteration=old.iteration + 1,
-            block_iteration=old.block_iteration + 1,
-            selection=selection.state(),
-            misfit=float(feedback.loss) / len(batch.items),
+        old, loss = self.position, float(feedback.loss)
+        self.position = Position(
+            old.iteration + 1, old.block, old.block_iteration + 1, selection.state(), loss / len(batch.items)
         )
         record = IterationRecord(
             iteration=self.position.iteration,
             block=self.position.block,
             epoch=state.curr_epoch,
             items=len(batch.items),
-            loss=float(feedback.loss),
+            loss=loss,
             batch=tuple(batch.items.tolist()),
             seconds=time.monotonic() - self._began,
             metrics={name: float(value) for name, value in metrics.items() if name not in faults},
@@ -310,7 +307,8 @@ class Loop:
         self._history.iteration(record)
         self._tell_of(failed, len(batch.items))
         self._display.iteration(record)
-        await self._runtime.committed()
+        if self._runtime.keeps:
+            await self._runtime.committed()
         self._check_metrics(metrics, faults, "after", after)
 
     def _tell_of(self, failed: Sequence[FailedItem], count: int) -> None:

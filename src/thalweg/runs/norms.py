@@ -69,6 +69,5 @@ def norm(arrays: Iterable[NDArray[Any]]) -> float:
 
 
 def _difference(after: Any, before: NDArray[Any]) -> NDArray[Any]:
-    with np.errstate(all="ignore"):
-        difference: NDArray[Any] = np.subtract(np.asarray(after), before)
+    difference: NDArray[Any] = np.subtract(np.asarray(after), before)  # within norm's errstate
     return difference

@@ -3,9 +3,10 @@
 ::
 
     order ──┬── item 0 ──┐
-            ├── item 1 ──┴── add ──┐
-            ├── item 2 ──┐         ├── add      the tree of thalweg.runtime.tree
-            └── item 3 ──┴── add ──┘
+            ├── item 1 ──┤
+            ├── item 2 ──┼── add ──┐
+            ├── item 3 ──┘         ├── add      the tree of thalweg.runtime.tree, two of its levels at a time
+            └── item 4 ────────────┘
 
 All of it is sent at once, so Dask works depth first and few partial sums are alive. What is lost with a worker is
 computed again by Dask from this graph. Waiting is ours: Dask would wait for ever for a cluster without workers.
@@ -220,11 +221,13 @@ class ClusterCall:
         while len(level) > 1:
             height += 1
             above = []
-            for index in range(0, len(level) - 1, 2):
-                key = (f"thalweg-add-{name}", height, index // 2)
-                graph[key] = Task(key, onworker.add, TaskRef(level[index]), TaskRef(level[index + 1]))
-                above.append(key)
-            level = above + level[len(level) - len(level) % 2 :]
+            for index in range(0, len(level), 4):  # two levels of the tree in one task, since a task costs Dask a ms
+                parts = [TaskRef(key) for key in level[index : index + 4]]
+                key = (f"thalweg-add-{name}", height, index // 4)
+                if len(parts) > 1:
+                    graph[key] = Task(key, onworker.add, *parts)
+                above.append(key if len(parts) > 1 else level[index])
+            level = above
         *futures, self._root = self._client.get(graph, [*leaves, level[0]], sync=False, retries=self._retries or None)
         self._futures = dict(enumerate(futures))
         self._open = list(self._futures)
@@ -251,7 +254,7 @@ class ClusterCall:
                     if self._root.status == "error":
                         await self._raise_error()
                     if self._root.status != "finished":
-                        raise self._dropped()
+                        raise self._gone()
                     self._look(everything=True)
                     return await self._result(survey)
                 self._look()
@@ -279,7 +282,7 @@ class ClusterCall:
         except ThalwegError:
             raise
         except Exception as error:
-            raise (self._crew.lost() if self._client.status != "running" else self._dropped()) from error
+            raise self._gone() from error
         finally:
             fetch.cancel()
             stopped.cancel()
@@ -313,14 +316,14 @@ class ClusterCall:
         if future.status == "error":
             await self._raise_error()
         if future.status not in ("finished", "pending"):  # pending: its worker has died since
-            raise self._dropped()
+            raise self._gone()
         async with gate:
             try:
                 value, count = await future.result()
             except Exception as error:
                 if future.status == "error":  # it was computed again, and failed then
                     raise
-                raise (self._crew.lost() if self._client.status != "running" else self._dropped()) from error
+                raise self._gone() from error
             await asyncio.to_thread(reduction.put, index, value)
         counts.update(count)
         future.release()
@@ -363,7 +366,10 @@ class ClusterCall:
             ) from error
         raise error.with_traceback(trace)
 
-    def _dropped(self) -> RunError:
+    def _gone(self) -> RunError:
+        """The error of futures that are not there any more."""
+        if self._client.status != "running":
+            return self._crew.lost()
         return RunError(
             "The cluster has dropped the work: somebody has restarted or cleared the scheduler. Resume the run."
         )

@@ -29,7 +29,6 @@ from thalweg.runtime.packing import Packed, pack, recipe
 from thalweg.runtime.tree import Kept, begin_reduction
 
 CONNECTING = 20.0  # s
-_FILES = ("ca_file", "cert_file", "key_file")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1)
 
 
@@ -87,14 +86,15 @@ class Dask:
             raise RunError("scheduler and workers are both given; an existing cluster has the workers that it has.")
         if not patience > 0:
             raise RunError(f"patience is {patience!r}; it must be a positive number of seconds.")
-        files = (ca_file, cert_file, key_file)
-        if any(files) and not (all(files) and scheduler and scheduler.startswith("tls://")):
+        files = {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
+        given = {name: path for name, path in files.items() if path}
+        if given and not (len(given) == len(files) and scheduler and scheduler.startswith("tls://")):
             raise RunError(
                 "TLS needs all of ca_file, cert_file and key_file, and a scheduler whose address begins with tls://."
             )
         self._address = scheduler
         self._count = workers or _usable_cores()
-        self._files = files if any(files) else None
+        self._files = given
         self._patience = float(patience)
         self.retries = retries
         self._note = note
@@ -253,7 +253,7 @@ class Dask:
             if self._client is not None:
                 return
             distributed: Any = import_module("distributed")
-            security = self._security(distributed) if self._files is not None else None
+            security = self._security(distributed) if self._files else None
             cluster = self._start() if self._address is None else None
             try:
                 client = distributed.Client(
@@ -275,15 +275,14 @@ class Dask:
 
     def _security(self, distributed: Any) -> Any:
         """What proves who we are, and whom we believe; read here, so that a wrong file is named."""
-        assert self._files is not None
-        for name, path in zip(_FILES, self._files, strict=True):
+        for name, path in self._files.items():
             try:
                 with open(path, "rb"):
                     pass
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise RunError(f"{name}: {path!r} cannot be read: {why}.", file=path) from error
-        ca, cert, key = self._files
+        ca, cert, key = self._files.values()
         try:
             security = distributed.Security(
                 tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True
@@ -298,11 +297,12 @@ class Dask:
 
     def _unreachable(self, error: Exception) -> RunError:
         texts = [str(error)]
-        cause: BaseException | None = error
-        while (cause := cause.__cause__ or cause.__context__) is not None:
+        cause = error.__cause__ or error.__context__
+        while cause is not None:
             texts.append(str(cause))
+            cause = cause.__cause__ or cause.__context__
         hint = "Is it running, and is the address the one that it printed?"
-        if self._files is not None:
+        if self._files:
             hint = (
                 "If it is running: the certificates of both sides must be signed by the same authority, the one in "
                 "ca_file."

@@ -128,11 +128,19 @@ def work(order: Order, index: int, item: Any, *recipes: bytes) -> tuple[Any, dic
         _PROCESS.finish(order.call)
 
 
-def add(left: tuple[Any, dict[str, int]], right: tuple[Any, dict[str, int]]) -> tuple[Any, dict[str, int]]:
-    """Add two partial sums. Not in place: the scheduler may have either computed into something else once more."""
-    counts = Counter(left[1])
-    counts.update(right[1])
-    return add_trees(left[0], right[0]), dict(counts)
+def add(*parts: tuple[Any, dict[str, int]]) -> tuple[Any, dict[str, int]]:
+    """Add two, three or four neighboring partial sums: two levels of the tree.
+
+    The parts are left as they are: the scheduler may have any of them added into something else once more.
+    """
+    counts: Counter[str] = Counter()
+    for _, count in parts:
+        counts.update(count)
+    first, second, *rest = (value for value, _ in parts)
+    total = add_trees(first, second)
+    if rest:
+        total = add_trees(total, rest[0] if len(rest) == 1 else add_trees(*rest), into_left=True)
+    return total, dict(counts)
 
 
 def end(call: str) -> int:
