@@ -134,6 +134,15 @@ def test_an_optimizer_on_pytensor_is_freed_as_soon_as_its_functions_are() -> Non
     assert watched() is None
 
 
+def test_iterations_that_were_counted_before_are_counted_on() -> None:
+    x, sgd = shared(0.0), tw.SGD(learning_rate=Exp(1.0, gamma=0.5, decay_on_iteration=True))
+    sgd.optimization_state.curr_iter = 2
+    step = stepper(sgd, [x])
+    assert sgd.iterations == 2
+    step(-1.0)
+    assert (sgd.iterations, float(x.get_value())) == (3, 0.25)
+
+
 # ------------------------------------------------------------------ what is set
 
 

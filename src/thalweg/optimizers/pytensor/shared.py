@@ -213,7 +213,8 @@ class Held:
         self.optimizer = optimizer
         self.groups = 1 + len(optimizer.groups)
         self.t = scalar(0, f"{optimizer.name}/t", "int64")
-        self.offset = scalar(0, f"{optimizer.name}/offset", "int64")  # the iterations that schedules count, less t
+        # The iterations that schedules count, less t
+        self.offset = scalar(optimizer._optimization_state.curr_iter, f"{optimizer.name}/offset", "int64")
         self.skipped = scalar(0, f"{optimizer.name}/skipped", "int64")
         self.zeroed = scalar(0, f"{optimizer.name}/zeroed", "int64")
         self.micro = scalar(0, f"{optimizer.name}/micro", "int64")  # gradients gathered since the last step
