@@ -12,7 +12,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests_of_faults import hostile_histories, victim
 from tests_of_faults.bits import bits
@@ -208,6 +208,7 @@ for _ in range(4):
 
 @fuzzed(3_000, 400)
 @given(state=st.one_of(st.dictionaries(texts, values), edited(SELECTION.state())))
+@example(state={**SELECTION.state(), "generator": {**SELECTION.state()["generator"], "has_uint32": 2**31}})
 def test_selections(state):
     selection = Selection("random", items=7, batch_size=3, seed=2)
     before = selection.state()

@@ -129,7 +129,7 @@ class Selection:
                 raise ValueError(f"{count} batches taken")
             generator = np.random.default_rng()
             generator.bit_generator.state = state["generator"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RunError(f"The saved state of the selection is damaged: {error}.") from error
         self._count, self._generator = count, generator
         if count % self.batches:
