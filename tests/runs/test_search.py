@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from thalweg.runs import History, Run, Study
 from thalweg.runs.checking import print_checks
 from thalweg.runs.compare import Comparison, print_comparison
 from thalweg.runs.report import write_report
+from thalweg.search import Spent
 
 
 @pytest.fixture
@@ -151,6 +153,84 @@ def test_what_was_in_flight_when_a_run_died_is_charged_and_counted(tmp_path, doc
     assert search["lost_in_flight"] == 1
     assert search["spent"]["tokens"] == 7 * (len(cls.calls) - 1) + 11
     assert search["spent"]["evaluations"] == len(cls.calls)
+
+
+def test_what_an_iteration_that_was_cut_short_has_used_is_charged_once(tmp_path, document):
+    """The budget ends within an iteration, and the checkpoint that follows is of the one before."""
+    document["output"]["checkpoint_every"] = 100
+    document["budget"] = {"evaluations": 36 + 12 + 3}
+    cls = valley()
+    first = run(document, cls, tmp_path / "run")
+    assert first.summary["iterations"] == 1
+    assert first.summary["search"]["spent"]["evaluations"] == len(cls.calls) == 12 + 3 + 24
+    assert "15 are spent, up to 36 are kept back" in first.summary["stopped"]
+    more = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}, overrides=["budget.evaluations=300"]).execute())
+    assert more.summary["search"]["spent"]["evaluations"] == len(cls.calls) == len(set(cls.calls))
+
+
+@pytest.mark.parametrize("stop", [5, 9, 16, 21])
+def test_a_run_that_is_stopped_between_two_waves_of_evaluations_charges_the_first_once(tmp_path, document, stop):
+    document["output"]["checkpoint_every"] = 100
+    document["problem"] |= {"tokens": 7, "bound": 50}
+    document["budget"] = {"tokens": 50 * 36 + 400}  # waves of a few evaluations
+    cls = valley()
+    cls.stop_at = stop
+    stopped(document, cls, tmp_path / "run")
+    cls.stop_at = None
+    search = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}).execute()).summary["search"]
+    assert search["lost_in_flight"] == 1
+    assert search["spent"] == {"evaluations": len(cls.calls), "tokens": 7 * (len(cls.calls) - 1) + 50, "money": 0.0}
+
+
+def of_different_prices(price):
+    """Prices that depend on candidate and sample; the answers cost one token each."""
+
+    def most(self, values, item):
+        return Spent(tokens=price(values["point"]["x"], item))
+
+    return type("Priced", (valley(),), {"most": most, "calls": []})
+
+
+def test_what_is_kept_back_for_the_final_choice_survives_a_break(tmp_path, document):
+    """The dearest candidate was that of the first iteration, and the checkpoint is of a later one."""
+    document["problem"]["tokens"] = 1
+    document["budget"] = {"tokens": 3800}
+    document["blocks"] = [{"iterations": 20}]
+
+    def price(x, item):
+        return 100 if x == -3.0 else 10
+
+    whole = of_different_prices(price)
+    expected = run(document, whole, tmp_path / "whole").summary
+    assert "kept back" in expected["stopped"]
+    assert 3 < expected["iterations"] < 20
+    cls = of_different_prices(price)
+    cls.stop_at = 40
+    stopped(document, cls, tmp_path / "run")
+    cls.stop_at = None
+    outcome = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}).execute())
+    assert outcome.summary["iterations"] in (expected["iterations"], expected["iterations"] - 1)  # one call was lost
+
+
+def test_the_final_choice_is_paid_for_even_if_its_samples_are_dearer(tmp_path, document):
+    document["problem"]["tokens"] = 20
+    document["budget"] = {"tokens": 850}
+    document["blocks"] = [{"iterations": 20}]
+    cls = of_different_prices(lambda x, item: 20 if item >= 6 else 1)
+    cls.reward = cheap_in_the_search(cls.reward)
+    summary = run(document, cls, tmp_path / "run").summary
+    assert "kept back" in summary["stopped"]
+    assert len(summary["search"]["finalists"]) == 4
+    assert {"held_out", "test"} <= summary["search"]["winner"].keys()
+    assert summary["search"]["spent"]["tokens"] <= 850
+
+
+def cheap_in_the_search(reward):
+    async def cheaper(self, values, item, runtime):
+        found = await reward(self, values, item, runtime)
+        return replace(found, tokens=20 if item >= 6 else 1)
+
+    return cheaper
 
 
 def test_a_failing_candidate_is_isolated_counted_and_never_chosen(tmp_path, document):

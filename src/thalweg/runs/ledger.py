@@ -8,21 +8,23 @@ the most that it can cost, and at its end what came of it. A run that goes on af
   the most that they can have cost; at most as many as run at once
 
 A result is charged to the budget when the loop *uses* it, in the order of the jobs, not when it arrives. So the
-budget decides the same in a run that was killed and one that was not.
+budget decides the same in a run that was killed and one that was not. A checkpoint has what was charged up to the last
+committed iteration: what the one in progress used is used, and charged, again by the run that goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from thalweg.errors import RunError
+from thalweg.errors import RunError, SearchError
 from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.history import HistoryWriter
 from thalweg.search.budget import Limits, Spent
 
 FINAL = "final"
+NOTHING = Spent()
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,23 @@ class Job:
     def place(self) -> tuple[str, int]:
         """What decides the result."""
         return self.key, self.item
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The most tokens and money that the dearest candidate can cost in the final choice.
+
+    Args:
+        held_out: on all held-out samples together.
+        test: on all test samples together.
+    """
+
+    held_out: Spent = NOTHING
+    test: Spent = NOTHING
+
+    def or_more(self, other: Needs) -> Needs:
+        """The larger of both, number by number."""
+        return Needs(_larger(self.held_out, other.held_out), _larger(self.test, other.test))
 
 
 class Ledger:
@@ -73,7 +92,7 @@ class Ledger:
         self.limits = limits or Limits()
         self.lost = 0
         self._history = history
-        self._spent, self._charged = _read(state)
+        self._spent, self._charged, self.needs = _read(state)
         self._known: dict[tuple[str, int], Evaluation] = {}
         self._used: set[tuple[str, int]] = set()
         self._last = 0
@@ -94,6 +113,7 @@ class Ledger:
                 if row.stage == FINAL or row.iteration <= iteration:
                     self._used.add((row.key, row.item))
         self._charged = charged
+        self._committed = self._spent
 
     @property
     def spent(self) -> Spent:
@@ -116,11 +136,11 @@ class Ledger:
             jobs: each with the most that it can cost.
             kept: what must be left over afterwards.
         """
-        before, planned = self._spent + kept, set(self._used)
+        before, planned = self._spent, set(self._used)
         for count, (job, most) in enumerate(jobs):
             if job.place in planned:
                 continue
-            reason = self.limits.refusal(before, most)
+            reason = self.limits.refusal(before, most, kept)
             if reason is not None:
                 return count, reason
             planned.add(job.place)
@@ -156,22 +176,37 @@ class Ledger:
             self._used.add(job.place)
             self._spent += cost_of(row)
             if row.stage == FINAL:
+                self._committed += cost_of(row)
                 self._charged = max(self._charged, row.id)
         return row
 
     def charge(self, spent: Spent) -> None:
-        """Something else was paid for: what an engine asked a language model."""
+        """Something else was paid for: what an engine asked a language model. A checkpoint has its answer at once."""
         self._spent += spent
+        self._committed += spent
+
+    def commit(self) -> None:
+        """An iteration is done: a checkpoint from now on has what it used."""
+        self._committed = self._spent
+
+    def keep_back(self, needs: Needs) -> None:
+        """Some candidate needs so much in the final choice: see to it that it is there."""
+        self.needs = self.needs.or_more(needs)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it; the rows are in the history."""
-        spent = self._spent
+        spent = self._committed
         return {
             "evaluations": spent.evaluations,
             "tokens": spent.tokens,
             "money": spent.money,
             "charged": self._charged,
+            "needs": asdict(self.needs),
         }
+
+
+def _larger(one: Spent, other: Spent) -> Spent:
+    return Spent(0, max(one.tokens, other.tokens), max(one.money, other.money))
 
 
 def cost_of(row: Evaluation) -> Spent:
@@ -179,13 +214,14 @@ def cost_of(row: Evaluation) -> Spent:
     return Spent(1, row.tokens, row.money)
 
 
-def _read(state: Mapping[str, Any] | None) -> tuple[Spent, int]:
+def _read(state: Mapping[str, Any] | None) -> tuple[Spent, int, Needs]:
     if state is None:
-        return Spent(), 0
+        return Spent(), 0, Needs()
     try:
         spent = Spent(state["evaluations"], state["tokens"], float(state["money"]))
         if type(state["charged"]) is not int:
             raise TypeError("charged is no number")
-        return spent, state["charged"]
-    except (KeyError, TypeError, ValueError) as error:
+        needs = state.get("needs", {})
+        return spent, state["charged"], Needs(**{name: Spent(**needs[name]) for name in needs})
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, SearchError) as error:
         raise RunError(f"What the checkpoint says of the budget is damaged: {error}.") from error

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from thalweg.errors import RunError, ThalwegError
 from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.history import HistoryWriter
-from thalweg.runs.ledger import FINAL, Job, Ledger
+from thalweg.runs.ledger import FINAL, Job, Ledger, Needs
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
 from thalweg.search.budget import Spent
@@ -36,6 +36,7 @@ from thalweg.search.trials import Scored, Trial
 from thalweg.search.values import copy_json, digest_json
 
 _STREAM = 0xCA4D1DA7E  # keeps the order of the samples apart from other draws from the seed
+_TURN = 0.01  # s that the event loop is kept busy at most
 _TOLD = 5
 """So many failures are written to the events in full; all of them are in the table of evaluations."""
 
@@ -63,7 +64,7 @@ class Rounds:
         history: where candidates and failures are recorded.
         seed: the study's seed: the order in which samples are taken where a candidate gets only some of them.
         fingerprint: a digest of what else decides a reward, such as the problem's settings.
-        final: how many evaluations the final choice and report will need at most; the budget keeps them back.
+        finalists: how many candidates the final choice is among at most; the budget keeps back what it will need.
         progress: told of each evaluation that ended: ``progress(done, total)``.
     """
 
@@ -76,7 +77,7 @@ class Rounds:
         *,
         seed: int,
         fingerprint: str,
-        final: int,
+        finalists: int,
         progress: Callable[[int, int], None],
     ) -> None:
         self.ledger = ledger
@@ -84,9 +85,9 @@ class Rounds:
         self._runtime = runtime
         self._history = history
         self._fingerprint = fingerprint
-        self._final = final
+        self._finalists = finalists
         self._progress = progress
-        self._dearest = Spent()
+        self._priced: set[str] = set()  # whose needs in the final choice are known
         self._failures, self._successes = 0, ledger.successes
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
         self._order = generator.permutation(problem.items)
@@ -115,6 +116,7 @@ class Rounds:
             items = self._samples(batch, candidate.resource)
             wanted.append(self._jobs(candidate.number, candidate.values, [i for i in items if i not in trial.seen]))
             jobs += wanted[-1]
+            await self._price(candidate.number, candidate.values)
         done, stopped = await self._all(jobs, iteration, "search")
         if self._failures and not self._successes:
             self._give_up(done)
@@ -144,7 +146,7 @@ class Rounds:
 
     def affords(self, most: Spent) -> str | None:
         """Why something else that may cost ``most`` cannot be paid for, or None."""
-        return self.ledger.limits.refusal(self.ledger.spent + self._kept(), most)
+        return self.ledger.limits.refusal(self.ledger.spent, most, self._kept())
 
     def _samples(self, batch: NDArray[np.int64], resource: float) -> list[int]:
         if resource >= 1.0:
@@ -157,16 +159,43 @@ class Rounds:
         key = digest_json({"problem": self._fingerprint, "values": values})
         return [Job(number, key, values, item) for item in items]
 
+    async def _price(self, number: int, values: dict[str, Any]) -> None:
+        """Keep back what a candidate would need in the final choice, which need not be what it needs in the search."""
+        problem = self._problem
+        first, last = problem.items + problem.held_out, problem.items + problem.held_out + problem.test
+        jobs = self._jobs(number, values, range(problem.items, last))
+        if not jobs or jobs[0].key in self._priced:
+            return
+        parts = ([], [])  # type: tuple[list[Spent], list[Spent]]
+        for job, most in await self._most(jobs):
+            parts[job.item >= first].append(most)
+        sums = [Spent(0, sum(m.tokens for m in part), math.fsum(m.money for m in part)) for part in parts]
+        self.ledger.keep_back(Needs(*sums))
+        self._priced.add(jobs[0].key)
+
+    async def _most(self, jobs: Sequence[Job]) -> list[tuple[Job, Spent]]:
+        """Each job with the most that it can cost; others get their turn meanwhile."""
+        priced = []
+        began = time.monotonic()
+        for job in jobs:
+            priced.append((job, Spent(1) + self._problem.most(copy_json(job.values), job.item)))
+            if time.monotonic() - began > _TURN:
+                await asyncio.sleep(0)
+                began = time.monotonic()
+        return priced
+
     def _kept(self) -> Spent:
-        dearest = self._dearest
-        return Spent(self._final, self._final * dearest.tokens, self._final * dearest.money)
+        problem, needs, count = self._problem, self.ledger.needs, self._finalists
+        return Spent(
+            count * problem.held_out + 2 * problem.test,
+            count * needs.held_out.tokens + 2 * needs.test.tokens,
+            count * needs.held_out.money + 2 * needs.test.money,
+        )
 
     async def _all(
         self, jobs: Sequence[Job], iteration: int, stage: str
     ) -> tuple[dict[tuple[str, int], Evaluation], str | None]:
-        priced = [(job, Spent(1) + self._problem.most(copy_json(job.values), job.item)) for job in jobs]
-        for _, most in priced:
-            self._dearest = Spent(0, max(self._dearest.tokens, most.tokens), max(self._dearest.money, most.money))
+        priced = await self._most(jobs)
         done: dict[tuple[str, int], Evaluation] = {}
         total = len({job.place for job in jobs})
         while priced:

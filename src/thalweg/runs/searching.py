@@ -88,7 +88,7 @@ class Searching:
             history,
             seed=seed,
             fingerprint=fingerprint,
-            final=final_evaluations(problem, search),
+            finalists=search.finalists + 1,  # the start takes part
             progress=progress,
         )
 
@@ -120,7 +120,8 @@ class Searching:
         return Feedback(-len(batch) * self._reward(found.scored), {}, rewards=found.scored)
 
     def metrics(self) -> dict[str, float]:
-        """For the history, after the step."""
+        """For the history, after the step: what it used is charged for good."""
+        self._ledger.commit()
         spent = self._ledger.spent
         found = {**self._search.metrics(), "evaluations": float(spent.evaluations)}
         if spent.tokens:

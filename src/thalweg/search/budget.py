@@ -68,13 +68,23 @@ class Limits:
     tokens: int | None = None
     money: float | None = None
 
-    def refusal(self, spent: Spent, most: Spent) -> str | None:
-        """Why something that may cost ``most`` must not begin, or None if it may."""
+    def refusal(self, spent: Spent, most: Spent, kept: Spent | None = None) -> str | None:
+        """Why something that may cost ``most`` must not begin, or None if it may.
+
+        Args:
+            spent: what was spent, or is reserved.
+            most: what it may cost.
+            kept: what must be left over for the final choice.
+        """
+        later = kept or Spent()
         for name in ("evaluations", "tokens", "money"):
-            limit, before, now = getattr(self, name), getattr(spent, name), getattr(most, name)
-            if limit is not None and now > 0 and before + now > limit:
-                amounts = [f"{value:,.6g}" if name == "money" else f"{value:,}" for value in (limit, before, now)]
+            limit, before, now, back = (getattr(one, name) for one in (self, spent, most, later))
+            if limit is not None and now > 0 and before + back + now > limit:
+                amounts = [f"{value:,.6g}" if name == "money" else f"{value:,}" for value in (limit, before, now, back)]
                 what = f"{amounts[0]} {name}" if name != "money" else f"{amounts[0]} in money"
                 verb = "is" if name == "money" else "are"
-                return f"the budget of {what}: {amounts[1]} {verb} spent, and the next step may take {amounts[2]}"
+                choice = f", up to {amounts[3]} {verb} kept back for the final choice" if back else ""
+                return (
+                    f"the budget of {what}: {amounts[1]} {verb} spent{choice}, and the next step may take {amounts[2]}"
+                )
         return None
