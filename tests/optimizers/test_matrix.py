@@ -25,6 +25,7 @@ from numpy.lib.stride_tricks import as_strided
 
 import thalweg as tw
 from thalweg import optimizers, rules
+from thalweg.dialects import mxnet
 from thalweg.errors import GradientDtypeError, GradientShapeError, ParameterError, ThalwegError
 from thalweg.optimizers import get_updater
 from thalweg.optimizers.jax import JaxOptimizer
@@ -286,6 +287,19 @@ def test_a_gradient_that_is_none_is_refused_by_the_updater(what: str, dtype: Any
         before, state = digest(weight), update.state().meta
         with pytest.raises(GradientDtypeError, match="variable 'x', iteration 2"):
             update("x", NO_ARRAYS[what](), weight)
+        assert (digest(weight), update.state().meta) == (before, state)
+
+
+@pytest.mark.parametrize("what", NO_ARRAYS)
+def test_a_gradient_that_is_none_is_refused_by_mxnets_page(what: str) -> None:
+    for make in (mxnet.SGD, mxnet.ADAM):
+        weight, update = np.ones(3), mxnet.get_updater(make())
+        update(1, np.ones(3), weight)
+        before, state = digest(weight), update.state().meta
+        with pytest.raises(GradientDtypeError, match="normalized_gradient: the gradient is a"):
+            update(1, NO_ARRAYS[what](), weight)
+        with pytest.raises((GradientDtypeError, ParameterError)):
+            update(2, np.ones(3), NO_ARRAYS[what]())
         assert (digest(weight), update.state().meta) == (before, state)
 
 

@@ -60,7 +60,12 @@ def normalized_gradient(opts: Any, state: OptimizationState, weight: np.ndarray,
     decay = number(opts.weight_decay, nonnegative, name="weight_decay", owner=owner)
     scale = None if opts.grad_scale is None else number(opts.grad_scale, finite, name="grad_scale", owner=owner)
     for what, array in (("weight", weight), ("gradient", grad)):
-        if not isinstance(array, np.ndarray | np.generic) or array.dtype.newbyteorder("=") not in ("f4", "f8"):
+        masked = isinstance(array, np.ma.MaskedArray)  # whose mask nobody would see any more
+        if (
+            masked
+            or not isinstance(array, np.ndarray | np.generic)
+            or array.dtype.newbyteorder("=") not in ("f4", "f8")
+        ):
             raise GradientDtypeError(
                 f"{owner}: the {what} is a {type(array).__name__} of {getattr(array, 'dtype', 'no dtype')}; give NumPy "
                 "arrays of float32 or float64"
