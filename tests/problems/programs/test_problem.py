@@ -214,6 +214,27 @@ def test_a_model_that_rewrites_instructions(tmp_path):
     assert chosen["winner"]["values"]["name_it"]["instructions"].startswith("Say red, green, blue or grey.")
 
 
+def test_a_server_that_refuses_some_requests_ends_nothing(tmp_path):
+    """The candidate whose prompts are refused has failed; it is counted, and the others go on."""
+
+    def picky(body):
+        if len(body["messages"]) > 6:
+            raise ValueError("too long")
+        return answer(body)
+
+    with Stub(picky) as stub:
+        study = document(tmp_path, stub.url)
+        study["problem"]["lm"]["retries"] = 0
+        outcome = tw.wait(Run(Study.from_document(study, folder=tmp_path), out=tmp_path / "run").execute())
+    failed = {row.candidate for row in History(tmp_path / "run").evaluations() if row.status == "failed"}
+    rows = [row for row in History(tmp_path / "run").evaluations() if row.status == "failed"]
+    assert failed
+    assert all("ValueError: too long" in row.error for row in rows)
+    assert outcome.status == "finished"
+    assert outcome.summary["search"]["winner"]["candidate"] not in failed
+    assert len(outcome.summary["search"]["winner"]["values"]["name_it"]["examples"]) <= 2
+
+
 @pytest.mark.parametrize("limit", ["tokens", "money"])
 def test_a_budget_is_hard(tmp_path, limit):
     with Stub(answer) as stub:
