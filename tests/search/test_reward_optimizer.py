@@ -229,6 +229,22 @@ def test_a_step_that_fails_half_way_changes_nothing(kind):
     assert optimizer.iterations == 2
 
 
+def test_a_variable_that_was_added_in_a_step_that_fails_is_none():
+    class Late(Step):
+        def optimize(self, trainable_variable, reward=None):
+            self.add_variable("late", 1, {"type": "integer"})
+            if reward is None:
+                raise ArithmeticError
+            super().optimize(trainable_variable, reward)
+
+    late = Late()
+    with pytest.raises(ArithmeticError):
+        step(late, [setting()])
+    assert [variable.name for variable in late.variables] == ["iteration", "record"]
+    step(late, [setting()], 0.5)
+    assert [variable.name for variable in late.variables] == ["iteration", "record", "late"]
+
+
 def test_a_step_that_is_cancelled_changes_nothing():
     class Slow(Step):
         async def optimize(self, trainable_variable, reward=None):
