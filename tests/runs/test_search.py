@@ -233,6 +233,20 @@ def cheap_in_the_search(reward):
     return cheaper
 
 
+@pytest.mark.parametrize(("samples", "batch"), [(1, None), (2, None), (6, 1), (6, 2)])
+def test_a_candidate_that_rises_to_samples_it_has_seen_is_told_again(tmp_path, document, samples, batch):
+    """With few samples several rungs of a halving are the same samples."""
+    document["problem"]["samples"] = samples
+    document["optimizer"]["kind"] = "halving"
+    document["blocks"] = [{"iterations": 20}]
+    if batch is not None:
+        document["blocks"] = [{"iterations": 20, "selection": "random", "batch_size": batch}]
+    cls = valley()
+    outcome = run(document, cls, tmp_path / "run")
+    assert outcome.summary["iterations"] == 20
+    assert len(set(cls.calls)) == len(cls.calls)
+
+
 def test_a_failing_candidate_is_isolated_counted_and_never_chosen(tmp_path, document):
     document["problem"]["fails"] = 0.0  # the best ones fail
     document["blocks"] = [{"iterations": 10}]

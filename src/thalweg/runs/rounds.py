@@ -123,7 +123,7 @@ class Rounds:
         scored = [
             Scored(trial.candidate.number, *_sorted(done, mine), again=trial.again)
             for trial, mine in zip(trials, wanted, strict=True)
-            if mine and all(job.place in done for job in mine)
+            if all(job.place in done for job in mine)  # all of none, too: what was known of it already is told again
         ]
         return Round(tuple(scored), stopped)
 

@@ -205,7 +205,9 @@ class Searching:
 
     def _reward(self, scored: Sequence[Scored]) -> float:
         """The mean reward of the round's best candidate; of the best before, if all of them failed."""
-        means = [_mean({i: s.reward for i, s in one.rewards.items()}) for one in scored if not one.failed]
+        means = [
+            _mean({i: s.reward for i, s in one.rewards.items()}) for one in scored if one.rewards and not one.failed
+        ]
         if means:
             return max(means)
         best = self._search.scores.best()

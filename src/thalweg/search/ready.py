@@ -212,7 +212,9 @@ class Search(BoundSearch):
             if scored.failed:
                 self._scores.fail(scored.number)
             self._scores.add(scored.number, {item: sample.reward for item, sample in scored.rewards.items()})
-        self._tell(rounds)
+        # A candidate that came again may have been scored on all its samples before; its engine waits for it all the same.
+        pending = {candidate.number for candidate in self.engine.pending}
+        self._tell([one for one in rounds if one.rewards or one.failed or one.number in pending])
         waiting = {candidate.number for candidate in self.engine.pending}
         self._trials = [trial for trial in self._trials if trial.candidate.number in waiting]
         best = self._scores.best()
