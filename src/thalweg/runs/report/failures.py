@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from thalweg.runs.record import RunRecord
-from thalweg.runs.report.markup import Markup, element, join, section, table
+from thalweg.runs.report.markup import Markup, element, join, section
 from thalweg.runs.report.models import Models
 
 FAILED_ITEM = "failed_item"
 """The kind of the events that tell of an item that was left out; they have a table of their own."""
 
-_ROWS = 50
-_TRACEBACKS = 10
+_GROUPS = 50
 
 
 def failures(record: RunRecord, models: Models) -> Markup:
@@ -55,29 +54,33 @@ def _left_out(record: RunRecord) -> Markup:
     for event in events:
         details = _details(event)
         found.setdefault((str(details.get("item")), str(details.get("error"))), []).append(event)
-    rows = [
-        (item, len(group), _some(event["iteration"] for event in group), _workers(group), error)
-        for (item, error), group in list(found.items())[:_ROWS]
-    ]
-    tracebacks = [
-        _traceback(f"Traceback of item {item}, iteration {group[0]['iteration']}", _details(group[0]).get("traceback"))
-        for (item, _), group in list(found.items())[:_TRACEBACKS]
-    ]
+    shown = [_group(item, error, group) for (item, error), group in list(found.items())[:_GROUPS]]
     what = "1 failed item was left out" if len(events) == 1 else f"{len(events)} failed items were left out"
-    rest = len(found) - len(rows)
+    rest = len(found) - len(shown)
     return join(
         [
             _note("warning", f"{what}, and the sums weighted for those that are missing, as the study allows."),
-            table(["item", "times", "iterations", "worker", "error"], rows, numbers=[1]),
+            *shown,
             element("p", f"{rest} more are in the history.", class_="dim") if rest else "",
-            *tracebacks,
         ]
     )
 
 
-def _workers(events: list[dict[str, Any]]) -> Markup:
-    names = dict.fromkeys(str(_details(event).get("worker")) for event in events)
-    return element("span", _some(names), class_="worker")
+def _group(item: str, error: str, events: list[dict[str, Any]]) -> Markup:
+    """One item that failed in one way, as often as it did."""
+    first = _details(events[0])
+    times = "once" if len(events) == 1 else f"{len(events)} times"
+    iterations = "iteration" if len(events) == 1 else "iterations"
+    when = f"{times}, {iterations} {_some(event['iteration'] for event in events)}"
+    who = _some(dict.fromkeys(str(_details(event).get("worker")) for event in events))
+    return element(
+        "div",
+        element("div", element("b", f"item {item}"), " ", element("span", when, class_="dim")),
+        element("div", error),
+        element("div", who, class_="dim"),
+        _traceback("Traceback", first.get("traceback")),
+        class_="failure",
+    )
 
 
 def _some(values: Iterable[Any], most: int = 6) -> str:

@@ -67,7 +67,7 @@ pre { background: var(--code); border: 1px solid var(--line); border-radius: 8px
   overflow-x: auto; line-height: 1.45; }
 details { margin: 10px 0; } summary { cursor: pointer; color: var(--dim); font-size: .92rem; }
 summary + pre { margin-top: 8px; }
-.worker { overflow-wrap: anywhere; }
+.failure { padding: 10px 0 6px; border-bottom: 1px solid var(--line); font-size: .92rem; overflow-wrap: anywhere; }
 td:has(.bar) { width: 60%; vertical-align: middle; }
 .event { display: grid; grid-template-columns: 110px 270px 1fr; gap: 4px 14px; padding: 6px 0;
   border-bottom: 1px solid var(--line); font-size: .92rem; overflow-wrap: anywhere; }
