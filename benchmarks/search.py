@@ -82,8 +82,8 @@ def _search(
 ) -> dict[str, Outcome]:
     """One round for each seed."""
     options.say(f"{settings['task']}, {settings['engine']}")
-    seeds = list(range(3 if options.quick else SEEDS))
-    count = 12 if options.quick else evaluations
+    seeds = list(range(2 if options.quick else SEEDS))
+    count = 6 if options.quick else evaluations
     full = {"evaluations": count, "seeds": seeds, "threads": 1, **settings}
     # random search is ours: it is there with --no-peers, too
     mine = {name: module for name, module in contenders.items() if name in (THALWEG, RANDOM)}

@@ -87,7 +87,7 @@ def test_search(tmp_path):
     figures, printed = run(tmp_path, "search", "--no-peers")
     for name in ("ackley, 8 dimensions", "rosenbrock, 8 dimensions", "digits, error, tpe", "networks, evolution"):
         assert figures[f"{name}: best loss"]["value"] >= 0.0
-        assert len(figures[f"{name}: best loss"]["samples"]) == 3
+        assert len(figures[f"{name}: best loss"]["samples"]) == 2
     assert figures["ackley, 8 dimensions: better than random search"]["verdict"] == "not judged (--quick)"
     assert "digits, error, auto: best loss" in figures
     for name in figures:
