@@ -6,9 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from thalweg.errors import SearchError, StateMismatchError
+from thalweg.errors import SearchError, StateMismatchError, ThalwegError
 from thalweg.graph import wait
+from thalweg.optimizers.snapshot import OptimizerSnapshot
+from thalweg.runs import Feedback
 from thalweg.search import Reward, SampleReward, Search, StructuredVariable
+from thalweg.search.trials import Scored
 
 NUMBER = {"type": "number", "minimum": -5, "maximum": 5}
 
@@ -216,3 +219,69 @@ def test_two_steps_at_once_are_refused():
 def test_arguments_that_are_wrong(arguments):
     with pytest.raises(SearchError):
         Search("tpe", **arguments)
+
+
+def places(value, path=()):
+    """Everything that is in a JSON value, by path."""
+    yield path
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        yield from places(entry, (*path, key))
+
+
+def spoilt(value, generator):
+    """A copy in which one entry is gone, or something else."""
+    value = json.loads(json.dumps(value))
+    found = [path for path in places(value) if path]
+    *above, last = found[generator.integers(len(found))]
+    holder = value
+    for key in above:
+        holder = holder[key]
+    others = [None, [], {}, -1, 2**62, "x", True, [[]], 0, 0.5, float("nan"), float("inf"), "9" * 5000]
+    choice = generator.integers(len(others) + 4)
+    if choice < len(others):
+        holder[last] = others[choice]
+    else:
+        del holder[last]
+    return value
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe", "cma_es", "evolution", "halving"])
+def test_a_damaged_state_is_refused_in_our_own_words_or_can_be_gone_on_with(kind):
+    generator = np.random.default_rng(7)
+    search = Search(kind, seed=0, candidates=2)
+    search.bind([variable()], samples=6)
+
+    def step():
+        rounds = []
+        for trial in wait(search.propose()):
+            x = trial.candidate.values["point"]["x"]
+            rewards = {i: SampleReward(i - x * x) for i in range(3)}
+            rounds.append(Scored(trial.candidate.number, rewards, {}, trial.again))
+        wait(search.apply(Feedback(0.0, {}, rewards=tuple(rounds))))
+
+    def snapshot(store):
+        data = np.frombuffer(json.dumps(store).encode(), np.uint8)
+        return OptimizerSnapshot({"search": data}, {"kind": kind})
+
+    for _ in range(4):
+        step()
+    wait(search.propose())
+    good = search.state()
+    store = json.loads(good.arrays["search"].tobytes())
+    refused = 0
+    for _ in range(80):
+        before = search.state().arrays["search"].tobytes()
+        try:
+            search.restore(snapshot(spoilt(store, generator)))
+        except ThalwegError:
+            refused += 1
+            assert search.state().arrays["search"].tobytes() == before, "all or nothing"
+            continue
+        step()
+        search.best_of(4)
+        search.restore(good)
+    assert refused > 40
+    for nonsense in ([], 3, "x", None):
+        with pytest.raises(StateMismatchError):
+            search.restore(snapshot(nonsense))

@@ -15,7 +15,7 @@ from thalweg.search.scores import Scores
 from thalweg.search.space import Space
 from thalweg.search.structured import StructuredVariable
 from thalweg.search.trials import Scored, Trial, trial_of, trial_state
-from thalweg.search.values import copy_json
+from thalweg.search.values import copy_json, digest_json
 
 
 class BoundSearch(RewardOptimizer):
@@ -156,23 +156,52 @@ class BoundSearch(RewardOptimizer):
             raise StateMismatchError(
                 f"the saved search is of the variables {theirs}, and {self.name} searches {names}."
             )
+        engine = self._engine
         try:
             scores = Scores(self._scores.samples, confidence=self.confidence)
             scores.restore(saved["scores"])
             values = {int(number): copy_json(entry) for number, entry in saved["values"].items()}
             trials = [trial_of(entry) for entry in saved["trials"]]
             counts = OptimizationState(**saved["counts"])
-            present, samples = saved["present"], int(saved["samples"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            present, samples = saved["present"], whole(saved["samples"], "samples", least=0)
+            if engine is not None:
+                engine = copy.copy(engine)
+                engine.restore(saved["engine"])
+            self._check_saved(engine, scores, values, trials, present)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise StateMismatchError(f"the saved search cannot be read ({error!r}); it is damaged.") from error
-        engine = self._engine
-        if engine is not None:
-            engine = copy.copy(engine)
-            engine.restore(saved["engine"])
         super().load_own_variables({name: entry for name, entry in store.items() if name != "search"})
         self._engine = engine
         self._scores, self._values, self._trials = scores, values, trials
         self._present, self._samples, self.optimization_state = present, samples, counts
+
+    def _check_saved(
+        self,
+        engine: Engine | None,
+        scores: Scores,
+        values: Mapping[int, dict[str, Any]],
+        trials: Sequence[Trial],
+        present: Any,
+    ) -> None:
+        """See to it that what was saved belongs together, and fits the variables.
+
+        Raises:
+            ValueError, KeyError: it does not; this is damage.
+            ValueMismatchError: a value does not fit its variable.
+        """
+        known = range(engine.asked if engine is not None else 0)
+        if values.keys() != set(known):
+            raise ValueError(f"{len(known)} candidates were asked for, and there are values of {len(values)}")
+        for entry in values.values():
+            for variable in self._bound:
+                variable.fitting(entry[str(variable.name)])
+        tried = [trial.candidate.number for trial in trials]
+        mentioned = {*scores.numbers, *tried} | (set() if present is None else {present})
+        if not mentioned <= values.keys() or (present is not None and type(present) is not int):
+            raise ValueError("it mentions candidates that were never asked for")
+        for trial in trials:
+            if digest_json(trial.candidate.values) != digest_json(values[trial.candidate.number]):
+                raise ValueError(f"candidate {trial.candidate.number} is there with different values")
 
     def get_config(self) -> dict[str, Any]:
         """What :meth:`from_config` makes the same search of; JSON."""

@@ -212,7 +212,7 @@ class Search(BoundSearch):
             if scored.failed:
                 self._scores.fail(scored.number)
             self._scores.add(scored.number, {item: sample.reward for item, sample in scored.rewards.items()})
-        # A candidate that came again may have been scored on all its samples before; its engine waits for it all the same.
+        # One that came again may have been scored on all its samples before; the engine waits for it all the same.
         pending = {candidate.number for candidate in self.engine.pending}
         self._tell([one for one in rounds if one.rewards or one.failed or one.number in pending])
         waiting = {candidate.number for candidate in self.engine.pending}
@@ -269,4 +269,6 @@ class Search(BoundSearch):
             store = json.loads(data.tobytes())
         except (ValueError, RecursionError) as error:
             raise StateMismatchError(f"the saved search is no JSON ({error}); it is damaged.") from error
+        if not isinstance(store, dict):
+            raise StateMismatchError(f"the saved search is a {type(store).__name__}; it is damaged.")
         self.load_own_variables(store)

@@ -111,6 +111,8 @@ class ReplayEngine(Engine):
     def _play(self, journal: list[list[Any]], expected: list[str]) -> None:
         for what, content in journal:
             if what == "ask":
+                if int(content) > len(expected):
+                    raise StateMismatchError("the journal of the saved search asks for more than was asked.")
                 for proposal in self._several(int(content)):
                     candidate = self._take(proposal)
                     if self._digests[-1] != expected[candidate.number]:

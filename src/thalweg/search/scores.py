@@ -85,6 +85,11 @@ class Scores:
         """How many candidates have failed."""
         return len(self._failed)
 
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The candidates that something is known of."""
+        return frozenset(self._rewards.keys() | self._failed)
+
     def count(self, number: int) -> int:
         """How many samples are behind a candidate."""
         return len(self._rewards.get(number, ()))
@@ -149,7 +154,7 @@ class Scores:
             for number, pairs in state["rewards"].items():
                 fresh.add(int(number), {int(sample): float(reward) for sample, reward in pairs})
             failed = {int(number) for number in state["failed"]}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SearchError(f"The saved rewards are damaged: {error!r}.") from error
         self._rewards, self._means, self._squares = fresh._rewards, fresh._means, fresh._squares
         self._failed = failed

@@ -56,7 +56,8 @@ def trial_of(entry: Mapping[str, Any]) -> Trial:
     Raises:
         KeyError, TypeError, ValueError: it is damaged.
     """
-    candidate = Candidate(
-        int(entry["number"]), copy_json(entry["values"]), str(entry["origin"]), float(entry["resource"])
-    )
+    resource = float(entry["resource"])
+    if not 0.0 < resource <= 1.0:
+        raise ValueError(f"the share of the samples is {resource}")
+    candidate = Candidate(int(entry["number"]), copy_json(entry["values"]), str(entry["origin"]), resource)
     return Trial(candidate, frozenset(int(item) for item in entry["seen"]), bool(entry["again"]))
