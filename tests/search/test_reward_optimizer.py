@@ -249,8 +249,9 @@ def test_a_step_that_is_cancelled_changes_nothing():
     class Slow(Step):
         async def optimize(self, trainable_variable, reward=None):
             super().optimize(trainable_variable, reward)
-            self.begun.set()
-            await asyncio.Event().wait()
+            if not self.begun.is_set():  # only the first one has to be cancelled
+                self.begun.set()
+                await asyncio.Event().wait()
 
     async def run():
         variable, slow = setting(), Slow()
