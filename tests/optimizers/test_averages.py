@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thalweg import optimizers
+from thalweg import optimizers, transforms
 from thalweg.errors import HyperparameterError, OptimizerError, ParameterError
 from thalweg.graph import Variable, wait
 from thalweg.optimizers import SGD, Adam, LocalOptimizer, ScheduleFreeAdamW
@@ -290,6 +290,20 @@ def test_a_step_that_is_running_is_not_evaluated() -> None:
 
 
 # -- the wrappers' hyperparameters --
+
+
+def test_schedule_free_takes_no_projection() -> None:
+    """Its average is computed from the point that would be projected: held at a bound of −1 it went beyond +1."""
+    hook = transforms.bounds(-1, 1)
+    for options in ({"process_model": hook}, {"process_model": [hook]}, {"process_model": {"x": hook}}):
+        for wrap in ((), ("lookahead",)):
+            with pytest.raises(HyperparameterError, match="schedule_free_adamw takes no process_model"):
+                ScheduleFreeAdamW(Variable(np.zeros(2), name="x"), wrap=wrap, **options)
+    optimizer = ScheduleFreeAdamW(Variable(np.zeros(2), name="x"), process_model=[])
+    with pytest.raises(HyperparameterError, match="process_model"):
+        optimizer.process_model = hook
+    assert optimizer.process_model == []
+    optimizer.process_model = None
 
 
 def test_they_are_hyperparameters_like_others() -> None:

@@ -28,7 +28,8 @@ def made(kind: str, rate: Any, dtype: type = np.float32) -> LocalOptimizer:
         Variable(np.linspace(-1, 1, 12, dtype=dtype).reshape(3, 4), name="a"),
         Variable(np.asfortranarray(np.linspace(2, 3, 6, dtype=dtype).reshape(2, 3)), name="b/c"),
     ]
-    optimizer = optimizers.registry[kind](variables, process_model=transforms.bounds(-5, 5))
+    hook = None if optimizers.registry[kind].rule.derived else transforms.bounds(-5, 5)
+    optimizer = optimizers.registry[kind](variables, process_model=hook)
     optimizer.learning_rate = rate  # type: ignore[attr-defined]
     return optimizer
 

@@ -70,9 +70,9 @@ class ConfiguredOptimizer(ReadableOptimizer):
         if nonfinite not in NONFINITE:
             raise HyperparameterError(f"nonfinite is {nonfinite!r}; it may be {', '.join(map(repr, NONFINITE))}")
         self._nonfinite = nonfinite
-        self._process_grad = Pipeline("process_grad", process_grad)
-        self._process_model = Pipeline("process_model", process_model)
         self._parameters: tuple[Parameter, ...] = ()
+        self._process_grad = self._pipeline("process_grad", process_grad)
+        self._process_model = self._pipeline("process_model", process_model)
         self._variables: tuple[Variable, ...] = ()
         self._footprint = Footprint(())
         self._single = False
@@ -282,6 +282,13 @@ class ConfiguredOptimizer(ReadableOptimizer):
 
     def _pipeline(self, what: str, hook: Hook) -> Pipeline:
         pipeline = Pipeline(what, hook)
+        if what == "process_model" and self.rule.derived and not pipeline.empty:
+            raise HyperparameterError(
+                f"{self.rule.name} takes no process_model: it would move the point where gradients are taken, and the "
+                "average at which the model is evaluated, which is computed from that, would run away; use adamw with "
+                "a schedule where the model has to be projected",
+                name=what,
+            )
         if self._parameters:
             pipeline.check_names([parameter.name for parameter in self._parameters])
         return pipeline

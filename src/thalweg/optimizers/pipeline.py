@@ -63,6 +63,11 @@ class Pipeline:
                 )
         return steps
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to call."""
+        return not (self._common or any((self._by_name or {}).values()))
+
     def steps(self, variable: str) -> tuple[Step, ...]:
         """The callables for one variable, first applied first, those of a chain one by one."""
         return tuple(_unchained(self._common if self._by_name is None else self._by_name.get(variable, ())))

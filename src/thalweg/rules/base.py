@@ -70,6 +70,8 @@ class Rule:
             the tensor (at the values before the update), for a rule that needs a reduction.
         conclude: ``conclude(h, sums) -> scalars``: what ``prepare`` returned, completed with the sums.
         evaluate: ``evaluate(param, slots, h) -> param``, where the model is to be evaluated.
+        derived: whether that place is computed from the parameter, so that nothing else may move the parameter: what
+            a projection does to it would be found again there, many times as large.
         options: the forms of the rule: for each option its values, the rule's own first.
         variant: ``variant(**options) -> fields``: the fields of this class that differ for these options.
         switches: hyperparameters that exist under one option only: name → that (boolean) option.
@@ -103,6 +105,7 @@ class Rule:
     measure: Callable[..., Any] | None = None
     conclude: Callable[[Any, Any], Any] | None = None
     evaluate: Callable[[Any, Any, Any], Any] | None = None
+    derived: bool = False
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     variant: Callable[..., Mapping[str, Any]] | None = None
     switches: Mapping[str, str] = field(default_factory=dict)

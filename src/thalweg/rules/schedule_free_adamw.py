@@ -16,6 +16,10 @@ is not stored: x = (y − (1 − β₁)·z) / β₁ (``eval_params``). Three for
 - ``decay_at="point"`` (Keras) shrinks y to (1 − η·λ)·y first, and leaves z alone.
 
 Optax takes the rate of the step after for its weights, which is not the same once the rate changes.
+
+An optimizer takes no ``process_model`` with it: bounds would hold y where it is, z would go on, and x, which is
+computed from the two, would leave the bounds on the other side. Where a model has to stay in a set, use AdamW and a
+schedule.
 """
 
 from __future__ import annotations
@@ -165,6 +169,7 @@ schedule_free_adamw = Rule(
     start=start,
     update=update,
     evaluate=evaluate,
+    derived=True,
     options={
         "correction": ("rate", "variance"),
         "weighting": ("rate", "largest", "uniform"),
