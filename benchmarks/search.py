@@ -63,7 +63,7 @@ def _digits(options: Options) -> list[Figure]:
     contenders = {THALWEG: "search_thalweg", RANDOM: "search_random", "Optuna TPE": "search_optuna_tpe"}
     contenders |= {"nevergrad NGOpt": "search_nevergrad"}
     with tempfile.TemporaryDirectory() as cache:
-        settings = {"task": "digits", "engine": "tpe", "cache": cache}
+        settings = {"task": "digits", "engine": "tpe", "cache": cache, "rows": 300 if options.quick else None}
         outcomes = _search(contenders, settings, options)
         found = _compared("digits, error, tpe", outcomes, options, no_worse_than=RANDOM)
         found += _identical("digits, trials of tpe that are not Optuna's", outcomes)

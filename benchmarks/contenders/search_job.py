@@ -28,9 +28,14 @@ class Task:
     start: Json = None
 
 
-def task(name: str, seed: int, cache_in: str | None = None) -> Task:
-    """A task by name; the seed decides where its optimum and its start are."""
-    return {"ackley": _ackley, "rosenbrock": _rosenbrock, "network": _network, "digits": _digits}[name](seed, cache_in)
+def task(name: str, seed: int, cache_in: str | None = None, rows: int | None = None) -> Task:
+    """A task by name; the seed decides where its optimum and its start are.
+
+    Digits only: losses are kept in the folder ``cache_in``, and only the first ``rows`` are used.
+    """
+    if name == "digits":
+        return _digits(cache_in, rows)
+    return {"ackley": _ackley, "rosenbrock": _rosenbrock, "network": _network}[name](seed)
 
 
 def box(low: float, high: float) -> dict[str, Any]:
@@ -45,7 +50,7 @@ def _shifted(low: float, high: float, seed: int) -> tuple[np.ndarray, list[float
     return middle + width * rng.uniform(-0.25, 0.25, DIMENSIONS), rng.uniform(low, high, DIMENSIONS).tolist()
 
 
-def _ackley(seed: int, cache_in: str | None) -> Task:
+def _ackley(seed: int) -> Task:
     low, high = -32.768, 32.768
     optimum, start = _shifted(low, high, seed)
 
@@ -57,7 +62,7 @@ def _ackley(seed: int, cache_in: str | None) -> Task:
     return Task(box(low, high), loss, start)
 
 
-def _rosenbrock(seed: int, cache_in: str | None) -> Task:
+def _rosenbrock(seed: int) -> Task:
     low, high = -5.0, 5.0
     optimum, start = _shifted(low, high, seed)
 
@@ -97,7 +102,7 @@ NETWORK = {
 }
 
 
-def _network(seed: int, cache_in: str | None) -> Task:
+def _network(seed: int) -> Task:
     """Edit distance to a network that is best: layers of the right kind, in the right order, with the right numbers."""
     rng = np.random.default_rng([2004, seed])
     kinds = [str(rng.choice(list(_LAYERS))) for _ in range(5)]
@@ -143,15 +148,15 @@ def _study() -> dict[str, Any]:
 
 
 @cache
-def _rows() -> Any:
+def _rows(count: int | None) -> Any:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import StratifiedKFold
 
-    features, labels = load_digits(return_X_y=True)
+    features, labels = (part[:count] for part in load_digits(return_X_y=True))
     return features, labels, list(StratifiedKFold(3, shuffle=True, random_state=0).split(features, labels))
 
 
-def _digits(seed: int, cache_in: str | None) -> Task:
+def _digits(cache_in: str | None, rows: int | None) -> Task:
     """The error of the study's pipelines in three folds. The seed is the search's alone."""
     from thalweg.problems.sklearn.estimators import make_pipeline
     from thalweg.search import digest_json
@@ -164,7 +169,7 @@ def _digits(seed: int, cache_in: str | None) -> Task:
         file = known / digest_json(value) if known is not None else None
         if file is not None and file.exists():
             return float(json.loads(file.read_text(encoding="utf-8")))
-        features, labels, folds = _rows()
+        features, labels, folds = _rows(rows)
         errors = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of convergence

@@ -46,7 +46,7 @@ def setup(settings: dict[str, Any]) -> tuple[dict[str, Any], Round]:
 
     def search() -> dict[str, Any]:
         seed = next(seeds)
-        job = task(settings["task"], seed, settings.get("cache"))
+        job = task(settings["task"], seed, settings.get("cache"), settings.get("rows"))
         made = parametrization(job.schema)
         made.random_state.seed(seed)
         optimizer = ng.optimizers.NGOpt(parametrization=made, budget=count)

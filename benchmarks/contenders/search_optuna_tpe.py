@@ -26,7 +26,7 @@ def setup(settings: dict[str, Any], sampler: str = "tpe") -> tuple[dict[str, Any
 
     def search() -> dict[str, Any]:
         seed = next(seeds)
-        job = task(settings["task"], seed, settings.get("cache"))
+        job = task(settings["task"], seed, settings.get("cache"), settings.get("rows"))
         space = Space.of(job.schema, name=NAME)
         tried = []
 

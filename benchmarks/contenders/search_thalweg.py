@@ -29,7 +29,7 @@ def setup(settings: dict[str, Any]) -> tuple[dict[str, Any], Round]:
 
     def search() -> dict[str, Any]:
         seed = next(seeds)
-        job = task(settings["task"], seed, settings.get("cache"))
+        job = task(settings["task"], seed, settings.get("cache"), settings.get("rows"))
         engine = make(job.schema, seed, job.start)
 
         async def run() -> tuple[float, list[str]]:
