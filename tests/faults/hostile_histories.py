@@ -280,6 +280,8 @@ RUNS = {
     "a study that the history has deep": fact("study", "a = " + "[" * 100_000),
     "a folder that is a number": fact("study_folder", 5),
     "a folder that is a table": fact("study_folder", {"a": 1}),
+    "a lock that is a pipe": place("run.lock", os.mkfifo),
+    "a lock that is a device": place("run.lock", lambda path: path.symlink_to("/dev/zero")),
     "no history": lambda folder: (folder / "run.sqlite").unlink(),
     "a history of less": lambda folder: sql("DELETE FROM iterations WHERE iteration = 2")(folder / "run.sqlite"),
     "a summary that is a pipe": place("summary.json", os.mkfifo),
@@ -295,4 +297,4 @@ RUNS = {
     "a misfit that is a list": checkpoint(misfit=[]),
     "a selection that is a list": checkpoint(selection=[]),
 }
-NOT_FOR_RESUME = {name for name in RUNS if name.startswith(("a summary", "a status"))}
+NOT_FOR_RESUME = {name for name in RUNS if name.startswith(("a summary", "a status", "a lock"))}

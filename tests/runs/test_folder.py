@@ -1,5 +1,6 @@
 """The folder of a run: never over what is there, files whole or not at all."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -164,6 +165,7 @@ def test_the_kernel_knows_whether_the_writer_lives(tmp_path):
             RunFolder.create(path)
         process.kill()
     assert RunFolder(path).writer_alive() is False
+    (path / "summary.json").write_text("{}")
     with pytest.raises(RunError, match="is not empty"):
         RunFolder.create(path)
     mine = RunFolder.create(tmp_path / "mine")
@@ -212,3 +214,36 @@ def test_the_beginning_of_a_run_that_was_killed_is_taken_over(tmp_path):
     (path / "run.sqlite").write_bytes(b"")
     with pytest.raises(RunError, match="is not empty"):
         RunFolder.create(path)
+
+
+@pytest.mark.parametrize("lives", [0.5, 600.0])
+def test_a_killed_writer_whose_child_still_has_the_lock(tmp_path, monkeypatch, lives):
+    """A process that is killed while it starts another one leaves its lock to it for a moment, or for longer."""
+    code = f"""
+import os, sys, time, signal
+from pathlib import Path
+from thalweg.runs.folder import RunFolder
+folder = RunFolder.create(Path(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    os.close(1)  # or whoever reads it would wait
+    time.sleep({lives})
+    os._exit(0)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True, bufsize=0)
+    assert done.returncode == -9
+    child = int(done.stdout)
+    try:
+        if lives > 60:
+            monkeypatch.setattr("thalweg.runs.lock.PATIENCE", 0.1)
+            with pytest.raises(RunError, match="is gone, and one that it started still holds the lock"):
+                RunFolder(path).refuse_a_second_writer()
+        else:
+            RunFolder(path).refuse_a_second_writer()
+            RunFolder(path).reopen()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, 9)

@@ -22,15 +22,11 @@ whatever ended the process, so :meth:`RunFolder.writer_alive` knows.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
-import socket
 import stat
 import tempfile
-import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.errors import RunError
+from thalweg.runs.lock import WriterLock
 
 
 class RunFolder:
@@ -149,19 +146,7 @@ class RunFolder:
             >>> RunFolder(Path("no-such-run")).writer_alive()
             False
         """
-        try:
-            descriptor = os.open(self.lock, os.O_RDONLY)
-        except (OSError, ValueError):
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return None
-        finally:
-            os.close(descriptor)
-        return False
+        return WriterLock(self.lock).is_held()
 
     def refuse_a_second_writer(self) -> None:
         """Raise if a process that writes this run lives.
@@ -169,18 +154,7 @@ class RunFolder:
         Raises:
             RunError: it does; the message says which one.
         """
-        if self.writer_alive():
-            raise self._in_use()
-
-    def _in_use(self) -> RunError:
-        try:
-            who = self.lock.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
-            who = ""
-        return RunError(
-            f"The run in {self.path} is going on{f': {who}' if who else ''}. A run has one writer; wait until it has "
-            "ended, or stop it (Ctrl-C, or SIGINT to that process)."
-        )
+        WriterLock(self.lock).refuse_if_held()
 
     def reopen(self) -> None:
         """Become the writer of a run that has ended, however it ended.
@@ -210,24 +184,7 @@ class RunFolder:
 
     def _acquire(self, *, new: bool = True) -> None:
         """Hold the lock until :meth:`release`, or until this object or the process ends."""
-        # Python closes it at an exec.
-        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | (os.O_EXCL if new else 0), 0o666)
-        self.release = weakref.finalize(self, os.close, descriptor)
-        for _ in range(100):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.01)  # somebody is asking whether we live
-            except OSError:
-                break  # no locks on this file system: a run is worth more
-            else:
-                break
-        else:
-            self.release()
-            raise self._in_use()
-        who = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{who}\n".encode(), 0)
+        self.release = WriterLock(self.lock).take(self, new=new)
 
     def write_study(self, text: str) -> None:
         """Freeze the study."""

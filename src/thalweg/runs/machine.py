@@ -14,9 +14,11 @@ _PACKAGES = ("thalweg", "numpy", "numba", "llvmlite", "scipy", "safetensors", "p
 def machine() -> dict[str, Any]:
     """The computer: ``host``, ``system``, ``processor``, ``cores`` (that this process may use) and
     ``memory_bytes``; None for what cannot be known."""
+    # Not platform.platform(), which starts a process: it would hold the run's lock if this one was killed meanwhile.
+    system = os.uname()
     return {
-        "host": platform.node(),
-        "system": platform.platform(),
+        "host": system.nodename,
+        "system": f"{system.sysname}-{system.release}-{system.machine}",
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": _memory(),
@@ -48,7 +50,7 @@ def _processor() -> str | None:
                 return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine() or None
+    return os.uname().machine or None
 
 
 def _memory() -> int | None:
