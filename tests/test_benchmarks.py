@@ -120,6 +120,25 @@ def test_the_interval_of_the_prompt_contest(modules):
     assert high == pytest.approx(0.25 + 1.96 * 0.25 / 200**0.5, abs=0.01)
 
 
+@pytest.mark.slow
+def test_runs(tmp_path):
+    figures, _ = run(tmp_path, "runs", "--no-peers", "--rounds", "1")
+    assert list(figures) == [
+        "checkpoint of 0.00 GB, write",
+        "checkpoint of 0.00 GB, read",
+        "a checkpoint after every iteration",
+        "bookkeeping of an iteration",
+        "map_reduce of 100 trivial tasks ÷ by hand",
+        "efficiency of shots on two threads",
+    ]
+    for figure in figures.values():
+        assert figure["value"] is not None
+        assert figure["verdict"] in ("", "not judged (--quick)")
+    assert [peer["name"] for peer in figures["checkpoint of 0.00 GB, write"]["peers"]] == ["torch", "numpy"]
+    targets = [figure["target"] for figure in figures.values()]
+    assert targets == [None, None, "≤ 5", "≤ 50", "≤ 1.2", "≥ 0.9"]
+
+
 def test_imports(tmp_path):
     figures, _ = run(tmp_path, "imports")
     assert list(figures) == ["import thalweg", "import numpy alone", "thalweg --help"]

@@ -15,6 +15,8 @@ import thalweg as tw
 from thalweg.errors import StudyError
 from thalweg.problems.waves.shots import Band, traces_digest
 from thalweg.runs import Run, Study, find_study
+from thalweg.runtime import Local
+from thalweg.runtime.packing import recipe
 
 pytest.importorskip("distributed")
 
@@ -78,6 +80,28 @@ def test_traces_of_a_file_are_read_by_the_workers(tmp_path):
         outcome = run("inclusion", tmp_path / name, place, *changes)
         digests.add((outcome.summary["digest"], *outcome.history.iterations()["loss"].tolist()))
     assert len(digests) == 1
+
+
+def test_traces_of_a_file_do_not_go_through_the_client(tmp_path):
+    """What the cluster is told of a band holds simulated traces, and of those in a file the digest only."""
+    study = Study.load(find_study("inclusion"), overrides=["problem.sources.count=5"])
+    traces = np.random.default_rng(0).standard_normal((5, study.problem_settings.steps, 5)).astype(np.float32) * 1e-3
+    np.savez(tmp_path / "observed.npz", traces=traces)
+    place = f"problem.observed={{ kind = 'file', path = '{tmp_path}/observed.npz' }}"
+    told = {}
+    for name, changes in {"file": [place], "simulated": []}.items():
+        overrides = ["problem.sources.count=5", *changes]
+        problem = Study.load(find_study("inclusion"), overrides=overrides).build_problem()
+        with Local(threads=2) as runtime:
+            tw.wait(problem.prepare(runtime, lambda done, total, text: None))
+        tw.wait(problem.begin_block(0))
+        told[name] = recipe(problem._band), problem._observed[0]
+    data, digest = told["file"]
+    assert digest == traces_digest(traces)
+    assert digest.encode() in data
+    assert traces.tobytes()[:1000] not in data
+    data, simulated = told["simulated"]
+    assert simulated.tobytes()[:1000] in data
 
 
 def test_another_file_under_the_same_path_is_refused(tmp_path):

@@ -19,6 +19,7 @@ pytest.importorskip("distributed")
 @pytest.fixture(scope="module")
 def two():
     with Dask(workers=2) as runtime:
+        graph.wait(runtime.start())
         yield runtime
 
 
@@ -284,14 +285,17 @@ def test_workers_have_one_thread_and_leave_ctrl_c_to_us(two):
     def state():
         import signal
 
+        import numba
+
         names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        return [os.environ.get(name) for name in names], signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        limits = [*(os.environ.get(name) for name in names), str(numba.config.NUMBA_NUM_THREADS)]
+        return limits, signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
     states = two._client.run(state)
     assert len(states) == 2
     for address, (limits, ignored) in states.items():
         assert address.startswith("tcp://127.0.0.1:")
-        assert limits == ["1"] * 4
+        assert limits == ["1"] * 5
         assert ignored
     assert two._cluster.scheduler_address.startswith("tcp://127.0.0.1:")
     assert set(two._client.nthreads().values()) == {1}

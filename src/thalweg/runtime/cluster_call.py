@@ -254,7 +254,7 @@ class ClusterCall:
                     if self._root.status == "error":
                         await self._raise_error()
                     if self._root.status != "finished":
-                        raise self._gone()
+                        raise await self._gone()
                     self._look(everything=True)
                     return await self._result(survey)
                 self._look()
@@ -282,7 +282,7 @@ class ClusterCall:
         except ThalwegError:
             raise
         except Exception as error:
-            raise self._gone() from error
+            raise await self._gone(error) from error
         finally:
             fetch.cancel()
             stopped.cancel()
@@ -316,14 +316,14 @@ class ClusterCall:
         if future.status == "error":
             await self._raise_error()
         if future.status not in ("finished", "pending"):  # pending: its worker has died since
-            raise self._gone()
+            raise await self._gone()
         async with gate:
             try:
                 value, count = await future.result()
             except Exception as error:
                 if future.status == "error":  # it was computed again, and failed then
                     raise
-                raise self._gone() from error
+                raise await self._gone(error) from error
             await asyncio.to_thread(reduction.put, index, value)
         counts.update(count)
         future.release()
@@ -366,9 +366,10 @@ class ClusterCall:
             ) from error
         raise error.with_traceback(trace)
 
-    def _gone(self) -> RunError:
-        """The error of futures that are not there any more."""
-        if self._client.status != "running":
+    async def _gone(self, error: Exception | None = None) -> RunError:
+        """The error of futures that are not there any more, or of a result that cannot be fetched."""
+        await asyncio.sleep(LOOK)  # whoever fetches may see earlier than the client that the scheduler is gone
+        if self._client.status != "running" or isinstance(error, OSError):  # Dask's errors of connections are OSErrors
             return self._crew.lost()
         return RunError(
             "The cluster has dropped the work: somebody has restarted or cleared the scheduler. Resume the run."
