@@ -94,10 +94,10 @@ def number(value: Any) -> Number:
     """A number as a step computes with it.
 
     Args:
-        value: a Python number, a JAX scalar (traced or not), or such a number already.
+        value: a Python number, a JAX scalar (traced or not), or such a number already; or a NumPy array of float64.
 
     Returns:
-        A float64 scalar where JAX has float64, else a pair of float32.
+        A float64 scalar (or array) where JAX has float64, else a pair of float32.
 
     Example:
         >>> from thalweg.lowering.jax import as_float, number
@@ -106,23 +106,29 @@ def number(value: Any) -> Number:
     """
     if isinstance(value, Pair):
         return value
-    return jnp.asarray(value, jnp.float64) if has_float64() else pairs.pair(value)
+    if has_float64():
+        return jnp.asarray(value, jnp.float64)
+    return jax.tree.map(jnp.asarray, pairs.pair(value)) if isinstance(value, np.ndarray) else pairs.pair(value)
 
 
-def as_float(value: Number) -> float:
+def as_float(value: Number) -> Any:
     """What :func:`number` made a number of, as that number.
 
     Args:
         value: not traced.
 
     Returns:
-        The Python number; of one that was kept as a pair 14 decimal digits, which is what a pair holds of it.
+        The Python number; of one that was kept as a pair 14 decimal digits, which is what a pair holds of it. Of an
+        array an array of float64, which holds what the pairs hold.
     """
+    if jnp.ndim(value.high if isinstance(value, Pair) else value):
+        parts = (value.high, value.low) if isinstance(value, Pair) else (value,)
+        return np.sum([np.asarray(part, np.float64) for part in parts], axis=0)
     return float(f"{pairs.as_float(value):.14g}") if isinstance(value, Pair) else float(value)
 
 
 def as_scalar(value: Number, dtype: DType | None = None) -> jax.Array:
-    """A number as a JAX scalar.
+    """A number as a JAX scalar, an array of numbers as an array.
 
     Args:
         value: the number, or a Python number.
@@ -225,9 +231,9 @@ def usable(rule: Rule, hyper: Any, scalars: Any, dtype: DType) -> jax.Array:
     Returns:
         A boolean scalar: every hyperparameter is inside its range, also when rounded, and every scalar is finite.
     """
-    answers = [jnp.isfinite(as_scalar(value, dtype)) for value in scalars]
+    answers = [jnp.all(jnp.isfinite(as_scalar(value, dtype))) for value in scalars]
     for value, declared in zip(hyper, rule.hyperparameters.values(), strict=True):
-        answers.append(_inside(as_scalar(value, dtype), declared.interval))
+        answers.append(jnp.all(_inside(as_scalar(value, dtype), declared.interval)))
     return jnp.all(jnp.stack(answers))
 
 

@@ -14,7 +14,9 @@ OVERRIDES = ("step", "pre_process", "post_process")
 """Methods that work on NumPy's arrays, where a subclass has its own."""
 
 
-def unbound(recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = OVERRIDES) -> LocalOptimizer:
+def unbound(
+    recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = OVERRIDES, arrays: bool = False
+) -> LocalOptimizer:
     """The optimizer that was given, if it can serve as a recipe.
 
     Args:
@@ -22,6 +24,7 @@ def unbound(recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = 
         taker: who takes it, for messages.
         call: how it is called, with ``{}`` in the place of the recipe.
         overrides: the methods of which a subclass must have none of its own.
+        arrays: whether hyperparameters may be arrays.
 
     Returns:
         The recipe.
@@ -46,7 +49,8 @@ def unbound(recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = 
             f"{recipe.name} is bound to {names}, which it updates on NumPy; {taker} takes one without variables: "
             f"{call.format(f'tw.{kind.__name__}(...)')}"
         )
-    refuse_arrays(recipe, taker)
+    if not arrays:
+        refuse_arrays(recipe, taker)
     for method in overrides:
         if getattr(kind, method) is not getattr(LocalOptimizer, method):
             raise OptimizerError(
@@ -70,8 +74,8 @@ def refuse_arrays(recipe: LocalOptimizer, taker: str) -> None:
         for name, value in table.items():
             if isinstance(value, np.ndarray):
                 raise HyperparameterError(
-                    f"{recipe.name}: {name} is an array, which works on NumPy; {taker} takes a number or a schedule. "
-                    "Give parameters groups of their own instead",
+                    f"{recipe.name}: {name} is an array, which works on NumPy and JAX; {taker} takes a number or a "
+                    "schedule. Give parameters groups of their own instead",
                     name=name,
                 )
 

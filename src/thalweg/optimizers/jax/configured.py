@@ -24,11 +24,22 @@ from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.pipeline import Pipeline
 from thalweg.optimizers.settings import Scheduled, resolve
 from thalweg.optimizers.unbound import refuse_keywords, unbound
-from thalweg.rules.ranges import number
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState
 
 _TAKEN: dict[str, Any] = {"taker": "JaxOptimizer", "call": "JaxOptimizer({})"}
+
+
+def _fit(owner: str, hypers: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> None:
+    """Refuse arrays of hyperparameters that are of another shape than a parameter."""
+    for hyper, value in hypers.items():
+        if isinstance(value, np.ndarray) and value.shape != shape:
+            raise HyperparameterError(
+                f"{owner}: {hyper} is an array of shape {value.shape}, and parameter {name!r} has shape {shape}; "
+                "nothing is broadcast: give a number, or an array like the parameter (for several one each, in groups)",
+                name=hyper,
+                variable=name,
+            )
 
 
 class ConfiguredJaxOptimizer:
@@ -36,7 +47,7 @@ class ConfiguredJaxOptimizer:
 
     def __init__(self, recipe: LocalOptimizer | None = None, **misplaced: Any) -> None:
         refuse_keywords(misplaced, **_TAKEN)
-        recipe = unbound(recipe, **_TAKEN)
+        recipe = unbound(recipe, **_TAKEN, arrays=True)
         tables = (recipe.hyperparameters, *(dict(group.settings) for group in recipe.groups))
         jax_hooks.check_traceable(tables)
         self.name = recipe.name
@@ -80,8 +91,9 @@ class ConfiguredJaxOptimizer:
         places = assign(self._plan.groups, leaves.names)
         now = OptimizationState(**self._counts)
         hypers = [self._resolved({**self._plan.settings[0], **table}, now) for table in self._plan.settings]
-        for place, kind in zip(places, leaves.kinds, strict=True):
+        for place, kind, name, array in zip(places, leaves.kinds, leaves.names, leaves.arrays, strict=True):
             self.rule.check_rounded(hypers[place]._asdict(), kind)
+            _fit(self.name, hypers[place]._asdict(), name, array.shape)
         slots = [
             lowering.init(self.rule, array, hypers[place]) for array, place in zip(leaves.arrays, places, strict=True)
         ]
@@ -161,7 +173,13 @@ class ConfiguredJaxOptimizer:
                     name=name,
                 )
             concrete = np.asarray(value)[()] if isinstance(value, jax.Array) else value
-            found = number(concrete, self.rule.hyperparameters[name].interval, name=name, owner=self.rule.name)
+            found = self.rule.check(self.rule.hyper()._replace(**{name: concrete}))._asdict()[name]
+            if np.shape(found) != np.shape(lowering.as_float(numbers[name])):
+                raise HyperparameterError(
+                    f"{self.name}: {name} would be of shape {np.shape(found)}, and the state has "
+                    f"{np.shape(lowering.as_float(numbers[name]))}; make another optimizer for another shape",
+                    name=name,
+                )
             for held in jax.tree.leaves(state.slots):
                 self.rule.check_rounded({name: found}, held.dtype)
             numbers[name] = lowering.number(found)

@@ -29,7 +29,7 @@ from thalweg.optimizers.jax import step as jax_step
 from thalweg.optimizers.jax.configured import ConfiguredJaxOptimizer
 from thalweg.optimizers.jax.leaves import Leaves, is_traced
 from thalweg.optimizers.jax.state import JaxState
-from thalweg.optimizers.settings import Scheduled, follows, to_config
+from thalweg.optimizers.settings import Scheduled, arrays_of, follows, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.schedules import OptimizationState
 
@@ -240,7 +240,9 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             raise OptimizerError(f"{self.name}: a snapshot is of values, and these are traced; take it outside of jit")
         leaves = jax_leaves.read(params)
         jax_step.fit(self._plan, leaves, state)
-        found = jax_state.take(self.rule, leaves, state, self._meta(self._tables(state), state))
+        tables = self._tables(state)
+        arrays = {name: a for group, table in enumerate(tables) for name, a in arrays_of(table, group).items()}
+        found = jax_state.take(self.rule, leaves, state, self._meta(tables, state), arrays)
         for name, array in leaves.by_name(leaves.arrays).items():
             found.meta["variables"][name]["dtype"] = np.dtype(array.dtype).name
         return found

@@ -13,7 +13,7 @@ from thalweg.errors import StateMismatchError
 from thalweg.lowering.jax import DType, number
 from thalweg.lowering.pairs import Pair, as_float
 from thalweg.optimizers import persistence
-from thalweg.optimizers.groups import Group
+from thalweg.optimizers.groups import Group, assign
 from thalweg.optimizers.jax import metrics
 from thalweg.optimizers.jax.hooks import resolve
 from thalweg.optimizers.jax.leaves import Leaves
@@ -69,6 +69,7 @@ class Leaf(Parameter):
         dtype: the dtype of its state.
         slots: the rule's state by name, if there is any yet.
         accumulated: the sum of the gradients gathered.
+        group: the number of the group whose hyperparameters hold.
     """
 
     def __init__(
@@ -79,9 +80,11 @@ class Leaf(Parameter):
         dtype: DType,
         slots: Mapping[str, np.ndarray] | None = None,
         accumulated: np.ndarray | None = None,
+        *,
+        group: int = 0,
     ) -> None:
         self.rule, self.name, self.shape, self.dtype, self.accumulated = rule, name, shape, dtype, accumulated
-        self.group = 0  # arrays of hyperparameters, for which it matters, are refused on JAX
+        self.group = group
         self._held = dict.fromkeys(rule.slot_names, np.empty(0)) if slots is None else dict(slots)
 
     def slots(self) -> dict[str, np.ndarray]:
@@ -147,7 +150,9 @@ def rows(state: JaxState) -> list[list[float]]:
     return [[as_float(x) if isinstance(x, Pair) else float(x) for x in row] for row in state.carried]
 
 
-def take(rule: Rule, leaves: Leaves, state: JaxState, meta: Mapping[str, Any]) -> OptimizerSnapshot:
+def take(
+    rule: Rule, leaves: Leaves, state: JaxState, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> OptimizerSnapshot:
     """A snapshot, as a NumPy optimizer of the same settings would take it.
 
     Args:
@@ -155,6 +160,7 @@ def take(rule: Rule, leaves: Leaves, state: JaxState, meta: Mapping[str, Any]) -
         leaves: the parameters.
         state: the state, of arrays that are not traced.
         meta: hyperparameters and hooks.
+        arrays: the hyperparameters that are arrays, by what a snapshot calls them.
 
     Returns:
         Copies. The state of a 16-bit parameter is float32, as it is here.
@@ -174,7 +180,8 @@ def take(rule: Rule, leaves: Leaves, state: JaxState, meta: Mapping[str, Any]) -
     ]
     counted = {name: int(getattr(state, name)) for name in ("updates", "micro", "skipped", "zeroed")}
     counts = {name: int(count) for name, count in state.counts._asdict().items()}
-    return persistence.take(several, {**meta, **counted, "carried": rows(state), "optimization_state": counts})
+    told = {**meta, **counted, "carried": rows(state), "optimization_state": counts}
+    return persistence.take(several, told, arrays)
 
 
 def settle(
@@ -201,7 +208,12 @@ def settle(
     Raises:
         StateMismatchError: listing every difference.
     """
-    several = [Leaf(rule, n, a.shape, k) for n, a, k in zip(leaves.names, leaves.arrays, leaves.kinds, strict=True)]
+    several = [
+        Leaf(rule, name, array.shape, kind, group=group)
+        for name, array, kind, group in zip(
+            leaves.names, leaves.arrays, leaves.kinds, assign(groups, leaves.names), strict=True
+        )
+    ]
     differences: list[str] = []
     settled = None
     try:
@@ -216,7 +228,8 @@ def settle(
         for name, value in mine.items() if isinstance(theirs, dict) else ():
             config, present = theirs.get(name), to_config(value)
             named = isinstance(config, dict) and "callable" in config  # that is among the differences already
-            if config is not None and config != present and not named and (callable(value) or isinstance(config, dict)):
+            schedule = isinstance(config, dict) and "array" not in config
+            if config is not None and config != present and not named and (callable(value) or schedule):
                 differences.append(
                     f"{where}{name} was {config}, here it is {present}: schedules are part of the compiled step, so "
                     "make the optimizer with the same one"
