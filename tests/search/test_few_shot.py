@@ -63,6 +63,7 @@ def test_it_is_registered_with_its_options():
         "score": "credit",
         "temperature": 0.05,
         "neighbors": 0.3,
+        "full": 0.5,
     }
 
 
@@ -152,6 +153,14 @@ def test_diverse_examples_are_unlike_each_other():
         families.append({pool.index(example) // 4 for example in candidate.values["step"]["examples"]})
     assert families[0] == {0, 1, 2}
     assert sum(len(family) for family in families) / len(families) > 2.5
+
+
+@pytest.mark.parametrize(("full", "least", "most"), [(0.0, 20, 60), (0.5, 90, 150), (1.0, 199, 199)])
+def test_so_many_are_shown_as_can_be(full, least, most):
+    engine = make(variable(most=6), method="random", full=full)
+    lengths = [len(shown(candidate)) for candidate in ask(engine, 200)[1:]]
+    assert least <= lengths.count(6) <= most
+    assert full == 1.0 or set(lengths) == {1, 2, 3, 4, 5, 6}
 
 
 def test_each_place_gets_its_turn():
@@ -263,6 +272,7 @@ def test_a_damaged_state_changes_nothing(damage):
         {"temperature": 0.0},
         {"temperature": float("nan")},
         {"neighbors": 1.5},
+        {"full": -0.1},
         {"neighbors": True},
         {"seed": -1},
     ],

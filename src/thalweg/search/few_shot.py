@@ -55,6 +55,8 @@ class FewShot(Engine):
             to be the samples, in their order.
         temperature: of the softmax, in the unit of the reward.
         neighbors: the share of candidates, 0 to 1, that change one example of the best one so far; not with ``random``.
+        full: the share of selections, 0 to 1, that have as many examples as can be shown; of the others each number
+            from 1 on is as likely.
 
     Raises:
         SearchError: an option is wrong, or there is no place for examples.
@@ -89,6 +91,7 @@ class FewShot(Engine):
         score: str = "credit",
         temperature: float = 0.05,
         neighbors: float = 0.3,
+        full: float = 0.5,
     ) -> None:
         super().__init__(space, seed=seed, start=start, start_first=start_first)
         for name, value, names in (("method", method, METHODS), ("score", score, SCORES)):
@@ -97,9 +100,11 @@ class FewShot(Engine):
         self.method = method
         self.score = score
         self.temperature = real(temperature, "temperature", above=0.0)
-        if isinstance(neighbors, bool) or not isinstance(neighbors, int | float) or not 0 <= neighbors <= 1:
-            raise SearchError(f"neighbors is {neighbors!r}; it is a share from 0 to 1.", option="neighbors")
+        for name, share in (("neighbors", neighbors), ("full", full)):
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise SearchError(f"{name} is {share!r}; it is a share from 0 to 1.", option=name)
         self.neighbors = float(neighbors)
+        self.full = float(full)
         self.shelves = find_shelves(space)
         if not self.shelves:
             raise SearchError(
@@ -147,7 +152,9 @@ class FewShot(Engine):
                 if near and attempt < DRAWS // 2:
                     picked, origin = self._neighbor(rng, place, base[place]), f"an example of {best} changed"
                 else:
-                    length = int(rng.integers(max(shelf.shortest, min(1, shelf.longest)), shelf.longest + 1))
+                    length = shelf.longest
+                    if rng.random() >= self.full or attempt >= DRAWS // 4:
+                        length = int(rng.integers(max(shelf.shortest, min(1, shelf.longest)), shelf.longest + 1))
                     picked, origin = self._select(rng, place, length, attempt), self.method
                 chosen = [*base[:place], picked, *base[place + 1 :]]
                 values = self._values(chosen, best)
