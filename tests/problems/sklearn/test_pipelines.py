@@ -117,6 +117,22 @@ def test_own_data(tmp_path, document):
         Study.from_document(document, folder=tmp_path).build_problem()
 
 
+def test_own_data_that_cannot_be_used(tmp_path, document):
+    document["problem"]["data"] = "own.npz"
+    features = np.random.default_rng(0).normal(size=(60, 3))
+
+    def refused(message, **arrays):
+        np.savez(tmp_path / "own.npz", **arrays)
+        with pytest.raises(StudyError, match=message) as caught:
+            Study.from_document(document, folder=tmp_path).build_problem()
+        assert len(str(caught.value)) < 700
+
+    refused(r"it has \['X', 'labels'\]", X=features, labels=features[:, 0])
+    refused("save them as float64", features=features, labels=np.arange(60))  # no classes, but numbers
+    refused("NaN or infinity", features=features * np.nan, labels=features[:, 0])
+    refused("one label a row", features=features, labels=features)
+
+
 @pytest.mark.parametrize("kind", sorted(set(ESTIMATORS) - {"none"}))
 def test_every_registered_estimator_is_there(kind):
     pipeline = make_pipeline({"one": {"kind": kind}}, ["one"], seed=0)
@@ -132,7 +148,8 @@ def test_every_registered_estimator_is_there(kind):
         ({"start": {"scale": {"kind": "none"}, "model": {"kind": "svc", "C": 1000.0}}}, "does not fit"),
         ({"start": {"scale": {"kind": "none"}, "model": {"kind": "os.system"}}}, "model"),
         ({"folds": 60}, "cannot be dealt"),
-        ({"held_out": 0.999}, "cannot be dealt"),
+        ({"held_out": 0.79}, "cannot be dealt"),
+        ({"held_out": 0.9}, "leave no rows to search with"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_computed(document, change, message):

@@ -16,6 +16,8 @@ from thalweg.errors import MissingExtraError, StudyError
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """The data sets that scikit-learn carries."""
 
+_SAID = 150  # characters of what scikit-learn says about rows that cannot be dealt
+
 
 @dataclass(frozen=True, eq=False)  # told apart by identity, which caches go by
 class Labelled:
@@ -97,13 +99,14 @@ def _load(name: str, version: tuple[int, int, int] | None) -> Labelled:
     path = Path(name)
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("features", "labels") if key in file}
+            names = sorted(file.files)
+            arrays = {key: file[key] for key in ("features", "labels") if key in names}
     except (OSError, ValueError) as error:
         raise StudyError(
             f"problem.data: {name!r} is neither one of {', '.join(BUNDLED)} nor an .npz file that can be read: {error}."
         ) from error
     if arrays.keys() != {"features", "labels"}:
-        raise StudyError(f"problem.data: {path} must hold the arrays features and labels; it has {sorted(arrays)}.")
+        raise StudyError(f"problem.data: {path} must hold the arrays features and labels; it has {names}.")
     features, labels = arrays["features"], arrays["labels"]
     if features.ndim != 2 or labels.shape != features.shape[:1] or features.dtype.kind not in "fiub":
         raise StudyError(
@@ -135,6 +138,12 @@ def split(name: str, folds: int, held_out: float, test: float, seed: int) -> Par
 def _split(name: str, data: Labelled, folds: int, held_out: float, test: float, seed: int) -> Parts:
     from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
+    if held_out + test >= 1.0:
+        raise StudyError(
+            f"problem.held_out = {held_out} and problem.test = {test} leave no rows to search with; together they have "
+            "to be less than 1.",
+            path="problem.held_out",
+        )
     rows = np.arange(len(data.labels))
     sizes = np.random.SeedSequence(seed, spawn_key=(0x5811,)).generate_state(4)
 
@@ -156,7 +165,12 @@ def _split(name: str, data: Labelled, folds: int, held_out: float, test: float, 
         chunks = [tuple(score for _, score in deal(part, sizes[2])) if len(part) else () for part in (held, tested)]
         return Parts(tuple(deal(search, sizes[3])), chunks[0], chunks[1], search)
     except ValueError as error:
+        said = str(error)
+        hint = "Take fewer folds, or other shares."
+        if name not in BUNDLED and data.labels.dtype.kind in "iu":
+            hint += " Integer labels are classes; if they are numbers to predict, save them as float64."
         raise StudyError(
             f"The data {name!r} has {len(rows)} rows, which cannot be dealt into {folds} folds with held_out = "
-            f"{held_out} and test = {test}: {error}. Take fewer folds, or other shares."
+            f"{held_out} and test = {test}: {said if len(said) <= _SAID else said[:_SAID] + ' …'} {hint}",
+            path="problem.folds",
         ) from error
