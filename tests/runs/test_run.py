@@ -628,3 +628,13 @@ def test_the_user_is_told_whether_a_run_stops_or_closes(tmp_path, document, kind
     session = Run(Study.from_document(document, kinds=kinds), out=tmp_path / "run", display=Noting())
     wait(session.execute())
     assert [text.split()[0] for text in notes] == ["Stopping", "Already"]
+
+
+def test_a_rate_for_each_element_is_a_study_like_any_other(tmp_path, document, kinds):
+    size = Study.from_document(document, kinds=kinds).build_problem().variables[0].data.size
+    document["optimizer"]["learning_rate"] = {"array": [0.05] * size}
+    one = wait(Run(Study.from_document(document, kinds=kinds), out=tmp_path / "array").execute())
+    document["optimizer"]["learning_rate"] = 0.05
+    other = wait(Run(Study.from_document(document, kinds=kinds), out=tmp_path / "number").execute())
+    assert one.summary["digest"] == other.summary["digest"]
+    assert "learning_rate" not in one.history.iterations()

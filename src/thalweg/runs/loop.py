@@ -337,8 +337,10 @@ class Loop:
         return sum(np.size(variable.data) for variable in self._problem.variables) <= SHORT_STEP
 
     def _optimizer_metrics(self) -> dict[str, float]:
-        names = [name for name in ("learning_rate",) if name in self._optimizer.hyperparameters]
-        return {name: self._optimizer.current(name) for name in names}
+        if "learning_rate" not in self._optimizer.hyperparameters:
+            return {}
+        rate = self._optimizer.current("learning_rate")
+        return {"learning_rate": rate} if np.ndim(rate) == 0 else {}  # one for each element is no line of a chart
 
     def _check(self, feedback: Feedback, batch: Batch) -> None:
         """Refuse feedback that cannot be used, before anything is changed."""
