@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from searching_for_tests import valley
 
-from thalweg.errors import RunError, StudyError
+from thalweg.errors import RunError, StudyError, ThalwegError
 from thalweg.graph import wait
 from thalweg.runs import History, Run, Study
 from thalweg.runs.checking import print_checks
@@ -233,6 +233,22 @@ def cheap_in_the_search(reward):
     return cheaper
 
 
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_run_that_is_stopped_keeps_the_results_of_what_is_in_flight(tmp_path, document, at_once):
+    whole = valley()
+    run(document, whole, tmp_path / "whole")
+    cls = valley()
+    cls.stop_at, cls.patient, cls.at_once = 8, True, at_once
+    stopped(document, cls, tmp_path / "run")
+    assert len(cls.calls) == 8 if at_once == 1 else 8 <= len(cls.calls) <= 12, "no other wave began"
+    assert {row.status for row in History(tmp_path / "run").evaluations()} == {"done"}
+    cls.stop_at = None
+    outcome = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}).execute())
+    assert outcome.summary["search"]["lost_in_flight"] == 0
+    assert len(cls.calls) == len(set(cls.calls)) == len(whole.calls)
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(("samples", "batch"), [(1, None), (2, None), (6, 1), (6, 2)])
 def test_a_candidate_that_rises_to_samples_it_has_seen_is_told_again(tmp_path, document, samples, batch):
     """With few samples several rungs of a halving are the same samples."""
@@ -337,6 +353,22 @@ def test_changed_settings_of_the_problem_are_evaluated_anew(tmp_path, document):
     overrides = ["problem.noise=0.1", "blocks.0.iterations=7"]
     wait(Run.resume(tmp_path / "run", kinds={"valley": cls}, overrides=overrides).execute())
     assert len(cls.calls) >= before + 12
+
+
+@pytest.mark.parametrize("override", ['optimizer.kind="random"', "optimizer.startup=3", "seed=5"])
+def test_a_run_that_cannot_go_on_with_what_is_changed_stays_as_it_was(tmp_path, document, override):
+    document["optimizer"]["kind"] = "tpe"
+    cls = valley()
+    run(document, cls, tmp_path / "run")
+    files = ("study.toml", "result.json", "summary.json")
+    before = [(tmp_path / "run" / name).read_bytes() for name in files]
+    with pytest.raises(ThalwegError, match=r"engine .tpe.*engine and options|has options|has seed"):
+        wait(
+            Run.resume(tmp_path / "run", kinds={"valley": cls}, overrides=[override, "blocks.0.iterations=8"]).execute()
+        )
+    assert [(tmp_path / "run" / name).read_bytes() for name in files] == before
+    more = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}, overrides=["blocks.0.iterations=8"]).execute())
+    assert more.summary["iterations"] == 8
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ One round takes the candidates of one iteration and the batch's samples::
 
 Which of them ends first has no influence on anything: results are used in the order of the jobs. A job that has a
 result already (:mod:`thalweg.runs.ledger`) is not evaluated again. One that raises has failed, and costs only its
-candidate.
+candidate. A run that is cancelled begins no more of them, and waits for those in flight, whose results are kept;
+cancelled again it gives them up.
 """
 
 from __future__ import annotations
@@ -220,9 +221,13 @@ class Rounds:
         places = asyncio.Semaphore(max(1, self._problem.concurrency(self._runtime)))
         ended = before + len({job.place for job, _ in wave}) - len(ordered)
 
+        stopping = False
+
         async def one(job: Job, most: Spent) -> None:
             nonlocal ended
             async with places:
+                if stopping:
+                    return
                 row = self.ledger.begin(job, iteration, stage, most)
                 if most.tokens or most.money:
                     # Before anything is paid for it is on the disk that it may have been.
@@ -231,13 +236,27 @@ class Rounds:
             ended += 1
             self._progress(ended, total)
 
+        if not ordered:
+            return
         tasks = [asyncio.ensure_future(one(*entry)) for entry in ordered]
+        cancelled: asyncio.CancelledError | None = None
         try:
-            await asyncio.gather(*tasks)
+            while True:
+                try:
+                    ready, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+                    break
+                except asyncio.CancelledError as error:
+                    if cancelled is not None:
+                        raise  # the second time: what is in flight is given up
+                    cancelled, stopping = error, True  # what is in flight may be paid for: its result is kept
+            for task in ready:
+                task.result()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if cancelled is not None:
+            raise cancelled
 
     async def _evaluated(self, job: Job, row: Evaluation) -> Evaluation:
         start = time.monotonic()

@@ -149,6 +149,8 @@ class Run:
             error: BaseException | None = None
             stack.callback(self._let_go, problem, optimizer)
             try:
+                if self._resumption is not None and problem.rewarded:
+                    await runtime.run(self._try_to_restore, problem, self._resumption)
                 await runtime.run(self._open)
                 assert self._disk is not None
                 problem.use_folder(self._disk.folder.path)
@@ -236,6 +238,14 @@ class Run:
 
     def _optimizer(self, problem: Problem) -> Any:
         return build_optimizer(self.study.settings.optimizer, problem, self.study.settings.seed)
+
+    def _try_to_restore(self, problem: Problem, found: resuming.Resumption) -> None:
+        """Before anything is written: a state that does not fit the study leaves the run as it was."""
+        twin = self._optimizer(problem)
+        try:
+            found.restore(problem, twin)
+        finally:
+            twin.engine.close()
 
     def _open(self) -> None:
         if self._resumption is not None:

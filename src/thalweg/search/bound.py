@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
-from thalweg.errors import SearchError, StateMismatchError
+from thalweg.errors import SearchError, StateMismatchError, ThalwegError
 from thalweg.schedules import OptimizationState
 from thalweg.search.engine import Candidate, Engine, Told, real, whole
 from thalweg.search.engines import check_options, engine_class
@@ -168,6 +168,8 @@ class BoundSearch(RewardOptimizer):
                 engine = copy.copy(engine)
                 engine.restore(saved["engine"])
             self._check_saved(engine, scores, values, trials, present)
+        except ThalwegError:
+            raise
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise StateMismatchError(f"the saved search cannot be read ({error!r}); it is damaged.") from error
         super().load_own_variables({name: entry for name, entry in store.items() if name != "search"})

@@ -264,7 +264,10 @@ class Search(BoundSearch):
         """
         data = snapshot.arrays.get("search")
         if snapshot.meta.get("kind") != self.kind or data is None or data.dtype != np.uint8:
-            raise StateMismatchError(f"the saved state is of {snapshot.meta.get('kind')!r}, and this is {self.kind!r}.")
+            raise StateMismatchError(
+                f"the saved state is of the engine {snapshot.meta.get('kind')!r}, and this search has {self.kind!r}; "
+                "go on with the same engine and options, or begin a new run."
+            )
         try:
             store = json.loads(data.tobytes())
         except (ValueError, RecursionError) as error:

@@ -150,10 +150,15 @@ class Scores:
         fresh = Scores(self.samples)
         try:
             if state["samples"] != self.samples:
-                raise SearchError(f"The saved rewards are of {state['samples']} samples, and here are {self.samples}.")
+                raise SearchError(
+                    f"The saved rewards are of {state['samples']} samples, and here are {self.samples}; go on with as "
+                    "many, or begin a new search."
+                )
             for number, pairs in state["rewards"].items():
                 fresh.add(int(number), {int(sample): float(reward) for sample, reward in pairs})
             failed = {int(number) for number in state["failed"]}
+        except SearchError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SearchError(f"The saved rewards are damaged: {error!r}.") from error
         self._rewards, self._means, self._squares = fresh._rewards, fresh._means, fresh._squares
