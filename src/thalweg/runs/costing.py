@@ -7,6 +7,7 @@ and tokens and money at the most that the problem says one evaluation of its sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from thalweg.errors import StudyError
@@ -61,6 +62,7 @@ def cost_lines(
             "fewer finalists or samples.",
             path="budget.evaluations",
         )
+    _check_prices(problem, search, budget)
     lines = [("evaluations", _line(f"{most.evaluations:,}", budget.evaluations, f", {last:,} for the final choice"))]
     if most.tokens or budget.tokens is not None:
         lines.append(("tokens", _line(f"{most.tokens:,}", budget.tokens)))
@@ -69,6 +71,27 @@ def cost_lines(
     if budget.seconds is not None:
         lines.append(("seconds", f"no iteration begins after {budget.seconds:g}"))
     return lines
+
+
+def _check_prices(problem: RewardProblem, search: Search, budget: BudgetSettings) -> None:
+    """Refuse a budget that does not pay for the final choice and one evaluation, were all as dear as the start."""
+    values = {str(variable.name): variable.json() for variable in problem.variables}
+    first = problem.items + problem.held_out
+    for name in ("tokens", "money"):
+        limit = getattr(budget, name)
+        if limit is None:
+            continue
+        most = [getattr(problem.most(values, item), name) for item in range(first + problem.test)]
+        last = (search.finalists + 1) * math.fsum(most[problem.items : first]) + 2 * math.fsum(most[first:])
+        least = last + min(most[: problem.items]) + getattr(search.most_propose(), name)
+        if limit < least and not math.isclose(limit, least):
+            raise StudyError(
+                f"budget.{name} is {limit:,.10g}; the final choice can take {last:,.10g} (optimizer.finalists = "
+                f"{search.finalists} and the start on {problem.held_out} held-out {problem.item_name}s, two candidates "
+                f"on {problem.test} test ones), and the first step has to be paid for, too: give more than "
+                f"{least:,.10g}, or fewer finalists or samples.",
+                path=f"budget.{name}",
+            )
 
 
 def _line(most: str, limit: float | None, more: str = "") -> str:
