@@ -14,7 +14,7 @@ from searching_for_tests import valley
 
 from thalweg.errors import RunError, StudyError, ThalwegError
 from thalweg.graph import wait
-from thalweg.runs import History, Run, Study
+from thalweg.runs import History, Run, Study, searching
 from thalweg.runs.checking import print_checks
 from thalweg.runs.compare import Comparison, print_comparison
 from thalweg.runs.report import write_report
@@ -153,6 +153,26 @@ def test_what_was_in_flight_when_a_run_died_is_charged_and_counted(tmp_path, doc
     assert search["lost_in_flight"] == 1
     assert search["spent"]["tokens"] == 7 * (len(cls.calls) - 1) + 11
     assert search["spent"]["evaluations"] == len(cls.calls)
+
+
+def test_a_budget_that_ends_within_the_last_iteration_is_said(tmp_path, document):
+    document["blocks"] = [{"iterations": 2}]
+    document["budget"] = {"evaluations": 36 + 12 + 6 + 3}
+    outcome = run(document, valley(), tmp_path / "run")
+    assert outcome.summary["iterations"] == 2
+    assert "budget of 57 evaluations" in outcome.summary["search"]["stopped"]
+
+
+def test_the_interval_of_a_difference_is_that_of_all_resamples_at_once(monkeypatch):
+    generator = np.random.default_rng(5)
+    one, other = ({i: float(r) for i, r in enumerate(generator.normal(size=40))} for _ in range(2))
+    whole = searching.paired_difference(one, other, 0)
+    monkeypatch.setattr(searching, "_AT_ONCE", 4000)
+    assert searching.paired_difference(one, other, 0) == whole
+    differences = np.array([one[i] - other[i] for i in range(40)])
+    half = 1.96 * differences.std() / 40**0.5
+    assert whole["mean"] == pytest.approx(differences.mean())
+    assert [whole["low"], whole["high"]] == pytest.approx([whole["mean"] - half, whole["mean"] + half], abs=0.1 * half)
 
 
 def test_what_an_iteration_that_was_cut_short_has_used_is_charged_once(tmp_path, document):

@@ -14,6 +14,7 @@ Bootstrap, 1993, ch. 13: percentiles).
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,7 @@ from thalweg.search.trials import Scored
 
 _STREAM = 0xB0075
 _RESAMPLES = 10_000
+_AT_ONCE = 1 << 20  # picks
 
 
 class Searching:
@@ -72,6 +74,7 @@ class Searching:
     ) -> None:
         limits = Limits(budget.evaluations, budget.tokens, budget.money)
         self.stopped: str | None = None
+        self._cut: str | None = None  # why the last iteration was not whole; the loop asks before an iteration only
         self.outcome: dict[str, Any] = {}
         self._problem = problem
         self._search = search
@@ -114,7 +117,7 @@ class Searching:
             self.stopped = "every candidate there is has been tried"
             return None
         found = await self._rounds.evaluate(trials, batch, iteration)
-        self.stopped = found.stopped
+        self.stopped = self._cut = found.stopped
         if not found.scored:
             return None
         return Feedback(-len(batch) * self._reward(found.scored), {}, rewards=found.scored)
@@ -142,6 +145,7 @@ class Searching:
             iteration: the last one.
         """
         scores, problem = self._search.scores, self._problem
+        self.stopped = self.stopped or self._cut
         finalists = self._search.best_of(self._search.finalists)
         if not finalists:
             return
@@ -193,7 +197,7 @@ class Searching:
         if 0 in tested and chosen["start"]:
             chosen["start"]["test"] = _described(tested[0])
         if winner in tested and 0 in tested and winner != 0:
-            chosen["difference"] = paired_difference(tested[winner], tested[0], self._seed)
+            chosen["difference"] = await asyncio.to_thread(paired_difference, tested[winner], tested[0], self._seed)
 
     async def _finals(self, numbers: Sequence[int], items: Sequence[int], iteration: int) -> Round:
         return await self._rounds.finals({n: self._search.values(n) for n in numbers}, items, iteration)
@@ -242,8 +246,13 @@ def paired_difference(better: Mapping[int, float], other: Mapping[int, float], s
     """
     differences = np.array([better[item] - other[item] for item in sorted(better)])
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
-    picks = generator.integers(0, len(differences), size=(_RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[picks].mean(axis=1), [2.5, 97.5])
+    means = np.empty(_RESAMPLES)
+    step = max(1, _AT_ONCE // len(differences))  # so that thousands of samples do not take gigabytes
+    for first in range(0, _RESAMPLES, step):
+        count = min(step, _RESAMPLES - first)
+        picks = generator.integers(0, len(differences), size=(count, len(differences)))
+        means[first : first + count] = differences[picks].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
     return {"mean": float(differences.mean()), "low": float(low), "high": float(high)}
 
 
