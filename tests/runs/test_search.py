@@ -175,6 +175,27 @@ def test_the_interval_of_a_difference_is_that_of_all_resamples_at_once(monkeypat
     assert [whole["low"], whole["high"]] == pytest.approx([whole["mean"] - half, whole["mean"] + half], abs=0.1 * half)
 
 
+@pytest.mark.parametrize(("samples", "least"), [(5, 0.86), (10, 0.92)])
+def test_the_interval_of_few_samples_is_no_narrower_than_it_says(monkeypatch, samples, least):
+    monkeypatch.setattr(searching, "_RESAMPLES", 2000)
+    generator = np.random.default_rng(1)
+    hits = 0
+    for seed in range(300):
+        one = dict(enumerate(generator.normal(size=samples).tolist()))
+        found = searching.paired_difference(one, dict.fromkeys(range(samples), 0.0), seed)
+        hits += found["low"] <= 0.0 <= found["high"]
+    assert hits / 300 > least
+    with pytest.raises(RunError, match="at least 2"):
+        searching.paired_difference({0: 1.0}, {0: 0.0}, 0)
+
+
+def test_one_test_sample_gives_means_and_no_interval(tmp_path, document):
+    document["problem"]["test"] = 1
+    search = run(document, valley(), tmp_path / "run").summary["search"]
+    assert "test" in search["winner"]
+    assert "difference" not in search
+
+
 def test_what_an_iteration_that_was_cut_short_has_used_is_charged_once(tmp_path, document):
     """The budget ends within an iteration, and the checkpoint that follows is of the one before."""
     document["output"]["checkpoint_every"] = 100

@@ -9,7 +9,13 @@
 
 The winner's mean on the held-out samples is the largest of several, so it flatters; the one on the test samples does
 not. The interval of the difference is a paired bootstrap over samples (Efron & Tibshirani, An Introduction to the
-Bootstrap, 1993, ch. 13: percentiles).
+Bootstrap, 1993, ch. 13: percentiles), with the percentiles moved outwards for few samples (Hesterberg, What Teachers
+Should Know About the Bootstrap, The American Statistician 69, 2015, section 5.2)::
+
+    α/2  →  Φ( −√(n / (n−1)) · t_{n−1, 1−α/2} )
+
+The plain percentiles of 5 samples hold in 83 of 100 cases, not in 95; the moved ones in 90, and in 95 from 10 samples
+on.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from thalweg.errors import RunError
 from thalweg.runs.evaluation import Evaluation
@@ -196,7 +203,7 @@ class Searching:
             chosen["winner"]["test"] = _described(tested[winner])
         if 0 in tested and chosen["start"]:
             chosen["start"]["test"] = _described(tested[0])
-        if winner in tested and 0 in tested and winner != 0:
+        if winner in tested and 0 in tested and winner != 0 and problem.test > 1:
             chosen["difference"] = await asyncio.to_thread(paired_difference, tested[winner], tested[0], self._seed)
 
     async def _finals(self, numbers: Sequence[int], items: Sequence[int], iteration: int) -> Round:
@@ -236,7 +243,10 @@ def paired_difference(better: Mapping[int, float], other: Mapping[int, float], s
         seed: of the resampling.
 
     Returns:
-        ``mean``, ``low`` and ``high``: the 2.5 and 97.5 percentiles of the mean over resampled pairs.
+        ``mean``, ``low`` and ``high``: from percentiles of the mean over resampled pairs; see the module's text.
+
+    Raises:
+        RunError: there are fewer than two samples, of which nothing can be said.
 
     Example:
         >>> from thalweg.runs.searching import paired_difference
@@ -246,13 +256,16 @@ def paired_difference(better: Mapping[int, float], other: Mapping[int, float], s
     """
     differences = np.array([better[item] - other[item] for item in sorted(better)])
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
+    count = len(differences)
+    if count < 2:
+        raise RunError(f"There is no interval of the difference over {count} samples; it takes at least 2.")
     means = np.empty(_RESAMPLES)
-    step = max(1, _AT_ONCE // len(differences))  # so that thousands of samples do not take gigabytes
+    step = max(1, _AT_ONCE // count)  # so that thousands of samples do not take gigabytes
     for first in range(0, _RESAMPLES, step):
-        count = min(step, _RESAMPLES - first)
-        picks = generator.integers(0, len(differences), size=(count, len(differences)))
-        means[first : first + count] = differences[picks].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+        picks = generator.integers(0, count, size=(min(step, _RESAMPLES - first), count))
+        means[first : first + len(picks)] = differences[picks].mean(axis=1)
+    share = norm.cdf(-math.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1))
+    low, high = np.quantile(means, [share, 1.0 - share])
     return {"mean": float(differences.mean()), "low": float(low), "high": float(high)}
 
 

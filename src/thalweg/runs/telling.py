@@ -19,6 +19,8 @@ def line_of(misfit: float, metrics: Mapping[str, float], gap: str = "  ") -> str
         >>> from thalweg.runs.telling import line_of
         >>> line_of(0.25, {"model_error": 0.5})
         'misfit 2.5000e-01  model_error 0.5'
+        >>> line_of(0.25, {"model_error": float("nan"), "evaluations": 3.0})
+        'misfit 2.5000e-01  model_error nan  evaluations 3'
         >>> line_of(-0.5, {"best": 0.75, "best_low": 0.7, "best_high": 0.8, "best_candidate": 3.0, "failed": 0.0})
         'best reward 0.75 (0.7 to 0.8), candidate 3  last 0.5  failed 0'
     """
@@ -29,7 +31,7 @@ def line_of(misfit: float, metrics: Mapping[str, float], gap: str = "  ") -> str
         number = f", candidate {metrics['best_candidate']:.0f}" if "best_candidate" in metrics else ""
         parts = [f"best reward {metrics['best']:.4g}{band}{number}", f"last {-misfit:.4g}"]
     parts += [
-        f"{name} {value:.4g}" if value != int(value) or abs(value) >= 1e15 else f"{name} {int(value)}"
+        f"{name} {int(value)}" if float(value).is_integer() and abs(value) < 1e15 else f"{name} {value:.4g}"
         for name, value in metrics.items()
         if not ("best" in metrics and name in SEARCH_FIGURES)
     ]

@@ -124,6 +124,6 @@ def finite(value: Any, what: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise SearchError(
-            f"{what} is {number!r}; expected a finite number. A failed evaluation has no reward: say None."
+            f"{what} is {number!r}; expected a finite number. An evaluation that failed has no reward: raise an error."
         )
     return number
