@@ -90,9 +90,7 @@ def feedback_faults(document: dict[str, Any], problem: type[Problem]) -> list[Fa
     if not problem.rewarded and isinstance(budget, dict):
         for key in ("evaluations", "tokens", "money"):
             if key in budget:
-                text = (
-                    f"only a search counts them; a {problem.kind} problem has blocks.N.iterations and budget.seconds"
-                )
+                text = f"only a search counts them; a {problem.kind} problem has blocks.N.iterations and budget.seconds"
                 faults.append(Fault(f"budget.{key}", text))
     if problem.rewarded:
         for index, block in enumerate(document.get("blocks") or ()):
