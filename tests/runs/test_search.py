@@ -223,6 +223,27 @@ def test_a_run_that_is_stopped_between_two_waves_of_evaluations_charges_the_firs
     assert search["spent"] == {"evaluations": len(cls.calls), "tokens": 7 * (len(cls.calls) - 1) + 50, "money": 0.0}
 
 
+def test_what_several_deaths_have_lost_is_charged_once_and_counted(tmp_path, document):
+    document["problem"] |= {"tokens": 7, "bound": 11}
+    document["output"]["checkpoint_every"] = 3
+    cls = valley()
+    cls.stop_at = 9
+    stopped(document, cls, tmp_path / "run")
+    for calls in (2, 30):
+        cls.stop_at = len(cls.calls) + calls
+
+        async def again():
+            cls.task = asyncio.ensure_future(Run.resume(tmp_path / "run", kinds={"valley": cls}).execute())
+            with pytest.raises(asyncio.CancelledError):
+                await cls.task
+
+        wait(again())
+    cls.stop_at = None
+    search = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}).execute()).summary["search"]
+    assert search["lost_in_flight"] == 3
+    assert search["spent"] == {"evaluations": len(cls.calls), "tokens": 7 * (len(cls.calls) - 3) + 33, "money": 0.0}
+
+
 def of_different_prices(price):
     """Prices that depend on candidate and sample; the answers cost one token each."""
 

@@ -90,7 +90,8 @@ class Ledger:
         iteration: int = 0,
     ) -> None:
         self.limits = limits or Limits()
-        self.lost = 0
+        self.lost = 0  # by all processes of this run that died
+        self.lost_last = 0  # by the last one
         self._history = history
         self._spent, self._charged, self.needs = _read(state)
         self._known: dict[tuple[str, int], Evaluation] = {}
@@ -102,7 +103,8 @@ class Ledger:
             if row.status == "begun":
                 row = replace(row, status="lost")
                 history.evaluation(row)
-                self.lost += 1
+                self.lost_last += 1
+            self.lost += row.status == "lost"
             if row.status == "lost" or (row.ended and row.stage == FINAL):
                 # Paid for outside of what the loop will come to again.
                 if row.id > self._charged:

@@ -88,8 +88,9 @@ class Searching:
         self._history = history
         self._seed = seed
         self._ledger = Ledger(history, rows, limits=limits, state=ledger, iteration=iteration)
-        if self._ledger.lost:
-            text = f"{self._ledger.lost} evaluations were in flight when the run died; they are charged, and made again"
+        if self._ledger.lost_last:
+            count = self._ledger.lost_last
+            text = f"{count} evaluations were in flight when the run died; they are charged, and made again"
             history.event("warning", text, iteration=iteration)
         self._rounds = Rounds(
             problem,
