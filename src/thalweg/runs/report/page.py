@@ -89,7 +89,7 @@ def _cards(record: RunRecord) -> Markup:
     misfit, block = record.iterations["misfit"], record.iterations["block"]
     if "best" in record.iterations:
         cards.append(("best reward in the search", f"{record.iterations['best'][-1]:.5g}"))
-        cards.append(("evaluations", f"{record.iterations['evaluations'][-1]:.0f}"))
+        cards.append(("evaluations in the search", f"{record.iterations['evaluations'][-1]:.0f}"))
     elif len(misfit):
         last = misfit[block == block[-1]]
         cards.append((f"misfit an item, {record.block_name(int(block[-1]))}", f"{last[0]:.3e} → {last[-1]:.3e}"))
