@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,13 @@ def figures(options: Options) -> list[Figure]:
         method: [_run(seed, method, options) for seed in seeds]
         for method in (("softmax", "random") if options.peers else ("softmax",))
     }
-    ours = found["softmax"]
+    # The start is the same program on the same samples for all seeds, so one run's is everybody's.
+    complete = next((one.start for runs in found.values() for one in runs if len(one.start) == len(one.chosen)), None)
+    if complete is None:
+        return [Figure(title, (), note="the start could not be scored: its evaluations failed")]
+    ours = [
+        replace(one, start=one.start if len(one.start) == len(one.chosen) else complete) for one in found["softmax"]
+    ]
     low, mean, high = interval([(one.chosen, one.start) for one in ours])
     judged = not options.quick
     start = tuple(_mean(one.start) for one in ours)
@@ -103,13 +109,17 @@ def _run(seed: int, method: str, options: Options) -> Searched:
     for row in rows:
         if row.item >= first and row.reward is not None:
             tested.setdefault(row.candidate, {})[row.item] = row.reward
-    start = tested.get(0, tested[number])
-    options.say(f"  start {_mean(start):.3f}, chosen {_mean(tested[number]):.3f}, {search['spent']['tokens']:,} tokens")
+    start = tested.get(0, {})
+    failed = sum(row.status == "failed" for row in rows)
+    options.say(
+        f"  start {_mean(start):.3f}, chosen {_mean(tested[number]):.3f}, {search['spent']['tokens']:,} tokens, "
+        f"{failed} evaluations failed"
+    )
     return Searched(tested[number], start, search["spent"]["tokens"], search["spent"]["evaluations"])
 
 
 def _mean(rewards: dict[int, float]) -> float:
-    return sum(rewards.values()) / len(rewards)
+    return sum(rewards.values()) / len(rewards) if rewards else float("nan")
 
 
 def _average(samples: tuple[float, ...] | list[float]) -> float:
