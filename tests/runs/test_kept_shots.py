@@ -253,7 +253,9 @@ def same(a, b):
     return isinstance(a, Absent) or a == b
 
 
-@pytest.mark.parametrize("value", [{"f": open}, [object()], {(1, 2): 3.0}, np.array(["text"])], ids=str)
+@pytest.mark.parametrize(
+    "value", [{"f": open}, [object()], {(1, 2): 3.0}, np.array(["text"])], ids=["function", "object", "key", "text"]
+)
 def test_what_cannot_be_kept_is_refused(value):
     with pytest.raises(RunError, match="kept on disk"):
         flatten(value)
