@@ -447,6 +447,8 @@ def test_a_run_that_cannot_go_on_with_what_is_changed_stays_as_it_was(tmp_path, 
         ({"budget": {"tokns": 3}}, "tokens"),
         ({"blocks": [{"iterations": 2, "optimizer": {"candidates": 3}}]}, "hyperparameters"),
         ({"blocks": [{"iterations": 2, "reset_optimizer": True}]}, "reset_optimizer"),
+        ({"on_failed_shot": "reweight"}, "on_failed_shot: a search goes on without"),
+        ({"output": {"checkpoint_shots": True}}, "checkpoint_shots: a search keeps"),
     ],
 )
 def test_a_wrong_study_is_refused_before_anything_is_paid_for(tmp_path, document, change, message):

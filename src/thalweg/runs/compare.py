@@ -158,7 +158,8 @@ def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     blocks = [misfits_of(record) for record in records]
     for index in range(max((len(b) for b in blocks), default=0)):
         names = dict.fromkeys(b[index]["name"] for b in blocks if index < len(b))
-        rows.append((f"misfit, {' or '.join(names)}", [_misfit(b[index]) if index < len(b) else "" for b in blocks]))
+        what = "−best reward" if all("best" in record.iterations for record in records) else "misfit"
+        rows.append((f"{what}, {' or '.join(names)}", [_misfit(b[index]) if index < len(b) else "" for b in blocks]))
     chosen = [_chosen(record) for record in records]
     rows += [(name, [found.get(name, "") for found in chosen]) for name in dict.fromkeys(n for f in chosen for n in f)]
     numbers = [own_numbers(record) for record in records]

@@ -151,6 +151,7 @@ class Loop:
         if self._searching is not None:
             self._searching.stopped = self.stopped
             await self._searching.conclude(self.position.iteration)
+            self.stopped = self._searching.stopped  # the last iteration may have been cut
 
     @property
     def outcome(self) -> dict[str, Any]:

@@ -113,7 +113,8 @@ class Rounds:
         wanted: list[list[Job]] = []
         for trial in trials:
             candidate = trial.candidate
-            self._history.candidate(candidate.number, iteration, candidate.origin, candidate.values)
+            if not trial.again:  # else it is known since it was new
+                self._history.candidate(candidate.number, iteration, candidate.origin, candidate.values)
             items = self._samples(batch, candidate.resource)
             wanted.append(self._jobs(candidate.number, candidate.values, [i for i in items if i not in trial.seen]))
             jobs += wanted[-1]

@@ -194,7 +194,10 @@ class Run:
                 "Already closing: the last files are being written; press Ctrl-C again to leave at once."
             )
         else:
-            self._display.note("Stopping after the shots that are being worked on; press Ctrl-C again to stop at once.")
+            name = self.study.problem_class.item_name
+            self._display.note(
+                f"Stopping after the {name}s that are being worked on; press Ctrl-C again to stop at once."
+            )
 
     def _room(self, problem: Problem, optimizer: LocalOptimizer) -> Room:
         """Refuse a run that would fill the disk, before there is anything of it."""

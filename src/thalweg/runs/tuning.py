@@ -93,6 +93,12 @@ def feedback_faults(document: dict[str, Any], problem: type[Problem]) -> list[Fa
                 text = f"only a search counts them; a {problem.kind} problem has blocks.N.iterations and budget.seconds"
                 faults.append(Fault(f"budget.{key}", text))
     if problem.rewarded:
+        output = document.get("output")
+        if document.get("on_failed_shot", "stop") != "stop":
+            text = "a search goes on without candidates that fail, and counts them; leave this out"
+            faults.append(Fault("on_failed_shot", text))
+        if isinstance(output, dict) and output.get("checkpoint_shots"):
+            faults.append(Fault("output.checkpoint_shots", "a search keeps every evaluation anyway; leave this out"))
         for index, block in enumerate(document.get("blocks") or ()):
             if isinstance(block, dict) and block.get("reset_optimizer"):
                 faults.append(Fault(f"blocks.{index}.reset_optimizer", "a search goes on with all that it knows"))
