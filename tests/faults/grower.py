@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -19,6 +20,9 @@ from thalweg.runs import QuietDisplay, Run, Study
 
 
 def held():
+    for thread in threading.enumerate():
+        if thread.name == "thalweg-checkpoint":  # it has a file and a thread of its own as long as it writes
+            thread.join()
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -103,7 +103,7 @@ def test_the_setting_that_was_found_beats_the_default_on_what_it_was_not_fitted_
         field, setting = made()
         data = noisy(seed)
         search = Search(kind, seed=seed)
-        rewards = await evaluate(search, field, setting, data, 25)
+        rewards = await evaluate(search, field, setting, data, 40)
         await search.finalize_variable_values([field, setting])
         await fit(field, setting, data)
         fresh = noisy(100 + seed)  # the same signal with other noise: nobody has chosen by it

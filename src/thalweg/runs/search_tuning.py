@@ -24,8 +24,8 @@ def search_faults(table: dict[str, Any], path: str) -> list[Fault]:
     Example:
         >>> from thalweg.runs.search_tuning import search_faults
         >>> for fault in search_faults({"kind": "random", "candidate": 4}, "optimizer"):
-        ...     print(fault)
-        optimizer.candidate: unknown key; the nearest known one is "candidates"
+        ...     print(fault.path, '"candidates"' in str(fault))
+        optimizer.candidate True
     """
     from thalweg.search.engines import engine_options
     from thalweg.search.ready import Search
