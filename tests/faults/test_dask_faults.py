@@ -140,7 +140,8 @@ def test_a_hurt_workers_items_are_computed_again_to_the_same_bits(cluster, tmp_p
     print(f"seed {seed}: {way} in item {held}, done after {time.monotonic() - began:.1f} s; so far {dict(DONE)}")
 
 
-@pytest.mark.parametrize("seeds", [sample(range(5), 3, seed=1)], ids=["seeds"])
+# All eight show an open fault: after some six kills of one cluster's own workers Dask's nanny brings none back.
+@pytest.mark.parametrize("seeds", [range(8) if ALL else sample(range(5), 3, seed=1)], ids=["seeds"])
 def test_workers_of_our_own_that_are_killed_are_replaced(tmp_path, seeds):
     with Dask(workers=2) as runtime:
         for seed in seeds:

@@ -12,7 +12,6 @@ from thalweg.runs import Run, Study, find_study
 from thalweg.runtime import Dask, Local
 
 pytest.importorskip("distributed")
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
 
 @pytest.fixture(scope="module")
