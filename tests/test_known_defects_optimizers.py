@@ -7,7 +7,6 @@ optax, Keras)*, in the list's order. Each of them has more tests where it belong
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import pytest
 import torch
 
 import thalweg as tw
+from tests.optimizers import everywhere
 from thalweg import optimizers, schedules, transforms
 from thalweg.dialects import mxnet, pycmtensor
 from thalweg.errors import GradientShapeError, HyperparameterError, ParameterError, StateMismatchError
@@ -29,21 +29,6 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.jax import JaxOptimizer
 from thalweg.optimizers.torch import TorchOptimizer
 
-
-def beside(folder: str, name: str) -> Any:
-    """A module that tests share; tests are no packages."""
-    known = f"{folder}_{name}"
-    if known not in sys.modules:
-        path = Path(__file__).parent / folder / f"{name}.py"
-        specification = importlib.util.spec_from_file_location(known, path)
-        assert specification is not None
-        assert specification.loader is not None
-        sys.modules[known] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(sys.modules[known])
-    return sys.modules[known]
-
-
-everywhere = beside("optimizers", "everywhere")
 FACES: dict[str, Any] = everywhere.FACES
 
 each_face = pytest.mark.parametrize("face", FACES)

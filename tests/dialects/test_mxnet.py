@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.util
 import inspect
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 import thalweg as tw
+from tests.references import oracles
 from thalweg import schedules
 from thalweg.dialects import mxnet as page
 from thalweg.dialects.mxnet import (
@@ -39,20 +38,6 @@ from thalweg.errors import (
     ParameterError,
     StateMismatchError,
 )
-
-
-@pytest.fixture(scope="module")
-def oracles() -> Any:
-    name = "references_oracles"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "references" / "oracles.py"
-        specification = importlib.util.spec_from_file_location(name, path)
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[name] = module
-        specification.loader.exec_module(module)
-    return sys.modules[name]
 
 
 def digest(array: np.ndarray) -> str:
@@ -173,7 +158,7 @@ MADE = [
 
 @pytest.mark.parametrize(("rule", "make", "arguments", "hyper"), MADE)
 def test_a_thousand_updates_are_the_page_s_formula(
-    oracles: Any, rule: str, make: Any, arguments: dict[str, Any], hyper: dict[str, Any]
+    rule: str, make: Any, arguments: dict[str, Any], hyper: dict[str, Any]
 ) -> None:
     print("seed 21")
     start, grads = oracles.recorded(21)
@@ -188,7 +173,7 @@ def test_a_thousand_updates_are_the_page_s_formula(
 
 @pytest.mark.parametrize(("rule", "make"), [("sgd", SGD), ("adam", ADAM), ("momentum", SGD)])
 @pytest.mark.parametrize("on_iteration", [False, True])
-def test_a_thousand_updates_follow_their_schedule(oracles: Any, rule: str, make: Any, on_iteration: bool) -> None:
+def test_a_thousand_updates_follow_their_schedule(rule: str, make: Any, on_iteration: bool) -> None:
     """ADAM, too, whose peer froze its rate when the state was made."""
     print("seed 22")
     start, grads = oracles.recorded(22)
@@ -304,7 +289,7 @@ def test_schedulers_of_one_s_own() -> None:
         get_updater(SGD(lr_scheduler=Wrong()))("w", np.ones(1), np.ones(1))
 
 
-def test_an_optimizer_of_one_s_own(oracles: Any) -> None:
+def test_an_optimizer_of_one_s_own() -> None:
     class AdaGrad(AbstractOptimizer):
         def recipe(self) -> tw.LocalOptimizer:
             return tw.AdaGrad(convention="mxnet", weight_decay=0.0)
@@ -442,3 +427,16 @@ def test_float32_stays_float32() -> None:
     get_updater(ADAM(grad_clip=0.1))("w", np.ones(2, "f4"), w)
     assert w.dtype == np.float32
     np.testing.assert_allclose(w, 0.999, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("make", "names"), [(SGD, ("lr", "momentum")), (ADAM, ("lr", "beta1", "epsilon"))])
+def test_a_number_set_on_the_optimizer_later_is_refused_and_other_options_hold(make, names):
+    optimizer = make(weight_decay=0)
+    for name in (*names, "weight_decay", "grad_clip"):
+        with pytest.raises(HyperparameterError, match=f"{name} cannot be set"):
+            setattr(optimizer, name, 0.5)
+    optimizer.note = "of the user's own"
+    w = np.array([1.0])
+    optimizer.opts = make(lr=0.5, weight_decay=0).opts
+    get_updater(optimizer)("w", np.array([1.0]), w)
+    assert w[0] == pytest.approx(0.5, abs=1e-7)

@@ -10,11 +10,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import thalweg as tw
+from tests.references import oracles
 from thalweg.errors import (
     HyperparameterError,
     MissingGradientError,
@@ -29,20 +32,6 @@ pt = importlib.import_module("pytensor.tensor")
 page = importlib.import_module("thalweg.dialects.pycmtensor")
 
 FAST = "FAST_COMPILE"
-
-
-@pytest.fixture(scope="module")
-def oracles() -> Any:
-    name = "references_oracles"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "references" / "oracles.py"
-        specification = importlib.util.spec_from_file_location(name, path)
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[name] = module
-        specification.loader.exec_module(module)
-    return sys.modules[name]
 
 
 class Beta:
@@ -147,7 +136,7 @@ FORMULAS = [
 
 @pytest.mark.parametrize(("name", "rule", "arguments", "hyper"), FORMULAS)
 def test_a_thousand_steps_are_the_page_s_formula(
-    oracles: Any, name: str, rule: str, arguments: dict[str, Any], hyper: dict[str, Any]
+    name: str, rule: str, arguments: dict[str, Any], hyper: dict[str, Any]
 ) -> None:
     print("seed 11")
     start, grads = oracles.recorded(11)
@@ -162,7 +151,7 @@ def test_a_thousand_steps_are_the_page_s_formula(
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 3])
-def test_the_rate_is_the_one_given(oracles: Any, rate: float) -> None:
+def test_the_rate_is_the_one_given(rate: float) -> None:
     start, grads = oracles.recorded(12, steps=20)
     x = shared(start)
     step = stepper(page.Adam([x]), [x], [x], lr=rate)
@@ -224,7 +213,7 @@ def test_a_logit_gets_better(name: str) -> None:
 # ------------------------------------------------------------------ the defects
 
 
-def test_adamax_s_first_step_is_finite_also_without_a_gradient(oracles: Any) -> None:
+def test_adamax_s_first_step_is_finite_also_without_a_gradient() -> None:
     x = shared([1.0, 1.0])
     step = stepper(page.Adamax([x]), [x], [x], lr=0.1)
     step(np.array([0.0, 2.0]))
@@ -237,7 +226,7 @@ def test_an_epsilon_of_zero_is_refused(name: str) -> None:
         getattr(page, name)([shared(1.0)], epsilon=0.0)
 
 
-def test_state_is_found_by_the_parameter_and_not_by_its_place(oracles: Any) -> None:
+def test_state_is_found_by_the_parameter_and_not_by_its_place() -> None:
     grads = oracles.recorded(14, steps=8, size=2, low=-1, high=1)[1]
     params = [Beta("a", 1.0), Beta("b", 2.0)]
     optimizer = page.Momentum(params)
@@ -368,6 +357,46 @@ def test_a_parameter_that_is_none_is_refused(params: list[Any], error: type[Exce
         page.SGD(params)
 
 
+@pytest.mark.parametrize(
+    ("name", "attribute", "value"),
+    [
+        ("Adam", "b1", 0.0),
+        ("Adam", "epsilon", 1e3),
+        ("Adamax", "b2", 0.5),
+        ("RMSProp", "rho", 0.0),
+        ("Momentum", "m", 0.5),
+    ],
+)
+@pytest.mark.parametrize("when", ["before", "after it was compiled"])
+def test_a_number_set_later_holds(name: str, attribute: str, value: float, when: str) -> None:
+    x, y = shared([1.0, -2.0]), shared([1.0, -2.0])
+    argument = "momentum" if attribute == "m" else attribute
+    told = stepper(getattr(page, name)([y], **{argument: value}), [y], [y], lr=0.1)
+    optimizer = getattr(page, name)([x])
+    if when == "before":
+        setattr(optimizer, attribute, value)
+        step = stepper(optimizer, [x], [x], lr=0.1)
+    else:
+        step = stepper(optimizer, [x], [x], lr=0.1)
+        setattr(optimizer, attribute, value)
+    assert getattr(optimizer, attribute) == value
+    for gradient in ([1.0, 3.0], [-2.0, 0.5], [0.1, 0.2]):
+        step(np.array(gradient))
+        told(np.array(gradient))
+    np.testing.assert_allclose(x.get_value(), y.get_value(), rtol=1e-14)
+
+
+def test_a_number_set_later_that_means_nothing_is_refused() -> None:
+    sgd, adam = page.SGD([shared(1.0)]), page.Adam([shared(1.0)])
+    with pytest.raises(HyperparameterError, match="SGD has no b1, so setting it would change nothing"):
+        sgd.b1 = 0.5
+    with pytest.raises(HyperparameterError, match=r"b1 is 1\.5"):
+        adam.b1 = 1.5
+    assert (sgd.b1, adam.b1) == (0.0, 0.9)
+    with pytest.raises(ParameterError, match=r"Adam: params is a .*; give a list of parameters"):
+        page.Adam(shared(1.0))
+
+
 def test_bad_calls_are_refused() -> None:
     beta, fixed, apart = Beta("b", 1.0), Beta("f", 1.0, status=1), Beta("apart", 1.0)
     cost = beta.shared_var**2
@@ -444,3 +473,20 @@ def test_a_missing_pytensor_is_one_line_that_names_the_extra() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'thalweg[pytensor]'" in run.stdout, run.stderr
+
+
+@pytest.mark.parametrize("kind", ["int64", "int8", "bool", "float16", "complex128"])
+def test_a_free_parameter_that_is_not_of_floats_is_refused_when_the_optimizer_is_made(kind: str) -> None:
+    whole = pytensor.shared(np.array(1).astype(kind), name="b_cost")
+    words = (
+        f"parameter 'b_cost' holds {kind}, and float32 or float64 can be updated: make it of floats, pytensor.shared"
+    )
+    for param in (whole, SimpleNamespace(name="b_cost", status=0, shared_var=whole)):
+        with pytest.raises(ParameterError, match=words):
+            page.Adam([pytensor.shared(np.array(1.0), name="b_time"), param])
+    fixed = SimpleNamespace(name="b_cost", status=1, shared_var=whole)  # which nobody updates
+    assert len(page.Adam([fixed]).params) == 1
+    with pytest.raises(ParameterError, match=r"is int32; .*make it of floats"):
+        tw.Adam().update(1.0 * pytensor.shared(np.int32(1), name="b"), [pytensor.shared(np.array(1, "i4"), name="b")])
+    with pytest.raises(ParameterError, match="holds no numbers"):
+        page.Adam([pytensor.shared(np.random.default_rng(0), name="rng")])

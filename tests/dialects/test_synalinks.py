@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 import thalweg as tw
 from thalweg.dialects import synalinks
 from thalweg.dialects.synalinks import DataModel, Empty, Iteration, Optimizer, Variable
-from thalweg.errors import SchemaError, ValueMismatchError
+from thalweg.errors import HyperparameterError, SchemaError, ValueMismatchError
 
 
 class Instructions(DataModel):
@@ -242,3 +242,10 @@ def test_copies_of_variables():
     assert trained.detach(initializer={}).json() == {"instructions": "Answer.", "examples": []}
     assert trained.detach(initializer={}).version == 0
     assert Variable({"a": 1}, schema={"type": "object"}).json() == {"a": 1}
+
+
+def test_each_known_argument_is_named_once():
+    """A class and its base take the same ones."""
+    with pytest.raises(HyperparameterError, match=r"no argument of Shout 'zzz' \(known: ") as caught:
+        shout(zzz=1)
+    assert caught.value.details["known"] == ["data_model", "description", "name", "schema"]

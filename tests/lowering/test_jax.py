@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import math
 import subprocess
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.references import oracles
 
 jax = pytest.importorskip("jax")
 
@@ -100,19 +100,6 @@ def double() -> contextlib.AbstractContextManager[Any]:
     return jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64()
 
 
-@pytest.fixture(scope="session")
-def oracles() -> Any:
-    name = "references_oracles"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "references" / "oracles.py"
-        specification = importlib.util.spec_from_file_location(name, path)
-        assert specification is not None
-        assert specification.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture(autouse=True)
 def _float64_stays_as_it_was() -> Iterator[None]:
     before = lowering.has_float64()
@@ -152,8 +139,9 @@ def scanned(rule: Rule, start: Any, grads: Any) -> tuple[np.ndarray, Any, Any]:
     return np.asarray(points, np.float64), slots, carried
 
 
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("form", FORMS)
-def test_a_thousand_steps_in_one_scan_equal_the_pure_face(form: str, oracles: Any) -> None:
+def test_a_thousand_steps_in_one_scan_equal_the_pure_face(form: str) -> None:
     rule = FORMS[form]
     start, grads = oracles.recorded(3)
     expected, state = pure(rule, start, grads)
@@ -167,7 +155,7 @@ def test_a_thousand_steps_in_one_scan_equal_the_pure_face(form: str, oracles: An
 
 
 @pytest.mark.parametrize("form", [key for key, name in EACH.items() if name in SENSITIVE])
-def test_float32_without_float64_equals_the_pure_face_in_float32(form: str, oracles: Any) -> None:
+def test_float32_without_float64_equals_the_pure_face_in_float32(form: str) -> None:
     rule = FORMS[form]
     start, grads = (array.astype(np.float32) for array in oracles.recorded(4, high=6))
     expected, _ = pure(rule, start, grads)
@@ -178,7 +166,7 @@ def test_float32_without_float64_equals_the_pure_face_in_float32(form: str, orac
 
 
 @pytest.mark.parametrize("form", [key for key, name in EACH.items() if name in ("adam", "lamb")])
-def test_float32_parameters_beside_float64(form: str, oracles: Any) -> None:
+def test_float32_parameters_beside_float64(form: str) -> None:
     rule = FORMS[form]
     start, grads = (array[:200].astype(np.float32) for array in oracles.recorded(5, high=6))
     expected, _ = pure(rule, start, grads)

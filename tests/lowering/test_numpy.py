@@ -423,6 +423,7 @@ DOUBLES = re.compile(r"<\d+ x double>")
 PLAIN = {"gradient_descent", "sgd", "momentum", "nesterov", "lion", "rprop"}  # no division, no root
 
 
+@pytest.mark.sampled(6)
 @every_rule
 def test_float32_is_vectorized_and_never_lifted_to_double(monkeypatch: pytest.MonkeyPatch, rule: Rule) -> None:
     text = optimized(monkeypatch, rule)
@@ -515,6 +516,29 @@ def test_a_text_that_cannot_be_compiled_is_an_error_that_names_the_rule(text: An
     with pytest.raises(TypeError, match=r"rule 'odd' cannot be compiled for float64: \w") as caught:
         compile_rule(Rule("odd", OneSlot, OneRate, text), np.dtype(np.float64))
     assert type(caught.value.__cause__).__module__ == "numba.core.errors"
+
+
+def misspelt_name(param: Any, grad: Any, slots: OneSlot, h: OneRate) -> Any:
+    return param - h.learning_rate * grod, slots  # type: ignore[name-defined]  # noqa: F821
+
+
+def misspelt_hyperparameter(param: Any, grad: Any, slots: OneSlot, h: OneRate) -> Any:
+    return param - h.learning_rat * grad, slots  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (misspelt_name, "NameError: (global )?name 'grod' is not defined"),
+        (misspelt_hyperparameter, r"Unknown attribute 'learning_rat' of type .* \(.*test_numpy.py, line \d+\)"),
+        (attribute_of_a_number, r"Unknown attribute 'nothing' of type float64 \(.*test_numpy.py, line \d+\)"),
+    ],
+)
+def test_the_reason_is_one_line(text: Any, what: str) -> None:
+    """Not numba's account of every function on the way there, which is the error's cause still."""
+    with pytest.raises(TypeError) as caught:
+        compile_rule(Rule("odd", OneSlot, OneRate, text), np.dtype(np.float64))
+    assert re.fullmatch("rule 'odd' cannot be compiled for float64: " + what, str(caught.value))
 
 
 def test_what_a_text_returns_for_its_slots_is_named() -> None:

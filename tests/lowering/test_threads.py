@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 
+import numpy as np
 import pytest
 
-from thalweg.lowering import threads
+from thalweg import rules
+from thalweg.lowering import Batch, Part, address_of, compile_rule, threads
 
 
 def test_an_interrupted_call_waits_for_the_others() -> None:
@@ -25,3 +29,38 @@ def test_an_interrupted_call_waits_for_the_others() -> None:
     with pytest.raises(KeyboardInterrupt):
         threads.run(work, [(0,), (1,)])
     assert over.is_set()
+
+
+def _of_others_during(size: int, calls: int) -> float:
+    """How far another thread of Python gets during a pass over so many elements, median."""
+    x, g = np.ones(size), np.zeros(size)
+    batch = Batch(compile_rule(rules.sgd, x.dtype), [Part(address_of(x), x.size, ())])
+    batch.set_grad(0, address_of(g))
+    batch.set_hyper(0, rules.sgd.hyper(), t=1)
+    turns, over = [0], threading.Event()
+
+    def other() -> None:
+        while not over.is_set():
+            turns[0] += 1
+            time.sleep(0)  # it gives the GIL back of itself
+
+    thread = threading.Thread(target=other)
+    interval = sys.getswitchinterval()
+    thread.start()
+    sys.setswitchinterval(60.0)  # nobody is made to give the GIL away
+    try:
+        found = []
+        for _ in range(calls):
+            before = turns[0]
+            batch.update()
+            found.append(turns[0] - before)
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        thread.join()
+    return float(np.median(found))
+
+
+def test_a_long_pass_lets_go_of_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert _of_others_during(1 << 20, 20) > 0

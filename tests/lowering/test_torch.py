@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
+from tests.references import oracles
 from thalweg import rules
 from thalweg.errors import (
     GradientDtypeError,
@@ -43,21 +42,6 @@ ALL["lookahead-schedule-free"] = rules.lookahead(rules.schedule_free_adamw)
 
 every_rule = pytest.mark.parametrize("name", ALL)
 both = pytest.mark.parametrize("way", [Native, Compiled])
-
-
-@pytest.fixture(scope="module")
-def oracles() -> Any:
-    """The recorded gradients and the measure of distance, from the tests of references."""
-    name = "references_oracles"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "references" / "oracles.py"
-        specification = importlib.util.spec_from_file_location(name, path)
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[name] = module
-        specification.loader.exec_module(module)
-    return sys.modules[name]
 
 
 def hyper_of(rule: Rule) -> Any:
@@ -93,9 +77,10 @@ def lowered(way: Any, rule: Rule, start: np.ndarray, grads: np.ndarray, hyper: A
     return np.array(points), place, lane
 
 
+@pytest.mark.sampled(64)
 @every_rule
 @both
-def test_a_thousand_steps_in_float64_are_those_of_the_pure_face(oracles: Any, way: Any, name: str) -> None:
+def test_a_thousand_steps_in_float64_are_those_of_the_pure_face(way: Any, name: str) -> None:
     rule, hyper = ALL[name], hyper_of(ALL[name])
     print("seed 11")
     start, grads = oracles.recorded(11, steps=STEPS)
@@ -113,7 +98,7 @@ IN_FLOAT32 = [(Native, name) for name in ALL] + [(Compiled, name) for name in ru
 
 
 @pytest.mark.parametrize(("way", "name"), IN_FLOAT32)
-def test_float32_stays_float32_and_agrees_as_far_as_it_can(oracles: Any, way: Any, name: str) -> None:
+def test_float32_stays_float32_and_agrees_as_far_as_it_can(way: Any, name: str) -> None:
     rule, hyper = ALL[name], hyper_of(ALL[name])
     print("seed 12")
     start, grads = oracles.recorded(12, steps=60, low=-3, high=3)
@@ -275,12 +260,13 @@ def test_evaluate_is_the_rules(dtype: torch.dtype) -> None:
             carried = rule.advance(hyper, t, carried)
             grad = torch.tensor(rng.normal(size=4)).to(dtype)
             step_(rule, param, grad, slots, rule.scalars(hyper, t, carried))
-        found = evaluate(rule, param, slots, hyper)
+        numbers = () if carried is None else tuple(carried)
+        found = evaluate(rule, param, rule.state(*slots, *numbers), hyper)
         assert found.dtype == dtype
         assert found.data_ptr() not in {param.data_ptr(), *(slot.data_ptr() for slot in slots)}
         there = param.float().numpy() if dtype == torch.bfloat16 else param.numpy()
         if rule.evaluate is not None:
-            there = rule.evaluate(there, rule.slots(*(slot.numpy() for slot in slots)), hyper)
+            there = rule.evaluate(there, rule.state(*(slot.numpy() for slot in slots), *numbers), hyper)
         torch.testing.assert_close(
             found.double(), torch.tensor(there).double(), rtol=8e-3 if dtype == torch.bfloat16 else 1e-15, atol=0
         )

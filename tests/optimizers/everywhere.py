@@ -1,7 +1,7 @@
 """One optimizer on every backend behind one face, for tests of what must hold on all of them.
 
 A face is made of an optimizer's class, its options, and parameters by name as NumPy arrays. It takes gradients by name
-and gives values by name, as NumPy arrays of the parameters' dtypes. Tests are no packages: it is loaded by its path.
+and gives values by name, as NumPy arrays of the parameters' dtypes.
 """
 
 from __future__ import annotations
@@ -215,6 +215,12 @@ class OnPyTensor(Face):
         updates = self.optimizer.update(cost, list(self.shared.values()))
         return pytensor.function([], updates=updates, mode="FAST_COMPILE")
 
+    @functools.cached_property
+    def evaluation(self) -> Any:
+        assert self.function is not None
+        expressions = symbolic(self.optimizer).eval_params()
+        return pytensor.function([], [expressions[name] for name in self.shared], mode="FAST_COMPILE")
+
     def step(self, grads: Arrays) -> None:
         for name, grad in grads.items():
             self.slopes[name].set_value(np.array(grad))
@@ -231,9 +237,7 @@ class OnPyTensor(Face):
         symbolic(self.optimizer).restore(snapshot, list(self.shared.values()))
 
     def evaluated(self) -> dict[str, Any]:
-        assert self.function is not None
-        expressions = symbolic(self.optimizer).eval_params()
-        return {name: np.array(e.eval(mode="FAST_COMPILE")) for name, e in expressions.items()}
+        return dict(zip(self.shared, self.evaluation(), strict=True))
 
 
 FACES: dict[str, type[Face]] = {

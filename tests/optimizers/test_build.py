@@ -47,9 +47,19 @@ def test_a_table_becomes_an_optimizer() -> None:
     np.testing.assert_array_equal(x.data, [0.5, 1.5])
 
 
+def test_a_name_becomes_an_optimizer_as_it_is_by_default() -> None:
+    x = Variable(np.array([1.0, 2.0]), name="x")
+    assert build("adam", x).get_config() == build({"kind": "adam"}).get_config()
+    assert build("adam", x).variables == (x,)
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
+        ("adm", "did you mean 'adam'"),
+        (7, "an optimizer's table is 7; give one such as"),
+        (None, "an optimizer's table is None"),
+        (["adam"], "an optimizer's table is"),
         ({"kind": "adm"}, "did you mean 'adam'"),
         ({}, "no optimizer 'None'"),
         ({"kind": ["adam"]}, "no optimizer"),

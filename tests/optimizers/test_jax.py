@@ -558,7 +558,7 @@ def test_a_snapshot_is_what_numpy_would_write() -> None:
 
     def make() -> Any:
         return optimizers.AdamW(
-            learning_rate=Exp(0.1),
+            learning_rate=Exp(0.1, decay_on_iteration=True),
             beta2=0.99,
             groups=[{"variables": "scale", "weight_decay": 0.125}],
             process_grad=[transforms.clip_norm(1.0)],
@@ -820,3 +820,63 @@ def test_a_plateau_cannot_be_told_inside_a_trace_or_set() -> None:
     plain = JaxOptimizer(tw.SGD())
     state = plain.init(jnp.ones(2))
     assert plain.observe(state, 1.0) is state
+
+
+# ------------------------------------------------------------------ what an error advises
+
+
+@pytest.mark.parametrize("kind", [tw.Momentum, tw.Nadam])
+@pytest.mark.parametrize("wrap", [["ema"], ["lookahead"], ["lookahead", "ema"]])
+def test_a_state_of_a_version_with_fewer_numbers_is_carried_over_as_its_error_says(kind: Any, wrap: list[str]) -> None:
+    from thalweg.optimizers.persistence import NEW_NUMBERS
+
+    options = {"groups": [{"variables": "b", "learning_rate": 0.25}], "wrap": wrap}
+    optimizer = JaxOptimizer(kind(learning_rate=0.5, **options))
+    params = {"a": jnp.ones(3), "b": jnp.full(2, 2.0)}
+    params, state = optimizer.step(params, params, optimizer.init(params))
+    names = [name for name in optimizer.rule.carried_names if name not in NEW_NUMBERS]
+    Older = NamedTuple("Older", [(name, Any) for name in names])  # type: ignore[misc]
+    rows = tuple(Older(*(getattr(row, name) for name in names)) for row in state.carried) if names else ()
+    older = state._replace(carried=rows)
+    for use in (lambda: optimizer.step(params, params, older), lambda: optimizer.eval_params(params, older)):
+        with pytest.raises(
+            StateMismatchError, match=r"version that did not have .*optimizer\.restore\(optimizer\.snap"
+        ):
+            use()
+    restored = optimizer.restore(optimizer.snapshot(params, older), params)
+    start = optimizer.rule.carried()
+
+    def float_of(value: Any) -> float:
+        return float(lowering.as_float(lowering.number(value)))
+
+    for row, known in zip(restored.carried, state.carried, strict=True):
+        for name in row._fields:
+            expected = getattr(start if name in NEW_NUMBERS else known, name)
+            assert float_of(getattr(row, name)) == pytest.approx(float_of(expected), rel=1e-13)
+    for one, other in zip(jax.tree.leaves(restored.slots), jax.tree.leaves(state.slots), strict=True):
+        np.testing.assert_array_equal(one, other)
+    optimizer.step(params, params, restored)
+    for strange in (state._replace(carried=state.carried[:1]), state._replace(carried=(Counts(0, 0, 0, 0),) * 2)):
+        with pytest.raises(StateMismatchError, match="give what init or step of this optimizer returned"):
+            optimizer.snapshot(params, strange)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["from float64", "to float64"])
+def test_a_state_made_under_another_setting_of_x64_is_carried_over_as_its_error_says(there: bool) -> None:
+    rate = Plateau(0.125, factor=0.3, patience=0)
+    optimizer = JaxOptimizer(tw.Nadam(learning_rate=rate, beta2=0.997, wrap=["lookahead"]))
+    x = jnp.asarray([1.0, -2.0], jnp.float32)
+    with double() if there else contextlib.nullcontext():
+        state = optimizer.init(x)
+        for loss in (3.0, 4.0):
+            state = optimizer.observe(state, loss)
+            x, state = optimizer.step(x, x, state)
+        expected, _ = optimizer.step(x, x, state)
+    with contextlib.nullcontext() if there else double():
+        with pytest.raises(StateMismatchError, match=r"jax_enable_x64 .*optimizer\.restore\(optimizer\.snapshot"):
+            optimizer.step(x, x, state)
+        state = optimizer.restore(optimizer.snapshot(x, state), x)
+        found, state = optimizer.step(x, x, state)
+        assert float(optimizer.current(state, "learning_rate")) == pytest.approx(0.125 * 0.3, rel=1e-6)
+        assert float(optimizer.current(optimizer.observe(state, 5.0), "learning_rate")) == pytest.approx(0.125 * 0.09)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

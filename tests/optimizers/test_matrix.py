@@ -8,11 +8,9 @@ by hash.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,31 +22,14 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
 import thalweg as tw
+from tests.optimizers.everywhere import double
+from tests.optimizers.test_arrays import NO_ARRAYS, NO_PARAMETERS, READABLE, WRITABLE
 from thalweg import optimizers, rules
 from thalweg.dialects import mxnet
 from thalweg.errors import GradientDtypeError, GradientShapeError, ParameterError, ThalwegError
 from thalweg.optimizers import get_updater
 from thalweg.optimizers.jax import JaxOptimizer
 from thalweg.optimizers.torch import TorchOptimizer
-
-
-def beside(name: str) -> Any:
-    """A module of this folder that tests share; tests are no packages."""
-    known = f"optimizers_{name}"
-    if known not in sys.modules:
-        specification = importlib.util.spec_from_file_location(known, Path(__file__).with_name(f"{name}.py"))
-        assert specification is not None
-        assert specification.loader is not None
-        sys.modules[known] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(sys.modules[known])
-    return sys.modules[known]
-
-
-double = beside("everywhere").double
-arrays = beside("test_arrays")  # the layouts: name → function from values to (array, the memory beneath)
-READABLE, WRITABLE, NO_ARRAYS, NO_PARAMETERS = (
-    getattr(arrays, name) for name in ("READABLE", "WRITABLE", "NO_ARRAYS", "NO_PARAMETERS")
-)
 
 RULES = ("sgd", "adam", "rprop", "lamb", "schedule_free_adamw")  # no state, state, branches, sums, a start
 SHAPES: tuple[tuple[int, ...], ...] = ((4, 3), (5,), (), (0,), (2, 0, 3), (1, 6, 1))
@@ -96,10 +77,16 @@ def with_pure_face(kind: str, data: Any, grads: list[Any]) -> Any:
     return param
 
 
+@functools.cache
+def functional(kind: str) -> JaxOptimizer:
+    """It is pure: one for all, so that each shape is compiled once."""
+    return JaxOptimizer(optimizers.registry[kind]())
+
+
 def with_jax(kind: str, data: Any, grads: list[Any]) -> Any:
     """NumPy's arrays are taken as they are; the result is JAX's."""
+    optimizer = functional(kind)
     with double():
-        optimizer = JaxOptimizer(optimizers.registry[kind]())
         param, state = data, optimizer.init(data)
         for grad in grads:
             param, state = optimizer.step(param, grad, state)

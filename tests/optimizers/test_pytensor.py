@@ -13,7 +13,13 @@ import pytest
 
 import thalweg as tw
 from thalweg import transforms
-from thalweg.errors import HyperparameterError, NonFiniteGradientError, OptimizerError, StateMismatchError
+from thalweg.errors import (
+    HyperparameterError,
+    NonFiniteGradientError,
+    OptimizerError,
+    ParameterError,
+    StateMismatchError,
+)
 from thalweg.optimizers import registry
 from thalweg.optimizers.pytensor import symbolic
 from thalweg.schedules import Exp, Plateau
@@ -304,3 +310,118 @@ def test_zero_takes_elements_before_a_hook_spreads_them() -> None:
     np.testing.assert_allclose(x.get_value(), [1.0, 0.0])
     np.testing.assert_allclose(y.data, [1.0, 0.0])
     assert here.zeroed == there.zeroed == 1
+
+
+def made(name: str = "x", value: Any = (1.0, 2.0), **options: Any) -> Any:
+    return pytensor.shared(np.array(value), name=name, **options)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "what"),
+    [
+        (tw.SGD(learning_rate=Exp(0.1, gamma=0.5, decay_on_iteration=True)), "a schedule of it"),
+        (tw.Adam(groups=[{"variables": ["x"], "learning_rate": 0.0}]), "groups with rates of their own"),
+    ],
+    ids=["schedule", "group"],
+)
+def test_a_rate_that_would_put_others_aside_is_refused(optimizer: Any, what: str) -> None:
+    x = made()
+    with pytest.raises(HyperparameterError, match=f"lr is given to update, and the optimizer has {what}"):
+        optimizer.update((x**2).sum(), [x], lr=0.1)
+    assert len(optimizer.update((x**2).sum(), [x])) > 0
+
+
+def test_a_rate_set_beside_one_that_update_was_given_is_refused_and_not_set() -> None:
+    x, optimizer = made(), tw.SGD(learning_rate=0.3, weight_decay=0.0)
+    step = pytensor.function([], updates=optimizer.update((x**2).sum(), [x], lr=0.1), mode=FAST)
+    with pytest.raises(HyperparameterError, match="setting learning_rate would change nothing; give lr as a shared"):
+        optimizer.learning_rate = 0.0
+    assert optimizer.learning_rate == 0.3
+    optimizer.weight_decay = 0.5  # what the graph has is followed
+    step()
+    np.testing.assert_allclose(x.get_value(), np.array([1.0, 2.0]) * (1 - 0.1 * 2.5), rtol=1e-15)
+
+
+def test_a_rate_is_followed_by_the_graph_that_has_it() -> None:
+    x, optimizer = made(), tw.SGD(learning_rate=0.5)
+    own = pytensor.function([], updates=optimizer.update((x**2).sum(), [x]), mode=FAST)
+    optimizer.update((x**2).sum(), [x], lr=0.1)
+    optimizer.learning_rate = 0.25
+    own()
+    np.testing.assert_array_equal(x.get_value(), [0.5, 1.0])
+
+
+def test_a_borrowed_array_that_may_not_be_written_to_is_refused() -> None:
+    held = np.ones(3)
+    held.flags.writeable = False
+    x = pytensor.shared(held, name="x", borrow=True)
+    with pytest.raises(ParameterError, match="'x' holds an array that is read-only"):
+        tw.SGD().update((x**2).sum(), [x])
+    copied = pytensor.shared(held, name="x")
+    pytensor.function([], updates=tw.SGD(learning_rate=0.1).update((copied**2).sum(), [copied]))()
+    assert held.tolist() == [1.0] * 3
+    assert np.allclose(copied.get_value(), 0.8)
+
+
+def test_borrowed_arrays_that_overlap_are_refused() -> None:
+    buffer = np.ones(6)
+    a, b, c = (
+        pytensor.shared(part, name=name, borrow=True)
+        for name, part in (("a", buffer[:4]), ("b", buffer[2:]), ("c", buffer[4:]))
+    )
+    with pytest.raises(ParameterError, match="'a' and 'b' share memory"):
+        tw.SGD().update((a**2).sum() + (b**2).sum(), [a, b])
+    assert len(tw.SGD().update((a**2).sum() + (c**2).sum(), [a, c])) == 2
+
+
+@pytest.mark.parametrize("order", ["Fortran order", "negative strides", "no axes", "no elements"])
+def test_arrays_of_any_order_are_updated_like_their_copies(order: str) -> None:
+    plain = np.arange(6.0).reshape(2, 3) + 1
+    value = {
+        "Fortran order": np.asfortranarray(plain),
+        "negative strides": plain[::-1, ::-1],
+        "no axes": np.array(2.0),
+        "no elements": np.zeros((0, 3)),
+    }[order]
+    results = []
+    for start, borrow in ((value, True), (np.array(value, order="C"), False)):
+        x = pytensor.shared(start.copy() if start.size == 1 else start, name="x", borrow=borrow)
+        step = pytensor.function([], updates=tw.Adam(learning_rate=0.1).update((x**2).sum(), [x]), mode=FAST)
+        step()
+        step()
+        results.append(x.get_value())
+    np.testing.assert_array_equal(*results)
+    assert results[0].shape == value.shape
+
+
+def test_a_group_cannot_begin_to_set_what_a_graph_has_from_the_optimizer() -> None:
+    """It would change nothing: the graph reads the optimizer's number for these parameters, too."""
+    shared = [pytensor.shared(np.ones(1), name=name) for name in "ab"]
+    optimizer = tw.SGD(learning_rate=1.0, groups=[{"variables": "a", "weight_decay": 0.0}])
+    updates = optimizer.update(sum(one.sum() for one in shared), shared)
+    function = pytensor.function([], updates=updates, mode="FAST_COMPILE")
+    with pytest.raises(HyperparameterError, match=r"group 0 \(from 0\) sets learning_rate, and the graphs"):
+        optimizer.groups[0].learning_rate = 0.5
+    assert optimizer.groups[0].settings == {"weight_decay": 0.0}
+    optimizer.groups[0].weight_decay = 0.5  # which it had
+    function()
+    assert [one.get_value().tolist() for one in shared] == [[-0.5], [0.0]]
+
+
+@pytest.mark.parametrize("group", [None, 0])
+@pytest.mark.parametrize(("first", "then"), [(Exp(1.0), 0.5), (1.0, Exp(1.0)), (Exp(1.0), Exp(2.0))])
+def test_a_schedule_cannot_come_or_go_where_a_graph_was_made(first: Any, then: Any, group: int | None) -> None:
+    """It would change nothing: the graph has it, or has a number."""
+    first, then = (
+        Exp(rate.initial, gamma=0.5, decay_on_iteration=True) if callable(rate) else rate for rate in (first, then)
+    )
+    shared = pytensor.shared(np.ones(1), name="a")
+    optimizer = tw.SGD(learning_rate=first, groups=[{"variables": "a", "learning_rate": first}])
+    updates = optimizer.update(shared.sum(), [shared])
+    function = pytensor.function([], updates=updates, mode="FAST_COMPILE")
+    owner: Any = optimizer if group is None else optimizer.groups[group]
+    with pytest.raises(HyperparameterError, match=r"learning_rate is .*a schedule stays where it is"):
+        owner.learning_rate = then
+    assert owner.learning_rate == first
+    function()
+    assert shared.get_value().tolist() == [0.0]

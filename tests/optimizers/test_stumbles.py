@@ -175,3 +175,42 @@ def test_a_metric_reaches_a_plateau_of_a_group() -> None:
     for loss in (1.0, 2.0):
         optimizer.observe(loss)
     assert optimizer.current("learning_rate", group=0) == 0.5
+
+
+def by_count(count: Any) -> Any:
+    """A schedule as Optax has them: of the steps that are over."""
+    return 0.5 * 0.9 ** (count / 2)
+
+
+def test_a_schedule_of_a_count_is_told_how_to_go_in() -> None:
+    words = r"learning_rate follows .*fails when it is called with an OptimizationState \(TypeError: .*lambda state: "
+    for make in (tw.Adam, lambda **rate: tw.Adam(groups=[{"variables": "x", **rate}])):
+        with pytest.raises(HyperparameterError, match=f"adam: {words}"):
+            make(learning_rate=by_count)
+    optimizer = tw.Adam(learning_rate=0.25)
+    with pytest.raises(HyperparameterError, match=words) as caught:
+        optimizer.learning_rate = by_count
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert optimizer.learning_rate == 0.25
+    with pytest.raises(HyperparameterError, match=f"get_learning_rate: {words}"):
+        tw.get_learning_rate(by_count, tw.OptimizationState())
+    x = variable()
+    optimizer = tw.SGD(x, learning_rate=lambda state: by_count(state.completed_iterations))
+    for count in range(3):
+        before = x.data.copy()
+        wait(optimizer.step(grad=np.ones(2)))
+        np.testing.assert_allclose(before - x.data, by_count(count), rtol=1e-14)
+
+
+def test_so_it_is_on_jax() -> None:
+    jax = pytest.importorskip("jax")
+    from thalweg.optimizers.jax import JaxOptimizer
+
+    with pytest.raises(HyperparameterError, match=r"lambda state: schedule\(state.completed_iterations\)"):
+        JaxOptimizer(tw.SGD(learning_rate=by_count))
+    optimizer = JaxOptimizer(tw.SGD(learning_rate=lambda state: by_count(state.completed_iterations)))
+    x = jax.numpy.zeros(2)
+    state = optimizer.init(x)
+    for count in range(3):
+        before, (x, state) = x, optimizer.step(x, jax.numpy.ones(2), state)
+        np.testing.assert_allclose(before - x, by_count(count), rtol=1e-5)

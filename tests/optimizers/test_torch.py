@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +14,20 @@ import torch
 from torch.optim import lr_scheduler
 
 import thalweg as tw
+from tests.optimizers.torch_training import loss_of, network, same, train, units, weights
+from tests.references import oracles
 from thalweg import optimizers
-from thalweg.errors import (
-    OptimizerError,
-)
+from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.graph import Variable, wait
 from thalweg.lowering.torch_units import Compiled, Native
 from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.torch import TorchOptimizer
 
-
-def beside(name: str) -> Any:
-    """A module by its path: tests are no packages."""
-    full = f"{Path(name).name}_for_tests"
-    if full not in sys.modules:
-        specification = importlib.util.spec_from_file_location(full, Path(__file__).parent / f"{name}.py")
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[full] = module
-        specification.loader.exec_module(module)
-    return sys.modules[full]
-
-
-training = beside("torch_training")
-network, loss_of, train, weights = training.network, training.loss_of, training.train, training.weights
-same, units = training.same, training.units
-oracles = beside("../references/oracles")
 CASES = [(kind, library) for kind, cls in optimizers.registry.items() for library in (None, *cls.rule.conventions)]
 kernels = pytest.mark.parametrize("kernel", ["native", "shared"])
 
 
+@pytest.mark.sampled(64)
 @kernels
 @pytest.mark.parametrize(("kind", "library"), CASES, ids=lambda value: str(value))
 def test_every_rule_in_every_convention_is_the_pure_face(kind: str, library: str | None, kernel: str) -> None:
@@ -159,6 +141,7 @@ def in_float64() -> Iterator[None]:
     torch.set_default_dtype(kept)
 
 
+@pytest.mark.sampled(80)
 @kernels
 @pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -171,7 +154,9 @@ def test_it_trains_as_pytorchs_own_does(kind: str, scheduler: str, kernel: str) 
     cycle = bool({"momentum", "betas"} & optimizer.defaults.keys())
     assert cycle == (kind not in ("sgd", "adagrad", "rmsprop", "adadelta", "rprop"))
     train(theirs, reference, 40, SCHEDULERS[scheduler](reference, cycle))
-    train(model, optimizer, 40, SCHEDULERS[scheduler](optimizer, cycle))
+    told = scheduler != "none" and "learning_rate" in ours.rule.initial  # as PyTorch's own it does not look at it again
+    with pytest.warns(UserWarning, match="reads it at a parameter's first step only") if told else nullcontext():
+        train(model, optimizer, 40, SCHEDULERS[scheduler](optimizer, cycle))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(reference.param_groups[0]["lr"], rel=1e-14)
     same(weights(model), weights(theirs), 1e-10)
 
@@ -351,3 +336,118 @@ def test_bfloat16_parameters_keep_float32_state_through_a_state_dict(tmp_path: P
     train(model, optimizer, 5, first=5)
     train(other, again, 5, first=5)
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
+
+
+# ------------------------------------------------------------------ what is set in a param group between steps
+
+
+@kernels
+@pytest.mark.parametrize("key", ["lr", "learning_rate"])
+def test_a_schedule_that_is_set_in_a_param_group_later_is_followed(kernel: str, key: str) -> None:
+    """Not only what it says at the next step."""
+    x = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    optimizer = TorchOptimizer([("x", x)], tw.SGD(learning_rate=1.0), kernel=kernel)
+    schedule = tw.schedules.Exp(2.0, gamma=0.5, decay_on_iteration=True)
+    expected = [1.0, 1.0, 0.5, 0.25, 0.125]
+    for t, rate in enumerate(expected):
+        if t == 2:
+            optimizer.param_groups[0][key] = schedule
+        if t == 3:
+            assert optimizer.snapshot().meta["hyperparameters"]["learning_rate"] == schedule.get_config()
+            assert optimizer.state_dict()["param_groups"][0]["thalweg"]["schedules"]
+        x.grad, before = torch.ones(2, dtype=torch.float64), x.detach().clone()
+        optimizer.step()
+        torch.testing.assert_close(before - x.detach(), torch.full_like(before, rate), rtol=1e-15, atol=0)
+        assert optimizer.param_groups[0]["lr"] == rate
+
+
+def test_a_schedule_that_is_set_later_is_in_what_is_saved_and_told_before_the_next_step() -> None:
+    x = torch.nn.Parameter(torch.zeros(2))
+    optimizer = TorchOptimizer([("x", x)], tw.SGD(learning_rate=1.0))
+    optimizer.param_groups[0]["lr"] = tw.schedules.Plateau(1.0, factor=0.5, patience=0)
+    for loss in (3.0, 4.0):
+        optimizer.observe(loss)
+    (saved,) = optimizer.state_dict()["param_groups"]
+    assert saved["thalweg"]["schedules"]["0.learning_rate"]["kind"] == "plateau"
+    assert saved["lr"] == 1.0  # a number, which torch.load takes unasked: what the schedule said when it was found
+    x.grad = torch.ones(2)
+    optimizer.step()
+    assert x.tolist() == [-0.5, -0.5]
+    for wrong, words in ((tw.schedules.Exp, "is the class Exp"), (lambda state: -1.0, "outside its range")):
+        optimizer.param_groups[0]["lr"] = wrong
+        with pytest.raises(HyperparameterError, match=words):
+            optimizer.step()
+    assert x.tolist() == [-0.5, -0.5]
+
+
+@kernels
+def test_numbers_are_looked_at_whenever_they_are_others(kernel: str) -> None:
+    x = torch.nn.Parameter(torch.zeros(2))
+    optimizer = TorchOptimizer([x], tw.Adam(learning_rate=0.5), kernel=kernel)
+    group = optimizer.param_groups[0]
+    good = dict(group)
+    for name, value, words in (
+        ("betas", (0.9, 1 - 1e-9), "beta2 = .* becomes 1.0 in float32"),
+        ("lr", 1e39, "learning_rate = 1e.39 becomes inf in float32"),
+        ("lr", float("nan"), "outside its range"),
+        ("epsilon", 1e-60, "becomes 0.0 in float32"),
+    ):
+        for _ in range(2):
+            x.grad = torch.ones(2)
+            optimizer.step()
+        before = x.detach().clone()
+        group[name] = value
+        for _ in range(2):
+            with pytest.raises(HyperparameterError, match=words):
+                optimizer.step()
+        assert torch.equal(x, before)
+        group[name] = good[name]
+
+
+@pytest.mark.parametrize("kernel", ["auto", "shared", "native"])
+def test_an_array_read_at_the_first_step_only_stays_beside_numbers(kernel: str) -> None:
+    """AdaGrad's sum starts at an array, which no scalar of its steps is made of."""
+    start = np.array([0.25, 4.0])
+    x = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    one = TorchOptimizer([{"params": [x], "initial_accumulator": start}], tw.AdaGrad(learning_rate=0.5), kernel=kernel)
+    sums = start.copy()
+    expected = np.zeros(2)
+    for t in range(4):
+        grad = np.array([1.0, -2.0]) * (t + 1)
+        x.grad = torch.tensor(grad)
+        one.step()
+        sums += grad**2
+        expected -= 0.5 * grad / (np.sqrt(sums) + one.param_groups[0]["epsilon"])
+        np.testing.assert_allclose(x.detach().numpy(), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("value", [0.9, (0.9,), (0.9, 0.99, 0.999), None, "0.9"])
+def test_betas_that_are_no_pair_are_refused_at_the_next_step(value: Any) -> None:
+    x = torch.nn.Parameter(torch.zeros(2))
+    x.grad = torch.ones(2)
+    optimizer = TorchOptimizer([x], tw.Adam(learning_rate=0.5))
+    optimizer.step()
+    before = x.detach().clone()
+    optimizer.param_groups[0]["betas"] = value
+    for _ in range(2):
+        with pytest.raises(HyperparameterError, match=r"betas is .*; give beta1 and beta2"):
+            optimizer.step()
+    optimizer.param_groups[0]["beta2"] = 0.99  # which there is no place for
+    with pytest.raises(HyperparameterError, match=r"betas is .*; give beta1 and beta2"):
+        optimizer.step()
+    del optimizer.param_groups[0]["beta2"]
+    assert torch.equal(x, before)
+    alone = tw.schedules.Fixed(0.25)
+    for several in (alone, (alone,) * 3):
+        optimizer.param_groups[0]["betas"] = several
+        with pytest.raises(HyperparameterError, match=r"betas is .*; give beta1 and beta2"):
+            optimizer.step()
+    optimizer.param_groups[0]["betas"] = (0.5, 0.999)
+    assert not optimizer.state_dict()["param_groups"][0]["thalweg"]["schedules"]  # nothing of it is left
+    rates = tw.schedules.Exp(0.5, gamma=0.5, decay_on_iteration=True), tw.schedules.Fixed(0.99)
+    optimizer.param_groups[0]["betas"] = rates
+    shown = []
+    for _ in range(2):
+        optimizer.step()
+        shown.append(optimizer.param_groups[0]["betas"])
+    assert shown == [(0.25, 0.99), (0.125, 0.99)]

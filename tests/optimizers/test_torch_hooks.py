@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +11,7 @@ import torch
 from torch.optim import lr_scheduler
 
 import thalweg as tw
+from tests.optimizers.torch_training import loss_of, network, same, train, weights
 from thalweg import transforms
 from thalweg.errors import (
     HyperparameterError,
@@ -23,23 +21,6 @@ from thalweg.errors import (
 from thalweg.graph import Variable, wait
 from thalweg.optimizers.torch import TorchOptimizer
 
-
-def beside(name: str) -> Any:
-    """A module by its path: tests are no packages."""
-    full = f"{Path(name).name}_for_tests"
-    if full not in sys.modules:
-        specification = importlib.util.spec_from_file_location(full, Path(__file__).parent / f"{name}.py")
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[full] = module
-        specification.loader.exec_module(module)
-    return sys.modules[full]
-
-
-training = beside("torch_training")
-network, loss_of, train, weights = training.network, training.loss_of, training.train, training.weights
-same, units = training.same, training.units
 kernels = pytest.mark.parametrize("kernel", ["native", "shared"])
 
 
@@ -242,7 +223,8 @@ def test_our_schedule_goes_before_pytorchs_and_shows_what_it_said() -> None:
     saved = copy.deepcopy(optimizer.state_dict())
     optimizer.observe(5.0)
     optimizer.load_state_dict(saved)
-    assert plateau.state()["factor"] == 0.5
+    ours = optimizer.state_dict()["param_groups"][0]["thalweg"]
+    assert ours["schedule_states"]["0.learning_rate"]["factor"] == 0.5
 
 
 def test_epochs_are_told_by_the_loop() -> None:

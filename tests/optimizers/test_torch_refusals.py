@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 import torch
 
 import thalweg as tw
+from tests.optimizers.torch_training import loss_of, network, train, units
 from thalweg import rules
 from thalweg.errors import (
     GradientDtypeError,
@@ -19,29 +17,13 @@ from thalweg.errors import (
     HyperparameterError,
     OptimizerError,
     ParameterError,
+    StateMismatchError,
 )
 from thalweg.graph import Variable
 from thalweg.lowering.torch_units import Compiled, Native
 from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.torch import TorchOptimizer
 
-
-def beside(name: str) -> Any:
-    """A module by its path: tests are no packages."""
-    full = f"{Path(name).name}_for_tests"
-    if full not in sys.modules:
-        specification = importlib.util.spec_from_file_location(full, Path(__file__).parent / f"{name}.py")
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[full] = module
-        specification.loader.exec_module(module)
-    return sys.modules[full]
-
-
-training = beside("torch_training")
-network, loss_of, train, weights = training.network, training.loss_of, training.train, training.weights
-same, units = training.same, training.units
 kernels = pytest.mark.parametrize("kernel", ["native", "shared"])
 
 
@@ -283,3 +265,167 @@ def test_a_text_that_cannot_be_compiled_is_run_natively_unless_the_kernel_was_as
     assert x.tolist() == [-1.0, 1.0]
     with pytest.raises(TypeError, match="cannot be compiled"):
         TorchOptimizer([x], Sign(learning_rate=1.0), kernel="shared").step()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "value", "said"),
+    [
+        (tw.SGD, "momentum", 0.9, "momentum"),
+        (tw.SGD, "beta1", 0.9, "beta1"),
+        (tw.SGD, "betas", (0.9, 0.99), "betas"),
+        (tw.SGD, "eps", 1e-8, "'eps', which is epsilon to us, and sgd has none"),
+        (tw.Adam, "rho", 0.9, "rho"),
+        (tw.Adam, "alpha", 0.9, "'alpha', which is rho to us, and adam has none"),
+        (tw.Adam, "ema_decay", 0.9, "belongs to a wrapper"),
+        (tw.Adam, "convention", "torch", "stays as it was given"),
+        (tw.Adam, "process_grad", None, "stays as it was given"),
+        (tw.RMSProp, "momentum", 0.9, "means nothing with with_momentum=False"),
+    ],
+)
+def test_what_another_rule_would_take_is_refused_in_a_group_and_not_ignored(
+    recipe: Any, key: str, value: Any, said: str
+) -> None:
+    param = torch.nn.Parameter(torch.ones(2))
+    with pytest.raises(HyperparameterError, match=said):
+        TorchOptimizer([{"params": [param], key: value}], recipe())
+    optimizer = TorchOptimizer([param], recipe())
+    with pytest.raises(HyperparameterError, match=said):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], key: value})
+    assert len(optimizer.param_groups) == 1
+
+
+MARKS = {
+    "decay": True,
+    "groups": 3,
+    "threshold": 0.5,
+    "wrap": False,
+    "correction": "none of yours",
+    "weighting": [0.1, 0.2],
+    "layer": "encoder",
+    "scale_parameter": None,
+    "name": "the encoder",
+    7: "seven",
+}
+FOREIGN = [
+    (tw.Adam, "decay", "decoupled", "stays as it was given"),
+    (tw.SGD, "decay", "coupled", "stays as it was given"),
+    (tw.Adam, "wrap", ["ema"], "stays as it was given"),
+    (tw.Adam, "wrap", "lookahead", "stays as it was given"),
+    (tw.Adam, "groups", [{"variables": "*.bias"}], "stays as it was given"),
+    (tw.Adam, "weighting", "uniform", "weighting"),
+    (tw.SGD, "momentum", 0.9, "momentum"),
+    (tw.SGD, "eps", 1e-8, "'eps', which is epsilon to us"),
+    (tw.Adam, "weight_decy", 0.1, "did you mean weight_decay"),
+    (tw.Adam, "rho", 0.9, "rho"),
+    (tw.Adam, "nesterov", True, "chooses another form"),
+    (tw.Adam, "ema_decay", 0.9, "belongs to a wrapper"),
+]
+
+
+@kernels
+@pytest.mark.parametrize("key", MARKS, ids=str)
+def test_a_mark_of_the_user_s_own_is_kept_whenever_it_is_set(kernel: str, key: Any) -> None:
+    first, second = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = TorchOptimizer([{"params": [first], key: MARKS[key]}], tw.Adam(learning_rate=0.5), kernel=kernel)
+    optimizer.add_param_group({"params": [second]})
+    for _ in range(2):
+        first.grad, second.grad = torch.ones(2), torch.ones(2)
+        optimizer.step()
+        optimizer.param_groups[1][key] = MARKS[key]
+        optimizer.load_state_dict(optimizer.state_dict())
+    assert [group[key] for group in optimizer.param_groups] == [MARKS[key]] * 2
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("recipe", "key", "value", "said"), FOREIGN)
+def test_what_nobody_would_read_is_refused_at_the_step_after_it_was_set(
+    recipe: Any, key: str, value: Any, said: str
+) -> None:
+    x = torch.nn.Parameter(torch.ones(2))
+    with pytest.raises(HyperparameterError, match=said):
+        TorchOptimizer([{"params": [x], key: value}], recipe())
+    for steps in (0, 1, 3):
+        optimizer = TorchOptimizer([x], recipe())
+        x.grad = torch.ones(2)
+        for _ in range(steps):
+            optimizer.step()
+        before, known = x.detach().clone(), optimizer.state_dict()
+        optimizer.param_groups[0][key] = value
+        for _ in range(2):  # not only the first time
+            with pytest.raises(HyperparameterError, match=said):
+                optimizer.step()
+        assert torch.equal(x, before)
+        with pytest.raises(StateMismatchError, match=said):
+            optimizer.load_state_dict(optimizer.state_dict())
+        del optimizer.param_groups[0][key]
+        optimizer.step()
+        optimizer.load_state_dict(known)
+
+
+def test_a_key_in_the_place_of_a_mark_is_read_or_refused_as_any_other() -> None:
+    """The group has as many keys as before."""
+    x = torch.nn.Parameter(torch.zeros(2))
+    x.grad = torch.ones(2)
+    optimizer = TorchOptimizer([{"params": [x], "mine": 1}], tw.SGD(learning_rate=0.125))
+    group = optimizer.param_groups[0]
+    optimizer.step()
+    del group["mine"]
+    group["learning_rte"] = 0.5
+    with pytest.raises(HyperparameterError, match="did you mean learning_rate"):
+        optimizer.step()
+    del group["learning_rte"]
+    group["learning_rate"] = 0.5
+    optimizer.step()
+    assert x.tolist() == [-0.625, -0.625]
+    group["mine"] = group.pop("lr")
+    with pytest.raises(HyperparameterError, match="has no 'lr' any more; set it"):
+        optimizer.step()
+    assert "lr" not in optimizer.state_dict()["param_groups"][0]
+    assert x.tolist() == [-0.625, -0.625]
+
+
+def test_numbers_that_are_written_where_they_are_are_those_of_the_next_step() -> None:
+    """A list of betas, and NumPy's array without axes, which are not others than at the last step."""
+    several = [torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2)]
+    written, expected = (TorchOptimizer([x], tw.Adam()) for x in several)
+    rate, betas = np.array(0.5), [0.5, 0.5]
+    written.param_groups[0].update(lr=rate, betas=betas)
+    for t, grad in enumerate([1.0, 3.0, -2.0, 1.0]):
+        if t == 2:
+            rate[...] = 0.25
+            betas[0] = 0.75
+        expected.param_groups[0].update(lr=float(rate), betas=tuple(betas))
+        for x, optimizer in zip(several, (written, expected), strict=True):
+            x.grad = torch.tensor([grad], dtype=torch.float64)
+            optimizer.step()
+        assert torch.equal(*several), t
+
+
+def test_our_own_name_for_a_part_of_a_pair_is_followed_when_it_is_set_later() -> None:
+    several = [torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2)]
+    late, expected = (TorchOptimizer([x], tw.Adam(learning_rate=0.1)) for x in several)
+    for t in range(4):
+        if t == 2:
+            late.param_groups[0]["beta1"] = 0.5
+            expected.param_groups[0]["betas"] = (0.5, 0.999)
+        for x, optimizer in zip(several, (late, expected), strict=True):
+            x.grad = torch.tensor([1.0, -2.0], dtype=torch.float64) * (t + 1)
+            optimizer.step()
+    assert torch.equal(*several)
+    assert late.param_groups[0]["betas"] == (0.5, 0.999)
+    assert "beta1" not in late.param_groups[0]
+
+
+@pytest.mark.parametrize("kernel", ["auto", "shared", "native"])
+def test_a_parameter_on_the_meta_device_has_no_values(kernel: str) -> None:
+    with torch.device("meta"):
+        model = torch.nn.Linear(2, 1)
+    words = r"parameter 'weight' is on the meta device, .*model\.to_empty"
+    with pytest.raises(ParameterError, match=words):
+        TorchOptimizer(model.named_parameters(), tw.Adam(), kernel=kernel)
+    optimizer = TorchOptimizer([("x", torch.nn.Parameter(torch.ones(2)))], tw.Adam(), kernel=kernel)
+    with pytest.raises(ParameterError, match=words):
+        optimizer.add_param_group({"params": list(model.named_parameters())})
+    assert len(optimizer.param_groups) == 1
+    model.to_empty(device="cpu")
+    optimizer.add_param_group({"params": list(model.named_parameters())})

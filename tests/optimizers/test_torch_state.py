@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from torch.optim import lr_scheduler
 
 import thalweg as tw
+from tests.optimizers.torch_training import network, same, train, weights
 from thalweg.errors import (
     OptimizerError,
     StateMismatchError,
@@ -23,23 +22,6 @@ from thalweg.graph import Variable, wait
 from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.torch import TorchOptimizer
 
-
-def beside(name: str) -> Any:
-    """A module by its path: tests are no packages."""
-    full = f"{Path(name).name}_for_tests"
-    if full not in sys.modules:
-        specification = importlib.util.spec_from_file_location(full, Path(__file__).parent / f"{name}.py")
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[full] = module
-        specification.loader.exec_module(module)
-    return sys.modules[full]
-
-
-training = beside("torch_training")
-network, loss_of, train, weights = training.network, training.loss_of, training.train, training.weights
-same, units = training.same, training.units
 kernels = pytest.mark.parametrize("kernel", ["native", "shared"])
 
 

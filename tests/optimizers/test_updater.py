@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -214,6 +215,86 @@ def test_a_plateau_is_told_once_and_followed_by_every_key() -> None:
     assert {float(weight[0]) for weight in found.values()} == {0.5}
 
 
+RATES = np.array([[0.5, 0.25, 0.0]])
+
+
+def test_an_array_of_hyperparameters_is_that_of_a_key_in_a_group() -> None:
+    sgd = tw.SGD(learning_rate=1.0, groups=[{"variables": "w", "learning_rate": RATES}])
+    update, w, b = get_updater(sgd), np.zeros((1, 3)), np.zeros(2)
+    for key, weight in (("w", w), ("b", b)):
+        update(key, -np.ones_like(weight), weight)
+    np.testing.assert_array_equal(w, RATES)
+    assert b.tolist() == [1.0, 1.0]
+    sgd.groups[0].learning_rate = given = 2 * RATES
+    given[...] = 100.0  # a copy was taken
+    update("w", -np.ones_like(w), w)
+    np.testing.assert_array_equal(w, 3 * RATES)
+    sgd.groups[0].learning_rate = 1.0
+    update("w", -np.ones_like(w), w)
+    np.testing.assert_array_equal(w, 3 * RATES + 1)
+
+
+def test_an_array_that_is_not_like_a_key_s_weight_is_refused_when_the_key_comes() -> None:
+    sgd = tw.SGD(learning_rate=RATES)
+    update, w, b = get_updater(sgd), np.zeros((1, 3)), np.zeros(3)
+    update("w", -np.ones_like(w), w)
+    before = update.state()
+    with pytest.raises(HyperparameterError, match=r"learning_rate is an array of shape \(1, 3\), and variable 'b' has"):
+        update("b", -np.ones_like(b), b)
+    assert not b.any()
+    assert update.names == ("w",)
+    assert update.state().meta == before.meta
+    sgd.learning_rate = RATES[0]
+    with pytest.raises(HyperparameterError, match=r"array of shape \(3,\), and variable 'w' has shape \(1, 3\)"):
+        update("w", -np.ones_like(w), w)
+    np.testing.assert_array_equal(w, RATES)
+    update("b", -np.ones_like(b), b)
+    np.testing.assert_array_equal(b, RATES[0])
+
+
+def test_arrays_are_saved_with_the_state_of_each_key(tmp_path: Path) -> None:
+    def made(*arrays: Any) -> tuple[Updater, dict[str, np.ndarray]]:
+        groups = [{"variables": key, "learning_rate": array} for key, array in zip("wb", arrays, strict=True)]
+        update = get_updater(tw.Adam(weight_decay=0.1, groups=groups))
+        return update, {"w": np.ones((1, 3)), "b": np.ones(2)}
+
+    def go(update: Updater, weights: dict[str, np.ndarray], steps: int) -> None:
+        for _ in range(steps):
+            for key, weight in weights.items():
+                update(key, weight / 2, weight)
+
+    whole, expected = made(RATES, np.array([0.25, 0.75]))
+    go(whole, expected, 5)
+    first, weights = made(RATES, np.array([0.25, 0.75]))
+    go(first, weights, 2)
+    first.dump(tmp_path)
+    names = set(first.state().arrays)
+    assert {"hyperparameters/groups.0.learning_rate", "hyperparameters/learning_rate/w"} <= names
+    for others in ((0.5, 0.5), (np.ones(7), np.ones((2, 2)))):  # what was saved holds
+        second, _ = made(*others)
+        second.load(tmp_path)
+        np.testing.assert_array_equal(second.optimizer.groups[0].learning_rate, RATES)
+        found = {key: weight.copy() for key, weight in weights.items()}
+        go(second, found, 3)
+        for key, weight in expected.items():
+            np.testing.assert_array_equal(found[key], weight)
+    state = first.state()
+    for name, words in (
+        ("hyperparameters/learning_rate/w", "missing: hyperparameters/learning_rate"),
+        ("hyperparameters/groups.0.learning_rate", "missing: hyperparameters/groups.0.learning_rate"),
+    ):
+        wrong = copy.deepcopy(state)
+        del wrong.arrays[name]
+        second, _ = made(0.5, 0.5)
+        with pytest.raises(StateMismatchError, match=words):
+            second.restore(wrong)
+        assert second.names == ()
+    strange = copy.deepcopy(state)
+    strange.arrays["hyperparameters/learning_rate/x"] = RATES
+    with pytest.raises(StateMismatchError, match="unexpected: hyperparameters/learning_rate/x"):
+        made(0.5, 0.5)[0].restore(strange)
+
+
 def test_a_step_that_fails_counts_nothing_and_keeps_nothing() -> None:
     update, w = get_updater(tw.Adam()), np.ones(2)
     with pytest.raises(NonFiniteGradientError, match="'w', iteration 1"):
@@ -295,7 +376,8 @@ def run(update: Updater, found: dict[Any, np.ndarray], begin: int, end: int) -> 
 @pytest.mark.parametrize("cut", [0, 1, 9, 10, 11])
 def test_a_resumed_run_is_the_same_to_the_last_bit(kind: str, cut: int, tmp_path: Path) -> None:
     def make() -> Updater:
-        rate = Exp(0.1, gamma=0.5, decay_on_iteration=True)
+        takes = "learning_rate" not in registry[kind].rule.initial
+        rate = Exp(0.1, gamma=0.5, decay_on_iteration=True) if takes else 0.1
         return get_updater(registry[kind](learning_rate=rate, wrap=["lookahead"], sync_period=2))
 
     whole, through = make(), weights(4)
@@ -412,3 +494,55 @@ def test_what_is_not_finite_stays_so() -> None:
 def test_bad_options_and_gradients_are_refused(opts: Any, weight: Any, grad: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         normalized_gradient(opts, OptimizationState(), weight, grad)
+
+
+def test_an_updater_s_state_and_an_optimizer_s_are_refused_by_each_other_with_what_they_are(tmp_path: Path) -> None:
+    update, x = get_updater(tw.Adam()), tw.Variable(np.ones(2), name="x", needs_grad=True)
+    update("x", np.ones(2), np.ones(2))
+    optimizer = tw.Adam(x)
+    tw.wait(optimizer.step(grad=np.ones(2)))
+    update.dump(tmp_path / "updater")
+    optimizer.dump(tmp_path / "optimizer")
+    data, mean = x.data.copy(), optimizer.state().arrays["slots/mean/x"]
+    for use in (lambda: optimizer.restore(update.state()), lambda: optimizer.load(tmp_path / "updater")):
+        with pytest.raises(StateMismatchError, match=r"it is of a get_updater, .*load it with one"):
+            use()
+    for use in (lambda: update.restore(optimizer.state()), lambda: update.load(tmp_path / "optimizer")):
+        with pytest.raises(StateMismatchError, match="it is no updater's, which has a state and counts for each key"):
+            use()
+    np.testing.assert_array_equal(x.data, data)
+    np.testing.assert_array_equal(optimizer.state().arrays["slots/mean/x"], mean)
+    assert update.names == ("x",)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda **o: tw.SGD(learning_rate=0.5, wrap=["ema"], ema_decay=0.75, **o),
+        lambda **o: tw.ScheduleFreeAdamW(learning_rate=0.1, **o),
+        lambda **o: tw.Adam(**o),
+    ],
+    ids=["ema", "schedule-free", "adam"],
+)
+def test_evaluates_where_an_optimizer_of_the_weights_does(made: Any) -> None:
+    weights: dict[Any, np.ndarray] = {7: np.array([1.0, -2.0]), "b": np.array([[0.5]])}
+    variables = [tw.Variable(weight.copy(), name=str(key)) for key, weight in weights.items()]
+    update, beside = get_updater(made()), made(variables=variables)
+    rng = np.random.default_rng(0)
+    np.testing.assert_equal(update.eval_params(weights), weights)
+    assert not update.names  # asking makes no state
+    for _ in range(4):
+        grads = {key: rng.normal(size=weight.shape) for key, weight in weights.items()}
+        for key, weight in weights.items():
+            update(key, grads[key], weight)
+        tw.wait(beside.step(grad={str(key): grad for key, grad in grads.items()}))
+    before = {key: weight.copy() for key, weight in weights.items()}
+    found = update.eval_params(weights)
+    np.testing.assert_equal({str(key): array for key, array in found.items()}, beside.eval_params())
+    np.testing.assert_equal(weights, before)
+    assert not any(np.shares_memory(found[key], weights[key]) for key in weights)
+    again = get_updater(made())
+    again.restore(update.state())
+    np.testing.assert_equal(again.eval_params(weights), found)
+    with pytest.raises(ParameterError, match="the state of this key belongs to"):
+        update.eval_params({7: np.zeros(3)})

@@ -266,12 +266,34 @@ def keras_points(rule, start, grads, rates, hyper):
         optimizer = target(**keywords(call, target, hyper))
         variable = keras.Variable(start, dtype="float64")
         optimizer.build([variable])
+        if backend == "jax" and len(grads) > 100:
+            return compiled_points(optimizer, variable.value, grads, rates)
+        points = []
         for t, g in enumerate(grads):
             if rates is not None:
                 optimizer.learning_rate = float(rates[t])
             optimizer.apply([keras.ops.convert_to_tensor(g, dtype="float64")], [variable])
             value = variable.value  # not its numpy(): on PyTorch, that warns under NumPy 2
-            yield np.array(value.detach().numpy() if backend == "torch" else value)
+            points.append(np.array(value.detach().numpy() if backend == "torch" else value))
+        return points
+
+
+def compiled_points(optimizer, x, grads, rates):
+    """What many calls of ``apply`` give, in a tenth of the time: Keras's own way to be compiled by JAX."""
+    jax = importlib.import_module("jax")
+    (place,) = (i for i, each in enumerate(optimizer.variables) if each.name == "learning_rate")
+
+    def step(carry, given):
+        x, state = carry
+        g, rate = given
+        if rates is not None:
+            state = [*state[:place], rate, *state[place + 1 :]]
+        (x,), state = optimizer.stateless_apply(state, [g], [x])
+        return (x, list(state)), x
+
+    state = [each.value for each in optimizer.variables]
+    every = jax.numpy.asarray(np.zeros(len(grads)) if rates is None else rates, dtype=state[place].dtype)
+    return np.asarray(jax.lax.scan(step, (x, state), (jax.numpy.asarray(grads), every))[1])
 
 
 class Library(NamedTuple):

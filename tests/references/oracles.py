@@ -8,36 +8,22 @@
 
 A hyperparameter has our name; one that is not given has the library's own default (``DEFAULTS``), one that the
 library has not is a TypeError. Nothing here uses the library under test, and importing this needs NumPy only.
-
-Tests in other folders load this file by its path, see ``conftest.py`` beside it.
 """
 
 import importlib.util
 import inspect
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
-
-def _beside(name):
-    """The module of that name in this folder: tests are no packages."""
-    full = f"references_{name}"
-    if full not in sys.modules:
-        specification = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[full] = module
-        specification.loader.exec_module(module)
-    return sys.modules[full]
-
+from tests.references import libraries, pages, papers
 
 _FORMULAS = {
-    "mxnet": _beside("pages").MXNET,
-    "pycmtensor": _beside("pages").PYCMTENSOR,
-    "paper": _beside("papers").RULES,
+    "mxnet": pages.MXNET,
+    "pycmtensor": pages.PYCMTENSOR,
+    "paper": papers.RULES,
 }
-_LIBRARIES = _beside("libraries").LIBRARIES
+_LIBRARIES = libraries.LIBRARIES
 
 AVAILABLE = {name: tuple(library.rules) for name, library in _LIBRARIES.items()} | {
     name: tuple(rules) for name, rules in _FORMULAS.items()
@@ -66,7 +52,7 @@ class _Defaults(Mapping):
             return {name: default for name, default in keywords.items() if name not in _READINGS}
         library = _LIBRARIES[self.library]
         call = library.rules[rule]
-        found = _beside("libraries").defaults(call, library.target(call))
+        found = libraries.defaults(call, library.target(call))
         return {"weight_decay": 0, **found} if self.library == "optax" else found  # coupled, by a chain
 
     def __iter__(self):
@@ -113,7 +99,7 @@ def schedule_free_eval(library, start, grads, *, rates=None, **hyper):
         return trajectory(library, "schedule_free_adamw", start, grads, rates=rates, evaluated=True, **hyper)
     if library == "optax":
         rates = None if rates is None else np.array(rates, dtype=np.float64)
-        points = _beside("libraries").optax_points
+        points = libraries.optax_points
         return points("schedule_free_adamw", start, grads, rates, hyper, evaluated=True)
     raise ValueError(f'library is {library!r}, and only "paper" and "optax" say what is to be evaluated')
 

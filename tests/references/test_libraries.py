@@ -7,6 +7,8 @@ runs with odd hyperparameters (an ε of 0.001 is seen wherever it is put), a rat
 import numpy as np
 import pytest
 
+from tests.references import oracles
+
 
 def mean(s, name, value, beta):
     s[name] = beta * s.get(name, 0.0) + (1 - beta) * value
@@ -257,7 +259,7 @@ def schedule(steps):
     CLAIMS,
     ids=[f"{library}-{rule}-{'-'.join(hyper)}" for library, rule, hyper, *_ in CLAIMS],
 )
-def test_a_library_computes_this(oracles, library, rule, hyper, formula, extra, decay):
+def test_a_library_computes_this(library, rule, hyper, formula, extra, decay):
     if not oracles.installed(library):
         pytest.skip(f"{library} is not installed")
     print("seed 11")
@@ -271,13 +273,13 @@ def test_a_library_computes_this(oracles, library, rule, hyper, formula, extra, 
 
 
 @pytest.mark.parametrize("library", ["torch", "optax", "keras"])
-def test_every_rule_of_a_library_is_claimed(oracles, library):
+def test_every_rule_of_a_library_is_claimed(library):
     claimed = {rule for name, rule, *_ in CLAIMS if name == library}
     assert claimed | ({"schedule_free_adamw"} if library == "optax" else set()) == set(oracles.AVAILABLE[library])
 
 
 @pytest.mark.parametrize("warm", [None, 40])
-def test_optax_takes_two_rates_for_schedule_free(oracles, warm):
+def test_optax_takes_two_rates_for_schedule_free(warm):
     pytest.importorskip("optax")
     print("seed 12")
     start, grads = oracles.recorded(12, steps=1000)

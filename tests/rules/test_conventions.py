@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.references import oracles
 from thalweg import rules
 from thalweg.lowering import Batch, Part, address_of, compile_rule
 from thalweg.lowering.buffers import make_state
@@ -56,7 +57,7 @@ def changing(steps=STEPS):
 
 
 @pytest.fixture(scope="session")
-def record(oracles):
+def record():
     """A start and gradients, the seeds side by side."""
     starts, grads = zip(*(oracles.recorded(seed, steps=STEPS) for seed in SEEDS), strict=True)
     return np.concatenate(starts), np.concatenate(grads, axis=1)
@@ -100,14 +101,14 @@ def compiled_path(rule, record, rates=None, **hyper):
     return np.array(points)
 
 
-def trajectory(oracles, library, name, record, rates=None, **hyper):
+def trajectory(library, name, record, rates=None, **hyper):
     if not oracles.installed(library):
         pytest.skip(f"{library} is not installed")
     extra = THEIRS.get((name, library), {})
     return oracles.trajectory(library, name, *record, rates=rates, **hyper, **extra)
 
 
-def known_to_both(oracles, library, name, rule, values):
+def known_to_both(library, name, rule, values):
     """Those of ``values`` that are hyperparameters of both."""
     if not oracles.installed(library):
         pytest.skip(f"{library} is not installed")
@@ -115,44 +116,44 @@ def known_to_both(oracles, library, name, rule, values):
     return {key: value for key, value in values.items() if key in theirs and key in rule.hyperparameters}
 
 
-def close(oracles, points, expected, what):
+def close(points, expected, what):
     found = oracles.distance(points, expected)
     print(f"seeds {SEEDS}: {what} differ by {found:.1e}")
     assert found < 1e-12
 
 
 @pytest.mark.parametrize(("name", "library"), CASES)
-def test_a_convention_is_the_library_with_its_defaults(oracles, record, name, library):
+def test_a_convention_is_the_library_with_its_defaults(record, name, library):
     rule = in_form(name, library)
     # Optax demands a rate.
     hyper = {"learning_rate": rule.hyper().learning_rate} if library == "optax" else {}
-    expected = trajectory(oracles, library, name, record, **hyper)
-    close(oracles, path(rule, record), expected, f"{library}'s {name} and ours")
+    expected = trajectory(library, name, record, **hyper)
+    close(path(rule, record), expected, f"{library}'s {name} and ours")
 
 
 @pytest.mark.parametrize(("name", "library"), CASES)
-def test_a_convention_is_the_library_with_any_hyperparameters(oracles, record, name, library):
+def test_a_convention_is_the_library_with_any_hyperparameters(record, name, library):
     """Weight decay among them, and a rate that changes at every step."""
     rule = in_form(name, library)
-    hyper = known_to_both(oracles, library, name, rule, OWN)
+    hyper = known_to_both(library, name, rule, OWN)
     rates = None if (name, library) in CONSTANT else changing()
     if rates is None:
         hyper["learning_rate"] = 0.01
     if name in ("momentum", "nesterov"):
         assert "momentum" in hyper
-    expected = trajectory(oracles, library, name, record, rates, **hyper)
-    close(oracles, path(rule, record, rates, **hyper), expected, f"{library}'s {name} and ours")
+    expected = trajectory(library, name, record, rates, **hyper)
+    close(path(rule, record, rates, **hyper), expected, f"{library}'s {name} and ours")
 
 
 @pytest.mark.parametrize("library", ["torch", "optax", "keras"])
 @pytest.mark.parametrize("kind", [kind for kind in RMSPROP if kind != "plain"])
-def test_rmsprop_with_momentum_and_centered(oracles, record, library, kind):
+def test_rmsprop_with_momentum_and_centered(record, library, kind):
     rule = in_form("rmsprop", library).form(**RMSPROP[kind])
-    hyper = known_to_both(oracles, library, "rmsprop", rule, OWN)
+    hyper = known_to_both(library, "rmsprop", rule, OWN)
     assert ("momentum" in hyper) == ("with_momentum" in RMSPROP[kind])
     theirs = hyper | ({"centered": True} if "centered" in RMSPROP[kind] else {})
-    expected = trajectory(oracles, library, "rmsprop", record, changing(), **theirs)
-    close(oracles, path(rule, record, changing(), **hyper), expected, f"{library}'s rmsprop ({kind}) and ours")
+    expected = trajectory(library, "rmsprop", record, changing(), **theirs)
+    close(path(rule, record, changing(), **hyper), expected, f"{library}'s rmsprop ({kind}) and ours")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_rmsprop_with_momentum_and_centered(oracles, record, library, kind):
     # Rprop has an initial step, and no rate that could follow a schedule.
     [(name, rated) for name in rules.registry for rated in (False, True) if (name, rated) != ("rprop", True)],
 )
-def test_our_own_form_is_the_papers(oracles, record, name, rated):
+def test_our_own_form_is_the_papers(record, name, rated):
     rule = rules.registry[name]
     theirs = "sgd" if name == "gradient_descent" else name
     defaults = rule.hyper()._asdict()
@@ -168,7 +169,7 @@ def test_our_own_form_is_the_papers(oracles, record, name, rated):
     reading = {"rate_scales_decay": True} if name == "adamw" else {}
     rates = changing() if rated else None
     expected = oracles.trajectory("paper", theirs, *record, rates=rates, **defaults_of_paper(defaults, name), **reading)
-    close(oracles, path(rule, record, rates), expected, f"the paper's {name} and ours")
+    close(path(rule, record, rates), expected, f"the paper's {name} and ours")
 
 
 def defaults_of_paper(defaults, name):
@@ -178,15 +179,15 @@ def defaults_of_paper(defaults, name):
 
 @pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
 @pytest.mark.parametrize("kind", RMSPROP)
-def test_rmsprop_is_graves_in_every_form(oracles, record, kind, inside):
+def test_rmsprop_is_graves_in_every_form(record, kind, inside):
     rule = rules.rmsprop.form(epsilon_form="inside" if inside else "outside", **RMSPROP[kind])
-    hyper = known_to_both(oracles, "paper", "rmsprop", rule, OWN)
+    hyper = known_to_both("paper", "rmsprop", rule, OWN)
     theirs = hyper | {"centered": "centered" in RMSPROP[kind], "epsilon_inside": inside}
     expected = oracles.trajectory("paper", "rmsprop", *record, rates=changing(), **theirs)
-    close(oracles, path(rule, record, changing(), **hyper), expected, f"the paper's rmsprop ({kind}) and ours")
+    close(path(rule, record, changing(), **hyper), expected, f"the paper's rmsprop ({kind}) and ours")
 
 
-def test_schedule_free_is_evaluated_where_the_paper_and_optax_say(oracles, record):
+def test_schedule_free_is_evaluated_where_the_paper_and_optax_say(record):
     for library in (None, "optax"):
         rule = in_form("schedule_free_adamw", library)
         if library is not None and not oracles.installed(library):
@@ -210,7 +211,7 @@ CHOSEN = {
 
 
 @pytest.mark.parametrize(("name", "library"), [*CASES, *((name, "paper") for name in rules.registry)])
-def test_the_defaults_are_the_librarys(oracles, name, library):
+def test_the_defaults_are_the_librarys(name, library):
     rule = rules.registry[name] if library == "paper" else in_form(name, library)
     if not oracles.installed(library):
         pytest.skip(f"{library} is not installed")
@@ -226,7 +227,7 @@ def test_the_defaults_are_the_librarys(oracles, name, library):
     assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
 
 
-def test_every_rule_of_a_library_has_a_convention_or_a_reason(oracles):
+def test_every_rule_of_a_library_has_a_convention_or_a_reason():
     without = {
         (name, library)
         for library in oracles.AVAILABLE
@@ -263,7 +264,7 @@ def with_own(rule, record):
         for value in values[1:]
     ],
 )
-def test_every_form_is_another_formula(oracles, record, name, option, value):
+def test_every_form_is_another_formula(record, name, option, value):
     base = rules.decayed(rules.registry[name]).form(**ALONE.get((name, option), {}))
     moved = oracles.distance(with_own(base.form(**{option: value}), record), with_own(base, record))
     if (name, option) in SAME:
@@ -273,7 +274,7 @@ def test_every_form_is_another_formula(oracles, record, name, option, value):
 
 
 @pytest.mark.parametrize(("name", "library"), CASES)
-def test_a_convention_differs_from_the_paper_where_its_form_does(oracles, record, name, library):
+def test_a_convention_differs_from_the_paper_where_its_form_does(record, name, library):
     ours, theirs = in_form(name, None), in_form(name, library)
     if name == "rmsprop":
         ours, theirs = (rule.form(with_momentum=True) for rule in (ours, theirs))
@@ -294,7 +295,7 @@ def test_a_convention_differs_from_the_paper_where_its_form_does(oracles, record
 SINGLE = {"rprop": 1e-2}
 
 
-def held_against_double(oracles, record, name, library, dtype, run):
+def held_against_double(record, name, library, dtype, run):
     """What ``run`` gives in ``dtype``, against the pure face in double precision of the same numbers."""
     rule = in_form(name, library)
     rates = None if name == "rprop" else changing()
@@ -308,23 +309,23 @@ def held_against_double(oracles, record, name, library, dtype, run):
 
 
 @pytest.mark.parametrize(("name", "library"), FORMS)
-def test_the_compiled_pass_is_the_pure_face(oracles, record, name, library):
-    held_against_double(oracles, record, name, library, np.float64, compiled_path)
+def test_the_compiled_pass_is_the_pure_face(record, name, library):
+    held_against_double(record, name, library, np.float64, compiled_path)
 
 
 @pytest.mark.parametrize("name", rules.registry)
-def test_the_compiled_pass_is_as_close_as_float32_can_be(oracles, record, name):
-    held_against_double(oracles, record, name, None, np.float32, compiled_path)
+def test_the_compiled_pass_is_as_close_as_float32_can_be(record, name):
+    held_against_double(record, name, None, np.float32, compiled_path)
 
 
 @pytest.mark.parametrize(("name", "library"), FORMS)
-def test_the_pure_face_is_as_close_as_float32_can_be(oracles, record, name, library):
-    held_against_double(oracles, record, name, library, np.float32, path)
+def test_the_pure_face_is_as_close_as_float32_can_be(record, name, library):
+    held_against_double(record, name, library, np.float32, path)
 
 
 @pytest.mark.parametrize("library", [None, "keras"])
 @pytest.mark.parametrize("kind", [kind for kind in RMSPROP if kind != "plain"])
-def test_the_compiled_rmsprop_is_the_pure_face(oracles, record, library, kind):
+def test_the_compiled_rmsprop_is_the_pure_face(record, library, kind):
     rule = in_form("rmsprop", library).form(**RMSPROP[kind])
     hyper = {key: value for key, value in OWN.items() if key in rule.hyperparameters}
     points = compiled_path(rule, record, changing(), **hyper)

@@ -264,3 +264,19 @@ def test_building_does_not_change_the_table() -> None:
     copied = {"kind": "chain", "factors": [{"kind": "exp", "initial": 1.0}, 2.0]}
     schedules.build(table)
     assert table == copied
+
+
+@pytest.mark.parametrize("rate", [Exp(0.1, gamma=0.5), Step(0.1, period=2), Inv(0.1)])
+def test_a_number_instead_of_a_state_is_refused_with_what_to_do(rate: Schedule) -> None:
+    with pytest.raises(HyperparameterError, match=r"was called with 3; schedule\.values\(n\) are its first n values"):
+        rate(3)  # type: ignore[arg-type]
+
+
+def test_the_error_of_a_state_of_the_user_s_own_is_not_hidden() -> None:
+    class Mine(OptimizationState):
+        @property
+        def completed_epochs(self) -> int:
+            raise AttributeError("the loader has no epoch")
+
+    with pytest.raises(AttributeError, match="the loader has no epoch"):
+        Exp(0.1, gamma=0.5)(Mine())

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from thalweg.errors import HyperparameterError, ParameterError
+from thalweg.optimizers.parameters import SUPPORTED
 from thalweg.rules.namespaces import library_of
 from thalweg.transforms import bounds
 
+_FLOATS = tuple(dtype.name for dtype in SUPPORTED)
 _HELD_AS = ("shared_var", "sharedvar", "sharedVar")
 
 
@@ -43,7 +45,7 @@ def taken_apart(param: Any) -> Taken:
         Its parts.
 
     Raises:
-        ParameterError: it holds no shared variable.
+        ParameterError: it holds no shared variable, or is free and that is not of float32 or float64.
         HyperparameterError: its status is neither 0 nor 1, or its bounds are none.
 
     Example:
@@ -64,13 +66,21 @@ def taken_apart(param: Any) -> Taken:
             f"shared variables, or objects with one as {' or '.join(_HELD_AS)}",
             variable=name,
         )
-    if shared is param:
-        return Taken(shared, name, True, None)
-    status = getattr(param, "status", 0)
+    status = 0 if shared is param else getattr(param, "status", 0)
     if isinstance(status, bool) or status not in (0, 1):
         raise HyperparameterError(
             f"parameter {name!r}: status is {status!r}; give 0 (free) or 1 (fixed)", name="status"
         )
+    kind = getattr(shared, "dtype", "no numbers")
+    if status == 0 and kind not in _FLOATS:
+        raise ParameterError(
+            f"parameter {name!r} holds {kind}, and {' or '.join(_FLOATS)} can be updated: make it of floats, "
+            "pytensor.shared(np.asarray(value, 'float64'), name=...)",
+            variable=name,
+            got=str(kind),
+        )
+    if shared is param:
+        return Taken(shared, name, True, None)
     lower, upper = getattr(param, "lb", None), getattr(param, "ub", None)
     try:
         limits = None if lower is None and upper is None else bounds(lower, upper)

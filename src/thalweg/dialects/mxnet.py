@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Hashable
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,9 +27,11 @@ from thalweg.dialects.mxnet_schedulers import (
     get_momentum,
     instance,
 )
+from thalweg.errors import HyperparameterError
 from thalweg.optimizers import named
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.normalizing import normalized_gradient
+from thalweg.optimizers.settings import same
 from thalweg.optimizers.updater import Updater
 from thalweg.rules.ranges import finite, fraction, nonnegative, positive
 from thalweg.schedules import OptimizationState
@@ -119,6 +121,9 @@ class AbstractOptimizer(abc.ABC):
     Args:
         opts: its options.
 
+    Raises:
+        HyperparameterError: an option is set on the optimizer later, where it would change nothing.
+
     Example:
         >>> import numpy as np
         >>> import thalweg as tw
@@ -138,6 +143,17 @@ class AbstractOptimizer(abc.ABC):
         instance("opts", opts, AbstractOptimizerOptions)
         self.opts = opts
         self._state = OptimizationState()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what an option is called: setting it here would change nothing."""
+        opts = vars(self).get("opts")
+        if opts is not None and (hasattr(opts, name) or hasattr(opts, f"{name}_scheduler")):
+            raise HyperparameterError(
+                f"{type(self).__name__}: {name} cannot be set on the optimizer, where it would change nothing. Give a "
+                "scheduler that changes when you make it, or set .opts to other options.",
+                name=name,
+            )
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         values = {field.name: getattr(self.opts, field.name) for field in fields(self.opts)}
@@ -311,7 +327,7 @@ class _Updater(Updater):
         name, seat = self._seat(key, weight)
         ready = normalized_gradient(self._page.opts, self._page.state, weight, grad)
         for hyperparameter, value in self._page.current().items():
-            if getattr(seat.optimizer, hyperparameter) != value:
+            if not same(getattr(seat.optimizer, hyperparameter), value):
                 setattr(seat.optimizer, hyperparameter, value)
         seat.step(processed_grad=ready)
         self._keep(key, name, seat)

@@ -1,6 +1,7 @@
 """The learning rate and momentum schedulers of MXNet.jl's page: see :mod:`thalweg.dialects.mxnet`, which has them all.
 
-t is the count as the loop has set it, where Thalweg's own schedules count what is completed. ::
+t is the count as the loop has set it, where Thalweg's own schedules (of :func:`thalweg.get_learning_rate` and
+:func:`thalweg.get_momentum`) count what is completed. ::
 
     Exp    η_t = η₀·γᵗ
     Inv    η_t = η₀·(1 + γ·t)^(−power)

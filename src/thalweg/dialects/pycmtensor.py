@@ -26,7 +26,14 @@ __all__ = ["SGD", "AdaGrad", "Adadelta", "Adam", "Adamax", "Momentum", "Optimize
 
 Updates = list[tuple[Any, Any]]
 
-_MEANT = {"b1": "beta1", "b2": "beta2", "m": "momentum", "rho": "rho", "epsilon": "epsilon"}
+_NUMBERS = {
+    "b1": ("beta1", fraction),
+    "b2": ("beta2", fraction),
+    "m": ("momentum", fraction),
+    "rho": ("rho", fraction),
+    "epsilon": ("epsilon", positive),
+}
+"""The page's numbers, each with Thalweg's name for it and its range."""
 
 
 class Optimizer:
@@ -43,8 +50,9 @@ class Optimizer:
 
     Raises:
         MissingExtraError: PyTensor is not installed.
-        ParameterError: a parameter is, or holds, no shared variable.
-        HyperparameterError: a number is out of its range, or a bound or status is none.
+        ParameterError: the parameters are no list, or one is, or holds, no shared variable.
+        HyperparameterError: a number is out of its range, or a bound or status is none; later: one is set that the
+            algorithm does not have.
         OptimizerError: a parameter is there twice.
 
     Example:
@@ -59,6 +67,11 @@ class Optimizer:
     Source: the API page of PyCMTensor's optimizers, class Optimizer.
     """
 
+    b1: float
+    b2: float
+    m: float
+    rho: float
+    epsilon: float
     native: LocalOptimizer
     """The optimizer of Thalweg that does the work; ``thalweg.optimizers.pytensor.symbolic`` saves its state."""
 
@@ -75,10 +88,10 @@ class Optimizer:
         epsilon: float = 1e-08,
     ) -> None:
         require_pytensor()
+        if not isinstance(params, list | tuple):
+            raise ParameterError(f"{name}: params is a {type(params).__name__}; give a list of parameters")
         self.name, self.params = str(name), list(params)
-        for key, value in {"b1": b1, "b2": b2, "m": m, "rho": rho}.items():
-            setattr(self, key, number(value, fraction, name=key, owner=self.name))
-        self.epsilon = number(epsilon, positive, name="epsilon", owner=self.name)
+        self.b1, self.b2, self.m, self.rho, self.epsilon = b1, b2, m, rho, epsilon
         self._parameters: dict[int, Taken] = {}
         for param in self.params:
             taken = taken_apart(param)
@@ -88,9 +101,22 @@ class Optimizer:
         if self._rule is not None:
             self.native = self._made(self._rule)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a number, also later: functions that are compiled already follow."""
+        if name in _NUMBERS:
+            ours, interval = _NUMBERS[name]
+            value = number(value, interval, name=name, owner=self.name)
+            if hasattr(self, "native"):
+                if ours not in self.native.rule.hyperparameters:
+                    raise HyperparameterError(
+                        f"{self.name} has no {name}, so setting it would change nothing", name=name
+                    )
+                setattr(self.native, ours, value)
+        super().__setattr__(name, value)
+
     def _made(self, rule: type[LocalOptimizer]) -> LocalOptimizer:
         known = rule.rule.hyperparameters
-        given = {ours: getattr(self, theirs) for theirs, ours in _MEANT.items() if ours in known}
+        given = {ours: getattr(self, theirs) for theirs, (ours, _) in _NUMBERS.items() if ours in known}
         free = [parameter for parameter in self._parameters.values() if parameter.free]
         return rule(convention="pycmtensor", name=self.name, process_model=limits(free), **given)
 

@@ -74,6 +74,7 @@ class Batch:
         self._times = np.zeros(groups)
         self.carried = np.zeros((groups, shape.carried))
         self._advanced = np.zeros((groups, shape.carried))
+        self._decided: dict[int, Any] = {}  # by group, what the pass cannot know of them
         self._scalars = np.zeros((groups, shape.scalars))
         self._limits = np.tile(np.array(UNBOUNDED), (len(parts), 1))
         self._sums = np.zeros((len(lines), shape.sums))
@@ -86,9 +87,9 @@ class Batch:
             (ctypes.addressof(status), ctypes.addressof(self._exception), address_of(arguments))
             for status, arguments in zip(self._status, self._calls, strict=True)
         ]
-        self._whole = self._measured(PREPARE | UPDATE)
+        self._whole = PREPARE | UPDATE | (MEASURE | CONCLUDE if shape.sums else 0)
         self._calls[0][_MODE] = self._mode = self._whole | SCAN
-        self._function = kernel.loaded.function
+        self._function = kernel.loaded.brief if self.size <= _BRIEF else kernel.loaded.function
         self.restart()
 
     def restart(self) -> None:
@@ -111,8 +112,18 @@ class Batch:
     def set_hyper(self, group: int, hyper: Any, *, t: int | None = None) -> None:
         """Set the hyperparameters of a group, checked before, and its step count."""
         self._hyper[group] = hyper
+        self._decided.pop(group, None)
         if t is not None:
             self._times[group] = t
+
+    def set_advanced(self, group: int, carried: Any) -> None:
+        """Set the carried numbers of a group's coming step, where it has arrays: the pass computes them with numbers.
+
+        Args:
+            group: the group, whose hyperparameters were set before.
+            carried: ``rule.carried``, of this step.
+        """
+        self._decided[group] = carried
 
     def set_time(self, t: int) -> None:
         """Set the number of the coming step, from 1, for all groups."""
@@ -179,6 +190,8 @@ class Batch:
         """Take the carried numbers of the step for those of the next."""
         if self.kernel.shape.carried:
             self.carried[:] = self._advanced
+            for group, carried in self._decided.items():
+                self.carried[group] = carried
 
     def _run(self, mode: int) -> list[int]:
         for arguments in self._calls:
@@ -202,9 +215,6 @@ class Batch:
             "use smaller values",
             owner=rule.name,
         )
-
-    def _measured(self, mode: int) -> int:
-        return mode | MEASURE | CONCLUDE if self.kernel.shape.sums else mode
 
     def _place(self, variable: int, column: int, address: int) -> None:
         first, last, _ = self._members[variable]
@@ -236,6 +246,7 @@ class Batch:
 
 
 _MODE = ARGUMENTS.index("mode")
+_BRIEF = 1 << 13  # elements: some ten microseconds
 
 
 def address_of(array: np.ndarray) -> int:

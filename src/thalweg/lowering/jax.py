@@ -36,6 +36,7 @@ except ModuleNotFoundError as error:
 
 from thalweg.lowering import pairs
 from thalweg.lowering.pairs import Pair
+from thalweg.lowering.tracing import traced
 
 DType = np.dtype[Any]
 
@@ -178,8 +179,9 @@ def init(rule: Rule, param: Any, hyper: Any = None) -> Any:
         dtype('float32')
     """
     kind = computed_in(param, rule.name)
-    values = rule.beginning(jnp.asarray(param, kind), rounded(rule.hyper() if hyper is None else hyper, kind))
-    return rule.slots(*(_filled(value, param, kind) for value in values))
+    with traced(rule, "JAX"):
+        values = rule.beginning(jnp.asarray(param, kind), rounded(rule.hyper() if hyper is None else hyper, kind))
+        return rule.slots(*(_filled(value, param, kind) for value in values))
 
 
 def _filled(value: Any, param: Any, kind: DType) -> jax.Array:
@@ -211,11 +213,13 @@ def prepare(rule: Rule, hyper: Any, t: Any, carried: Any = None) -> tuple[Any, A
     """
     values, count = type(hyper)(*map(number, hyper)), number(jnp.asarray(t))
     before = None if carried is None else type(carried)(*map(number, carried))
-    moved = rule.advance(values, count, before)
-    found = rule.scalars(values, count, moved)
-    after = None if moved is None else type(moved)(*map(number, moved))
+    with traced(rule, "JAX"):
+        moved = rule.advance(values, count, before)
+        found = rule.scalars(values, count, moved)
+        after = None if moved is None else type(moved)(*map(number, moved))
+        scalars = type(found)(*map(number, found))
     # XLA would compute them in every loop over an array again, and compile for as long as that takes
-    scalars, after = pairs.behind_barrier((type(found)(*map(number, found)), after))
+    scalars, after = pairs.behind_barrier((scalars, after))
     return scalars, after
 
 
@@ -263,6 +267,7 @@ def step(rule: Rule, param: Any, grad: Any, slots: Any, scalars: Any) -> tuple[j
         GradientShapeError: the gradient's shape is another one.
         GradientDtypeError: the gradient's dtype is another one.
         StateMismatchError: the state is another rule's, or of another shape or dtype.
+        RuleError: the rule's text does what JAX cannot trace.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -281,12 +286,13 @@ def step(rule: Rule, param: Any, grad: Any, slots: Any, scalars: Any) -> tuple[j
     _check(rule, param, grad, slots, kind)
     old, given = jnp.asarray(param, kind), jnp.asarray(grad, kind)
     h = rounded(scalars, kind)
-    if rule.measure is not None and rule.conclude is not None:
-        sums_in = jnp.float64 if has_float64() else jnp.float32
-        terms = rule.measure(old, given, slots, h)
-        h = rounded(rule.conclude(scalars, tuple(jnp.sum(term, dtype=sums_in) for term in terms)), kind)
-    new, moved = rule.update(old, given, slots, h)
-    return new.astype(param.dtype), type(moved)(*(jnp.asarray(slot, kind) for slot in moved))
+    with traced(rule, "JAX"):
+        if rule.measure is not None and rule.conclude is not None:
+            sums_in = jnp.float64 if has_float64() else jnp.float32
+            terms = rule.measure(old, given, slots, h)
+            h = rounded(rule.conclude(scalars, tuple(jnp.sum(term, dtype=sums_in) for term in terms)), kind)
+        new, moved = rule.update(old, given, slots, h)
+        return new.astype(param.dtype), type(moved)(*(jnp.asarray(slot, kind) for slot in moved))
 
 
 def _check(rule: Rule, param: Any, grad: Any, slots: Any, kind: DType) -> None:
@@ -305,7 +311,7 @@ def _check(rule: Rule, param: Any, grad: Any, slots: Any, kind: DType) -> None:
             )
 
 
-def evaluate(rule: Rule, param: Any, slots: Any, hyper: Any) -> jax.Array:
+def evaluate(rule: Rule, param: Any, slots: Any, hyper: Any, carried: Any = None) -> jax.Array:
     """Where the model is to be evaluated: for Schedule-Free and EMA not where the parameter is.
 
     Args:
@@ -313,6 +319,7 @@ def evaluate(rule: Rule, param: Any, slots: Any, hyper: Any) -> jax.Array:
         param: the parameter.
         slots: its state.
         hyper: its hyperparameters, a named tuple of numbers.
+        carried: the numbers that the rule carries from step to step, from :func:`prepare`, if it has such.
 
     Returns:
         An array of the shape and dtype of ``param``; ``param`` itself for rules that evaluate where they store.
@@ -324,12 +331,15 @@ def evaluate(rule: Rule, param: Any, slots: Any, hyper: Any) -> jax.Array:
         >>> rule = averaged(sgd)
         >>> hyper = rule.hyper(learning_rate=1.0, ema_decay=0.75)
         >>> x = jnp.array([1.0])
-        >>> x, slots = step(rule, x, jnp.array([4.0]), init(rule, x, hyper), prepare(rule, hyper, 1)[0])
-        >>> x, evaluate(rule, x, slots, hyper)
+        >>> scalars, carried = prepare(rule, hyper, 1)
+        >>> x, slots = step(rule, x, jnp.array([4.0]), init(rule, x, hyper), scalars)
+        >>> x, evaluate(rule, x, slots, hyper, carried)
         (Array([-3.], dtype=float32), Array([0.], dtype=float32))
     """
     if rule.evaluate is None:
         return jnp.asarray(param)
     kind = computed_in(param, rule.name)
-    found: jax.Array = rule.evaluate(jnp.asarray(param, kind), slots, rounded(hyper, kind))
-    return found.astype(param.dtype)
+    state = slots if carried is None else rule.state(*slots, *rounded(carried, kind))
+    with traced(rule, "JAX"):
+        found: jax.Array = rule.evaluate(jnp.asarray(param, kind), state, rounded(hyper, kind))
+        return found.astype(param.dtype)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from thalweg.errors import RuleError
 from thalweg.lowering.layout import ARGUMENTS, CONCLUDE, MEASURE, PREPARE, ROW, SCAN, UPDATE, Shape
 from thalweg.lowering.memory import (
     read_int,
@@ -284,5 +285,6 @@ class _Parts:
 
     def _adding(self) -> tuple[Any, Any]:
         if self.shape.sums not in ADD:
-            raise TypeError(f"rule {self.rule.name!r} measures {self.shape.sums} terms; there is room for {max(ADD)}")
+            measured = f"rule {self.rule.name!r} measures {self.shape.sums} terms; there is room for {max(ADD)}"
+            raise RuleError(measured, rule=self.rule.name)
         return self.know(ADD[self.shape.sums]), self.know(NO_SUMS[self.shape.sums])

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.errors import RuleError
 from thalweg.lowering import objects
 from thalweg.lowering.digest import reachable, text_digest
 from thalweg.lowering.layout import Shape
+from thalweg.lowering.reasons import reason
 from thalweg.rules import arithmetic
 from thalweg.rules.base import Rule
 from thalweg.rules.keeping import kept_with_rule
@@ -37,6 +39,7 @@ SCALAR_FORMS: dict[Callable[..., Any], Callable[..., Any]] = {
     arithmetic.floor: lambda x: lambda x: np.floor(x),
     arithmetic.cos: lambda x: lambda x: np.cos(x),
     arithmetic.isfinite: lambda x: lambda x: np.isfinite(x),
+    arithmetic.if_number: lambda x, number, array: lambda x, number, array: number,
 }
 
 OPTIONS: dict[str, Any] = {
@@ -80,7 +83,7 @@ def compile_rule(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
         The kernel.
 
     Raises:
-        TypeError: the text cannot be compiled; the message says why (a number literal beside float32 numbers, say).
+        RuleError: the text cannot be compiled; the message says why (a number literal beside float32 numbers, say).
 
     Example:
         >>> import numpy as np
@@ -166,7 +169,8 @@ def _compile(rule: Rule, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str
             signature = (numba.types.int64,)
             dispatcher.compile(signature)
         except (errors.NumbaError, errors.UnsupportedBytecodeError) as error:  # the second is none of the first
-            raise TypeError(f"rule {rule.name!r} cannot be compiled for {dtype}: {error}") from error
+            why = f"rule {rule.name!r} cannot be compiled for {dtype}: {reason(str(error))}"
+            raise RuleError(why, rule=rule.name) from error
         name, features = objects.processor()
         machine = llvm.Target.from_default_triple().create_target_machine(
             cpu=name, features=features, opt=3, reloc="default", codemodel="jitdefault", jit=True

@@ -46,6 +46,11 @@ class Pair:
     __array_ufunc__: ClassVar[None] = None  # NumPy's numbers leave the operators to this class
     own_names: ClassVar[SimpleNamespace]
 
+    @property
+    def ndim(self) -> int:
+        """How many axes the parts have: none, or those of an array of pairs."""
+        return int(jnp.ndim(self.high))
+
     def __add__(self, other: Any) -> Pair:
         y = pair(other)
         total, lost = _two_sum(self.high, y.high)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thalweg.errors import MissingExtraError
+from thalweg.lowering.tracing import traced
 from thalweg.rules.arithmetic import isfinite
 from thalweg.rules.base import Rule
 from thalweg.rules.namespaces import library_of
@@ -95,12 +96,16 @@ def lower(
     Args:
         rule: the rule, in any form.
         parts: the parameters.
-        hypers: for each group an instance of the rule's ``hyper``, of float64 scalars (expressions or floats).
+        hypers: for each group an instance of the rule's ``hyper``, of float64 scalars (expressions or floats), and of
+            expressions of the parameters' shape where a hyperparameter is an array.
         t: the step's number, from 1, a float64 scalar.
         carried: for each group the numbers of the step before, float64 scalars; empty for a rule without.
 
     Returns:
         The new expressions, each of the dtype of what it takes the place of.
+
+    Raises:
+        RuleError: the rule's text does what PyTensor cannot make an expression of.
 
     Example:
         >>> import numpy as np
@@ -112,7 +117,7 @@ def lower(
         >>> step.params[0].eval({x: np.array([1.0]), g: np.array([4.0])}, mode="FAST_COMPILE")
         array([-1.])
     """
-    with doubles():
+    with doubles(), traced(rule, "PyTensor"):
         before = [rule.carried(*numbers) if rule.carried else None for numbers in carried]
         now = [rule.advance(hyper, t, numbers) for hyper, numbers in zip(hypers, before, strict=True)]
         scalars = [rule.scalars(hyper, t, numbers) for hyper, numbers in zip(hypers, now, strict=True)]
@@ -148,10 +153,10 @@ def doubles() -> Iterator[None]:
 
 
 def inside(value: Expression, interval: Interval) -> Expression:
-    """Whether a scalar is a finite number in an interval.
+    """Whether a number is finite and in an interval, or each element of an array is.
 
     Args:
-        value: a float64 scalar.
+        value: float64, a scalar or an array.
         interval: the interval.
 
     Returns:
@@ -170,7 +175,9 @@ def inside(value: Expression, interval: Interval) -> Expression:
         above = pt.ge(value, low) if interval.closed_low else pt.gt(value, low)
         below = pt.le(value, high) if interval.closed_high else pt.lt(value, high)
         found = isfinite(value) & above & below
-        return found & pt.eq(pt.floor(value), value) if interval.whole else found
+        if interval.whole:
+            found &= pt.eq(pt.floor(value), value)
+        return pt.all(found) if value.ndim else found
 
 
 def all_finite(array: Expression) -> Expression:

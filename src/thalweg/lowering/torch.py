@@ -27,6 +27,7 @@ from thalweg.errors import (
 from thalweg.lowering.batch import UNBOUNDED
 from thalweg.lowering.buffers import make_state
 from thalweg.rules.base import Rule
+from thalweg.rules.elementwise import refuse_other_shapes
 
 try:
     import torch as torch  # others of ours have it from here, so that a missing one names the extra
@@ -82,14 +83,15 @@ def init(rule: Rule, param: torch.Tensor, hyper: Any = None) -> Any:
     Args:
         rule: the rule.
         param: the parameter, float64, float32, bfloat16 or float16, on any device.
-        hyper: the hyperparameters, by default their defaults; a few rules' state depends on them.
+        hyper: the hyperparameters, numbers or NumPy arrays of the parameter's shape, by default their defaults; a few
+            rules' state depends on them.
 
     Returns:
         ``rule.slots`` of new tensors like ``param``, of float64 or float32 (see :func:`computed_in`).
 
     Raises:
         ParameterError: the parameter is of another dtype.
-        HyperparameterError: a hyperparameter is out of its range.
+        HyperparameterError: a hyperparameter is out of its range, or an array of another shape.
 
     Example:
         >>> import torch
@@ -100,8 +102,10 @@ def init(rule: Rule, param: torch.Tensor, hyper: Any = None) -> Any:
     """
     kind = computed_in(param, rule.name)
     checked = rule.check(rule.hyper() if hyper is None else hyper)
+    refuse_other_shapes(rule.name, checked._asdict(), param.shape)
+    each = type(checked)(*(as_tensor(v, kind, param.device) if np.ndim(v) else v for v in checked))
     with torch.no_grad():
-        values = rule.beginning(param.detach().to(kind), checked)
+        values = rule.beginning(param.detach().to(kind), each)
         rows = empty_rows(param, kind, len(rule.slot_names))
         for row, value in zip(rows, values, strict=True):
             put(row, value)
@@ -125,13 +129,14 @@ def put(target: torch.Tensor, value: Any) -> None:
         target.fill_(value)
 
 
-def rounded(rule: Rule, scalars: Any, kind: torch.dtype) -> Any:
-    """Scalars as the text is to use them: Python floats that the state's dtype holds exactly.
+def rounded(rule: Rule, scalars: Any, kind: torch.dtype, device: torch.device | str = "cpu") -> Any:
+    """Scalars as the text is to use them: Python floats that the state's dtype holds exactly, and tensors of it.
 
     Args:
         rule: the rule.
-        scalars: from ``rule.scalars``, in double precision.
+        scalars: from ``rule.scalars``, in double precision: numbers, and arrays where a hyperparameter is one.
         kind: float32 or float64.
+        device: where the tensors are to be.
 
     Returns:
         The same named tuple. Python floats promote no tensor.
@@ -139,16 +144,24 @@ def rounded(rule: Rule, scalars: Any, kind: torch.dtype) -> Any:
     Raises:
         HyperparameterError: a scalar is too large for the dtype.
     """
-    cast = AS_NUMPY[kind].type
+    dtype = AS_NUMPY[kind]
     with np.errstate(over="ignore"):
-        values = [float(cast(value)) for value in scalars]
-    if not all(map(math.isfinite, values)):
+        if not any(isinstance(value, np.ndarray) for value in scalars):
+            values = np.array(scalars, np.float64).astype(dtype).tolist()
+        else:
+            values = [v.astype(dtype, order="C") if np.ndim(v) else float(dtype.type(v)) for v in scalars]
+    if not all(math.isfinite(value) if isinstance(value, float) else np.isfinite(value).all() for value in values):
         raise HyperparameterError(
             f"{rule.name}: with {scalars} what the rule computes from its hyperparameters does not fit into "
-            f"{cast.__name__}; use smaller values",
+            f"{dtype.name}; use smaller values",
             owner=rule.name,
         )
-    return type(scalars)(*values)
+    return type(scalars)(*(v if isinstance(v, float) else torch.from_numpy(v).to(device) for v in values))
+
+
+def as_tensor(array: np.ndarray, kind: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A new tensor of an array of hyperparameters, of float32 or float64."""
+    return torch.from_numpy(array.astype(AS_NUMPY[kind], order="C")).to(device)
 
 
 def concluded(rule: Rule, param: torch.Tensor, grad: torch.Tensor, slots: Any, scalars: Any) -> Any:
@@ -171,7 +184,7 @@ def concluded(rule: Rule, param: torch.Tensor, grad: torch.Tensor, slots: Any, s
         return scalars
     kind = COMPUTED_IN[param.dtype]
     with torch.no_grad():
-        terms = rule.measure(param.to(kind), grad.to(kind), slots, rounded(rule, scalars, kind))
+        terms = rule.measure(param.to(kind), grad.to(kind), slots, rounded(rule, scalars, kind, param.device))
         sums = tuple(float(torch.sum(term, dtype=torch.float64)) for term in terms)
     return rule.conclude(scalars, sums)
 
@@ -231,7 +244,7 @@ def step_(
             not.
         grad: its gradient, of the same shape and dtype; it is not changed.
         slots: from :func:`init`, updated in place.
-        scalars: from ``rule.scalars(hyper, t, carried)``, in double precision.
+        scalars: from ``rule.scalars(hyper, t, carried)``, in double precision, numbers or arrays like the parameter.
         limits: lower and upper bound that the parameter is kept between.
 
     Raises:
@@ -239,7 +252,7 @@ def step_(
         GradientShapeError: the gradient's shape is another one.
         GradientDtypeError: the gradient's dtype is another one.
         StateMismatchError: the state is another rule's, or of another shape or dtype.
-        HyperparameterError: a scalar is too large for the dtype.
+        HyperparameterError: a scalar is too large for the dtype, or an array of another shape.
 
     Example:
         >>> import torch
@@ -267,21 +280,25 @@ def step_(
             raise StateMismatchError(
                 f"{rule.name}: slot {name} is {tuple(slot.shape)} {slot.dtype}; expected {tuple(param.shape)} {kind}"
             )
-    complete = rounded(rule, concluded(rule, param, grad, slots, scalars), kind)
+    refuse_other_shapes(rule.name, scalars._asdict(), param.shape)
+    complete = rounded(rule, concluded(rule, param, grad, slots, scalars), kind, param.device)
     update_(rule, param, grad, slots, complete, limits)
 
 
-def evaluate(rule: Rule, param: torch.Tensor, slots: Any, hyper: Any) -> torch.Tensor:
+def evaluate(rule: Rule, param: torch.Tensor, state: Any, hyper: Any) -> torch.Tensor:
     """Where the model is to be evaluated: for Schedule-Free and EMA not where the parameter is.
 
     Args:
         rule: the rule.
         param: the parameter.
-        slots: its state.
+        state: its state, ``rule.state``: the slots, then the numbers that the rule carries from step to step.
         hyper: its hyperparameters, checked.
 
     Returns:
         A new tensor like ``param``, of its dtype; a copy for rules that evaluate where they store.
+
+    Raises:
+        HyperparameterError: a hyperparameter is an array of another shape.
 
     Example:
         >>> import torch
@@ -290,15 +307,17 @@ def evaluate(rule: Rule, param: torch.Tensor, slots: Any, hyper: Any) -> torch.T
         >>> rule = averaged(sgd)
         >>> hyper = rule.hyper(learning_rate=1.0, ema_decay=0.75)
         >>> x = torch.tensor([1.0]); slots = init(rule, x, hyper)
-        >>> step_(rule, x, torch.tensor([4.0]), slots, rule.scalars(hyper, 1))
-        >>> x, evaluate(rule, x, slots, hyper)
+        >>> carried = rule.advance(hyper, 1, None)
+        >>> step_(rule, x, torch.tensor([4.0]), slots, rule.scalars(hyper, 1, carried))
+        >>> x, evaluate(rule, x, rule.state(*slots, *carried), hyper)
         (tensor([-3.]), tensor([0.]))
     """
     with torch.no_grad():
         if rule.evaluate is None:
             return param.detach().clone()
         kind = computed_in(param, rule.name)
-        found: torch.Tensor = rule.evaluate(param.detach().to(kind), slots, rounded(rule, hyper, kind))
+        refuse_other_shapes(rule.name, hyper._asdict(), param.shape)
+        found: torch.Tensor = rule.evaluate(param.detach().to(kind), state, rounded(rule, hyper, kind, param.device))
         return found.to(param.dtype, copy=True)
 
 

@@ -8,20 +8,26 @@ Both ways do a step in the same parts, so that several of them can be one step t
     update                  in place; cannot fail
     commit                  the counts and carried numbers of the step become those of the next
 
-Parameters with the same hyperparameters, step count and carried numbers share a lane.
+Parameters with the same hyperparameters, step count and carried numbers share a lane. Where a hyperparameter is an
+array the text gets a tensor for a number; the compiled pass reads it beside the parameter
+(:mod:`thalweg.rules.elementwise`).
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thalweg.lowering.batch import UNBOUNDED, Batch, Part
+import numpy as np
+
+from thalweg.lowering.batch import UNBOUNDED, Batch, Part, address_of
+from thalweg.lowering.buffers import make_state
 from thalweg.lowering.numpy import compile_rule
 from thalweg.lowering.torch import AS_NUMPY, COMPUTED_IN, concluded, rounded, torch, update_
 from thalweg.rules.base import Rule
+from thalweg.rules.elementwise import numbers, refuse_other_shapes, values, with_lanes
 
 Limits = tuple[float, float]
 
@@ -67,6 +73,7 @@ class Unit(abc.ABC):
 
     def __init__(self, rule: Rule, places: Sequence[Place], lanes: Sequence[Lane]) -> None:
         self.rule, self.places, self.lanes = rule, tuple(places), tuple(lanes)
+        self._seen: list[Any] = [None] * len(lanes)  # hyperparameters that were found to fit, the very objects
 
     @abc.abstractmethod
     def moved(self, index: int) -> None:
@@ -85,8 +92,23 @@ class Unit(abc.ABC):
         """Set a lane's hyperparameters for the coming step.
 
         Raises:
-            HyperparameterError: one leaves its range when rounded to a parameter's dtype.
+            HyperparameterError: one leaves its range when rounded to a parameter's dtype, or is an array of another
+                shape than a parameter of the lane.
         """
+
+    def _fit(self, lane: int, hyper: Any, dtypes: Iterable[np.dtype[Any]]) -> None:
+        """Refuse what leaves its range in one of the dtypes, and arrays that are not like the lane's parameters."""
+        if hyper is self._seen[lane]:
+            return
+        arrays = any(isinstance(value, np.ndarray) for value in hyper)
+        if arrays:
+            for place in self.places:
+                if place.lane == lane:
+                    refuse_other_shapes(self.rule.name, hyper._asdict(), place.param.shape)
+        for dtype in dtypes:
+            self.rule.check_rounded(hyper._asdict(), dtype)
+        if not arrays:  # a parameter may have another shape at the next step, and still the same numbers
+            self._seen[lane] = hyper
 
     @abc.abstractmethod
     def clean(self) -> bool:
@@ -137,8 +159,7 @@ class Native(Unit):
 
     def set_hyper(self, lane: int, hyper: Any) -> None:
         """Prepare the scalars, in double precision."""
-        for kind in self._lane_kinds[lane]:
-            self.rule.check_rounded(hyper._asdict(), AS_NUMPY[kind])
+        self._fit(lane, hyper, (AS_NUMPY[kind] for kind in self._lane_kinds[lane]))
         past = self.lanes[lane]
         before = self.rule.carried(*past.carried) if self.rule.carried else None
         now = self.rule.advance(hyper, past.steps + 1, before)
@@ -154,16 +175,21 @@ class Native(Unit):
 
     def ready(self) -> None:
         """Round the scalars to each dtype, and complete them with the sums over each tensor if the rule has such."""
-        known: dict[tuple[int, torch.dtype], Any] = {}
-        for lane, kinds in enumerate(self._lane_kinds):
-            for kind in kinds:
-                known[lane, kind] = rounded(self.rule, self._scalars[lane], kind)
         if self.rule.measure is None:
-            self._ready = [known[place.lane, kind] for place, kind in zip(self.places, self._kinds, strict=True)]
+            known: dict[tuple[int, torch.dtype, torch.device], Any] = {}
+            keys = [(p.lane, kind, p.param.device) for p, kind in zip(self.places, self._kinds, strict=True)]
+            for lane, kind, device in keys:
+                if (lane, kind, device) not in known:
+                    known[lane, kind, device] = rounded(self.rule, self._scalars[lane], kind, device)
+            self._ready = [known[key] for key in keys]
             return
+        completed = (
+            concluded(self.rule, p.param, grad, p.slots, self._scalars[p.lane])
+            for p, grad in zip(self.places, self._grads, strict=True)
+        )
         self._ready = [
-            rounded(self.rule, concluded(self.rule, p.param, grad, p.slots, self._scalars[p.lane]), kind)
-            for p, grad, kind in zip(self.places, self._grads, self._kinds, strict=True)
+            rounded(self.rule, scalars, kind, p.param.device)
+            for p, kind, scalars in zip(self.places, self._kinds, completed, strict=True)
         ]
 
     def update(self) -> None:
@@ -184,19 +210,31 @@ class Compiled(Unit):
     The pass writes behind PyTorch's back, so autograd is told: a graph that needs the values from before raises
     PyTorch's own error.
 
+    Args:
+        rule: the rule.
+        places: the tensors.
+        lanes: their lanes.
+        each: the rule's scalars that are arrays, because a hyperparameter is one in every lane.
+
     Raises:
-        TypeError: the rule's text cannot be compiled.
+        RuleError: the rule's text cannot be compiled.
     """
 
-    def __init__(self, rule: Rule, places: Sequence[Place], lanes: Sequence[Lane]) -> None:
+    def __init__(self, rule: Rule, places: Sequence[Place], lanes: Sequence[Lane], each: tuple[str, ...] = ()) -> None:
         super().__init__(rule, places, lanes)
-        self._kind = places[0].param.dtype
+        self._kind, self._each = places[0].param.dtype, each
         self._held: dict[int, torch.Tensor] = {}
+        self._rows = [make_state(len(each), p.param.detach().numpy()) for p in places]
         parts = [
-            Part(p.param.data_ptr(), p.param.numel(), tuple(slot.data_ptr() for slot in p.slots), p.lane)
-            for p in places
+            Part(
+                p.param.data_ptr(),
+                p.param.numel(),
+                (*(slot.data_ptr() for slot in p.slots), *map(address_of, rows)),
+                p.lane,
+            )
+            for p, rows in zip(places, self._rows, strict=True)
         ]
-        self._batch = Batch(compile_rule(rule, AS_NUMPY[self._kind]), parts, len(lanes))
+        self._batch = Batch(compile_rule(with_lanes(rule, each), AS_NUMPY[self._kind]), parts, len(lanes))
         for row, lane in enumerate(lanes):
             self._batch.carried[row] = lane.carried
 
@@ -214,9 +252,21 @@ class Compiled(Unit):
         self._batch.set_limits(index, limits)
 
     def set_hyper(self, lane: int, hyper: Any) -> None:
-        """Set them and the number of the step."""
-        self.rule.check_rounded(hyper._asdict(), AS_NUMPY[self._kind])
-        self._batch.set_hyper(lane, hyper, t=self.lanes[lane].steps + 1)
+        """Set them and the number of the step; what the rule makes of arrays is put where the pass will read it."""
+        rule, past, dtype = self.rule, self.lanes[lane], AS_NUMPY[self._kind]
+        self._fit(lane, hyper, (dtype,))
+        plain = hyper is self._seen[lane]  # no arrays, also of what is in no lane, as AdaGrad's initial_accumulator
+        self._batch.set_hyper(lane, hyper if plain else numbers(hyper), t=past.steps + 1)
+        if not self._each:
+            return
+        before = rule.carried(*past.carried) if rule.carried else None
+        if before is not None:
+            self._batch.set_advanced(lane, rule.advance(hyper, past.steps + 1, before))
+        found = values(rule, self._each, hyper, past.steps + 1, before, dtype)
+        for place, rows in zip(self.places, self._rows, strict=True):
+            if place.lane == lane:
+                for row, value in zip(rows, found, strict=True):
+                    row[: place.param.numel()] = value.ravel()
 
     def clean(self) -> bool:
         """Look at every gradient."""
@@ -236,5 +286,5 @@ class Compiled(Unit):
         self._held.clear()
         self._batch.commit()
         carried = self._batch.carried.tolist()
-        for lane, numbers in zip(self.lanes, carried, strict=True):
-            lane.steps, lane.carried = lane.steps + 1, tuple(numbers)
+        for lane, row in zip(self.lanes, carried, strict=True):
+            lane.steps, lane.carried = lane.steps + 1, tuple(row)

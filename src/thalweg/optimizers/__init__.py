@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from thalweg.optimizers.base import Optimizer
 from thalweg.optimizers.building import build
+from thalweg.optimizers.current import get_learning_rate, get_momentum
 from thalweg.optimizers.groups import Group
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.named import (
@@ -55,6 +56,8 @@ __all__ = [
     "ScheduleFreeAdamW",
     "Scheduled",
     "build",
+    "get_learning_rate",
+    "get_momentum",
     "get_updater",
     "normalized_gradient",
     "registry",

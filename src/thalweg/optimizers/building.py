@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.errors import HyperparameterError
 from thalweg.graph import Variable
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.named import registry
@@ -14,7 +15,7 @@ from thalweg.rules.spelling import unknown
 
 
 def build(
-    spec: Mapping[str, Any],
+    spec: Mapping[str, Any] | str,
     variables: Variable | Sequence[Variable] | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
     *,
@@ -25,7 +26,7 @@ def build(
     Args:
         spec: ``kind``, the hyperparameters (numbers or tables of schedules), ``process_grad`` and
             ``process_model`` (tables of transforms, or lists of them), ``name``, ``description``. Everything
-            but ``kind`` is optional.
+            but ``kind`` is optional. The kind by itself will do.
         variables: what to bind it to, if anything yet.
         arrays: the arrays that a transform may name, for instance ``{"mask": ...}``.
         callables: users' own callables, by the name under which ``spec`` mentions them.
@@ -34,8 +35,8 @@ def build(
         The optimizer.
 
     Raises:
-        HyperparameterError: an unknown kind, key, schedule, transform or array (naming the nearest), or a
-            value out of its range.
+        HyperparameterError: it is no table; an unknown kind, key, schedule, transform or array (naming the
+            nearest), or a value out of its range.
 
     Example:
         >>> from thalweg.optimizers import build
@@ -47,6 +48,12 @@ def build(
         ... })
         GradientDescent(unbound; learning_rate=Exp(initial=10.0, gamma=0.9, decay_on_iteration=False), weight_decay=0.0)
     """
+    if isinstance(spec, str):
+        spec = {"kind": spec}
+    if not isinstance(spec, Mapping):
+        raise HyperparameterError(
+            f"an optimizer's table is {spec!r}; give one such as {{'kind': 'adam', 'learning_rate': 0.01}}, or 'adam'"
+        )
     kind = spec.get("kind")
     if not isinstance(kind, str) or kind not in registry:
         raise unknown("optimizer", str(kind), registry)

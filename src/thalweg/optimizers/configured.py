@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +21,16 @@ from thalweg.optimizers.parameters import Footprint, Parameter
 from thalweg.optimizers.pipeline import Hook, Pipeline, build_hook
 from thalweg.optimizers.readable import ReadableOptimizer
 from thalweg.optimizers.seating import Lanes, Seating, Shortcut
-from thalweg.optimizers.settings import Scheduled, check_callable_names, checked, from_config, resolve, set_and_tell
-from thalweg.rules.elementwise import lanes
+from thalweg.optimizers.settings import (
+    Scheduled,
+    check_callable_names,
+    checked,
+    from_config,
+    refuse_late,
+    resolve,
+    set_and_tell,
+)
+from thalweg.rules.elementwise import lanes_among, refuse_other_shapes
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import number
 from thalweg.rules.spelling import nearest
@@ -65,7 +74,9 @@ class ConfiguredOptimizer(ReadableOptimizer):
             self._settings[key] = checked(rule, key, value, self._optimization_state)
         self._shortcut = Shortcut()
         self._shortcut.lead(self._fit_arrays)
-        self._groups = read_groups(rule, groups, self._optimization_state, self._shortcut.close)
+        self._shortcut.ask(self._begun)
+        shortcut = self._shortcut
+        self._groups = read_groups(rule, groups, self._optimization_state, shortcut.close, shortcut.begun)
         self._accumulate = _whole("accumulate", accumulate)
         if nonfinite not in NONFINITE:
             raise HyperparameterError(f"nonfinite is {nonfinite!r}; it may be {', '.join(map(repr, NONFINITE))}")
@@ -79,6 +90,7 @@ class ConfiguredOptimizer(ReadableOptimizer):
         self._size = 0  # elements of all variables together
         self._running = threading.Lock()  # held by a step
         self._evaluating = False
+        self._told: set[str] = set()  # the warnings that were given
         self._empty()
         self._symbols: tuple[Any, ...] = ()  # PyTensor's shared variables, where it was made of them
         self._face = None
@@ -158,6 +170,11 @@ class ConfiguredOptimizer(ReadableOptimizer):
         """Something was set: the next step may not take anything for granted."""
         self._shortcut.close()
 
+    def _begun(self) -> bool:
+        """Whether a step was made, and with it the rule's state started."""
+        self._pull()
+        return self._updates > 0
+
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name in self._settings:
             return self._settings[name]
@@ -170,6 +187,7 @@ class ConfiguredOptimizer(ReadableOptimizer):
             super().__setattr__(name, value)
         elif name in self._settings:
             value = checked(self.rule, name, value, self._optimization_state)
+            refuse_late(self.rule, self._settings, name, value, self._shortcut.begun)
             set_and_tell(self._settings, name, value, self._changed)
         else:  # a misspelt hyperparameter would otherwise be a new attribute that nobody reads
             raise recipe.not_there(self.rule, name, self._wrap, made=True)
@@ -191,7 +209,11 @@ class ConfiguredOptimizer(ReadableOptimizer):
         state = {name: value for name, value in vars(self).items() if name not in fresh}
         vars(made).update(copy.deepcopy(state | {"_carried": self._carried_numbers()}, memo) | fresh)
         made._shortcut.lead(made._fit_arrays)
+        made._shortcut.ask(made._begun)
         made._changed()
+        for value in itertools.chain(made._settings.values(), *(group.settings.values() for group in made._groups)):
+            if isinstance(value, np.ndarray):  # a copy could be written to, past our checks
+                value.setflags(write=False)
         return made
 
     def __getstate__(self) -> Any:
@@ -308,39 +330,34 @@ class ConfiguredOptimizer(ReadableOptimizer):
     def _hyper(self, now: OptimizationState, step_size: float | None, group: int = 0) -> Any:
         """The hyperparameters of a group during the step that has the counts ``now``."""
         rule = self.rule
-        values = {**self._settings, **(self._groups[group - 1].settings if group else {})}
+        values = self._table(group)
         if step_size is not None:
             if "learning_rate" not in rule.hyperparameters:
                 raise HyperparameterError(f"{rule.name} has no learning rate, so step_size means nothing")
             interval = rule.hyperparameters["learning_rate"].interval
-            values["learning_rate"] = number(step_size, interval, name="step_size", owner=self.name)
+            size = number(step_size, interval, name="step_size", owner=self.name)
+            refuse_late(rule, values, "learning_rate", size, self._begun)
+            values["learning_rate"] = size
         return rule.hyper(**{name: resolve(rule, name, value, now) for name, value in values.items()})
+
+    def _table(self, group: int) -> dict[str, Scheduled]:
+        """The hyperparameters of a group, as they were set."""
+        return {**self._settings, **(self._groups[group - 1].settings if group else {})}
 
     def _lanes(self) -> tuple[Lanes, ...]:
         """For each group the scalars of the rule that are arrays, because a hyperparameter is one."""
         tables = [self._settings, *({**self._settings, **group.settings} for group in self._groups)]
-        found = []
-        for table in tables:
-            names = {n for name, v in table.items() if isinstance(v, np.ndarray) for n in lanes(self.rule, name)}
-            found.append(tuple(sorted(names)))
-        return tuple(found)
+        return tuple(lanes_among(self.rule, table) for table in tables)
 
     def _fit_arrays(self, parameters: Sequence[Parameter] | None = None) -> None:
         """Refuse arrays of hyperparameters that are of another shape than a variable."""
         for parameter in self._parameters if parameters is None else parameters:
             own = self._groups[parameter.group - 1].settings if parameter.group else {}
-            for name, value in {**self._settings, **own}.items():
-                if isinstance(value, np.ndarray) and value.shape != parameter.shape:
-                    raise HyperparameterError(
-                        f"{self.name}: {name} is an array of shape {value.shape}, and variable {parameter.name!r} has "
-                        f"shape {parameter.shape}; nothing is broadcast: give a number, or an array like the variable "
-                        "(for several variables one each, in groups)",
-                        name=name,
-                        variable=parameter.name,
-                    )
+            values = {**self._settings, **own}
+            refuse_other_shapes(self.name, values, parameter.shape, parameter.name, kind="variable")
 
     def _bound(self) -> tuple[Parameter, ...]:
-        if self._face is not None:
+        if self._face is not None or self._symbols:
             raise OptimizerError(
                 f"{self.name} is used on PyTensor, where compiled functions make the steps; for expressions see "
                 "thalweg.optimizers.pytensor.symbolic(optimizer)"

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from thalweg.errors import HyperparameterError
-from thalweg.optimizers.settings import Scheduled, checked, from_config, set_and_tell, to_config
+from thalweg.optimizers.settings import Scheduled, checked, from_config, refuse_late, set_and_tell, to_config
 from thalweg.rules.base import Rule
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState
@@ -22,6 +22,8 @@ class Group:
         variables: names, or patterns such as ``"*.bias"``.
         settings: the hyperparameters that differ: numbers or schedules.
         state: the counts that schedules follow.
+        changed: called after a hyperparameter was set.
+        begun: whether the optimizer's state has started.
 
     Raises:
         HyperparameterError: a hyperparameter is unknown or out of its range.
@@ -39,16 +41,22 @@ class Group:
 
     variables: tuple[str, ...]
     settings: dict[str, Scheduled]
-    _context: tuple[Rule, OptimizationState, Callable[[], None]]
+    _context: tuple[Rule, OptimizationState, Callable[[], None], Callable[[], bool]]
 
     def __init__(
-        self, rule: Rule, variables: Sequence[str], settings: Mapping[str, Any], state: OptimizationState, changed: Any
+        self,
+        rule: Rule,
+        variables: Sequence[str],
+        settings: Mapping[str, Any],
+        state: OptimizationState,
+        changed: Any,
+        begun: Callable[[], bool] = bool,
     ) -> None:
         found = {name: checked(rule, name, value, state) for name, value in settings.items()}
         # Any other attribute is a hyperparameter.
         object.__setattr__(self, "variables", tuple(variables))
         object.__setattr__(self, "settings", found)
-        object.__setattr__(self, "_context", (rule, state, changed))
+        object.__setattr__(self, "_context", (rule, state, changed, begun))
 
     def __getattr__(self, name: str) -> Scheduled:
         settings: dict[str, Scheduled] = vars(self).get("settings", {})  # a copy in the making has none yet
@@ -57,8 +65,10 @@ class Group:
         return settings[name]
 
     def __setattr__(self, name: str, value: Scheduled) -> None:
-        rule, state, changed = self._context
-        set_and_tell(self.settings, name, checked(rule, name, value, state), changed)
+        rule, state, changed, begun = self._context
+        value = checked(rule, name, value, state)
+        refuse_late(rule, self.settings, name, value, begun)
+        set_and_tell(self.settings, name, value, changed)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -66,10 +76,12 @@ class Group:
 
     def holds(self, name: str) -> bool:
         """Whether a variable of this name belongs here."""
-        return any(_fits(name, pattern) for pattern in self.variables)
+        return any(fits(name, pattern) for pattern in self.variables)
 
 
-def read(rule: Rule, tables: Any, state: OptimizationState, changed: Any) -> tuple[Group, ...]:
+def read(
+    rule: Rule, tables: Any, state: OptimizationState, changed: Any, begun: Callable[[], bool] = bool
+) -> tuple[Group, ...]:
     """Groups from what the user gave.
 
     Args:
@@ -77,6 +89,7 @@ def read(rule: Rule, tables: Any, state: OptimizationState, changed: Any) -> tup
         tables: a list of tables, each with ``variables`` (a name, or several) and hyperparameters.
         state: the counts that schedules follow.
         changed: called after a hyperparameter of a group was set.
+        begun: whether the optimizer's state has started; by default never.
 
     Returns:
         The groups, in order; a variable belongs to the first that holds it.
@@ -98,7 +111,7 @@ def read(rule: Rule, tables: Any, state: OptimizationState, changed: Any) -> tup
         if not names or not all(isinstance(name, str) for name in names):
             raise HyperparameterError(f"groups: variables is {given!r}; give names or patterns", name="groups")
         settings = {name: value for name, value in table.items() if name != "variables"}
-        groups.append(Group(rule, names, settings, state, changed))
+        groups.append(Group(rule, names, settings, state, changed, begun))
     return tuple(groups)
 
 
@@ -117,7 +130,7 @@ def assign(groups: Sequence[Group], names: Sequence[str]) -> list[int]:
     """
     for group in groups:
         for pattern in group.variables:
-            if not any(_fits(name, pattern) for name in names):
+            if not any(fits(name, pattern) for name in names):
                 raise unknown("variable for a group:", pattern, names)
     return [next((k for k, group in enumerate(groups, start=1) if group.holds(name)), 0) for name in names]
 
@@ -143,7 +156,8 @@ def group_number(owner: str, group: Any, count: int) -> int:
     return operator.index(group)
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
+    """Whether a variable's name is meant by a name or pattern of a group."""
     return name == pattern or fnmatchcase(name, pattern)  # brackets in a name would be a pattern's
 
 

@@ -17,6 +17,7 @@ from thalweg.optimizers import describing
 from thalweg.optimizers.parameters import Footprint
 from thalweg.optimizers.processing import AWAY, ProcessingOptimizer
 from thalweg.optimizers.seating import Seating, kinds
+from thalweg.optimizers.telling import tell_standing
 from thalweg.rules.elementwise import with_lanes
 
 
@@ -30,7 +31,8 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
     One thing raises no error: a finite gradient whose square, or whose product with the learning rate, is beyond
     the dtype (in float32 from about 1.8e19 for g², 3.4e38 for η·g). The step is made, and that element becomes
     infinite, or its state does and it never moves again. To see it would take another pass over memory in every
-    step and a copy to go back to. Where gradients may be that large, rescale them or use float64.
+    step and a copy to go back to. Where gradients may be that large, rescale them or use float64. Nor is what
+    a ``process_model`` of your own returns looked at: a NaN in it is written, and shows in the next gradient.
 
     Args:
         variables: a Variable, a sequence of them with distinct names, or ``None``. Their data are writable
@@ -80,7 +82,8 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
         """Make one step.
 
         Args:
-            step_size: learning rate for this application, used exactly as given, 0 too.
+            step_size: learning rate for this application, used exactly as given, 0 too. To Rprop it is where the steps
+                start: positive, and in the first step only.
             grad: gradient to use instead of the variable's own; with several variables a mapping by name.
             processed_grad: gradient to use as it is; with several variables a mapping by name.
 
@@ -136,6 +139,8 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
         now = self._optimization_state.copy()
         now.begin_step()
         hypers = [self._hyper(now, step_size, group) for group in range(len(self._groups) + 1)]
+        followed = map(self._table, {parameter.group for parameter in self._parameters})
+        tell_standing(self.rule, followed, self._optimization_state, self._told)
         datas = [parameter.data() for parameter in self._parameters]
         if not self._footprint.describes(self._parameters):
             self._footprint = Footprint(self._parameters)
@@ -211,7 +216,7 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
     def _commit(self) -> None:
         """Count the step that was made."""
         self._optimization_state.begin_step()
-        vars(self)["_updates"] += 1  # past our __setattr__, which would take a tenth of a short step
+        self.__dict__["_updates"] += 1  # past our __setattr__, which would take a tenth of a short step
         for parameter in self._parameters:
             parameter.variable.mark_modified()
 
@@ -278,8 +283,9 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
         Args:
             cost: a real scalar expression; its gradient is ``pytensor.grad``'s.
             params: a list of shared variables of float32 or float64, in the variables' own units, with distinct names.
-            lr: the learning rate: a number, a shared scalar, which may change from step to step, or an expression;
-                by default the optimizer's own, whose schedule has to count iterations.
+            lr: the learning rate: a number, an array like the parameters, a shared variable of either, which may change
+                from step to step, or an expression; by default the optimizer's own, whose schedule has to count
+                iterations.
 
         Returns:
             Pairs of a shared variable and the expression for what it becomes.
@@ -290,7 +296,8 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
                 none, have no distinct names, or are others than before.
             ParameterError: a parameter is no shared variable of float32 or float64.
             MissingGradientError: the cost does not depend on a parameter.
-            HyperparameterError: the rate is out of its range, or a graph cannot hold a schedule or hook.
+            HyperparameterError: the rate is out of its range, or a graph cannot hold a schedule or hook; or ``lr`` is
+                given and the optimizer has a schedule of it, or groups with their own.
 
         Example:
             >>> import numpy as np

@@ -1,22 +1,23 @@
-"""An optimizer's state into a snapshot, a snapshot onto the disk, and back: strict, and all or nothing."""
+"""An optimizer's state into a snapshot, and back: strict, and all or nothing."""
 
 from __future__ import annotations
 
-import copy
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from thalweg.checkpoints import CheckpointStore, whole
-from thalweg.errors import HyperparameterError, StateMismatchError
+from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.optimizers.groups import Group
+from thalweg.optimizers.matching import Match, match
 from thalweg.optimizers.parameters import Parameter, mismatch
-from thalweg.optimizers.settings import Scheduled, array_name, checked, from_config, to_config
-from thalweg.optimizers.snapshot import OptimizerSnapshot
+from thalweg.optimizers.remembering import fitted
+from thalweg.optimizers.settings import Scheduled, array_name, checked, from_config, place_name, to_config
+from thalweg.optimizers.snapshot import OF_UPDATER, OptimizerSnapshot
+from thalweg.rules.averaging import CARRIED as OF_AVERAGE
 from thalweg.rules.base import Rule
+from thalweg.rules.lookahead import CARRIED as OF_LOOKAHEAD
 from thalweg.schedules import OptimizationState, Schedule
 
 
@@ -48,28 +49,6 @@ def take(
     return OptimizerSnapshot(arrays | dict(more or {}), {**meta, "variables": variables})
 
 
-def write(
-    parameters: Sequence[Parameter], snapshot: OptimizerSnapshot, path: str | os.PathLike[str], *, keep: int
-) -> None:
-    """A snapshot and the variables' data as a new generation of a checkpoint folder."""
-    keep = whole(keep, "keep", 1)  # before anything is written
-    data = {f"variables/{p.name}": p.data() for p in parameters}
-    store = CheckpointStore(path)
-    store.save({**snapshot.arrays, **data}, {"optimizer": snapshot.meta})
-    store.prune(keep)
-
-
-def read(path: str | os.PathLike[str], generation: int | None) -> tuple[OptimizerSnapshot, dict[str, np.ndarray]]:
-    """What :func:`write` wrote: the snapshot, and the data by variable name."""
-    arrays, meta, number = CheckpointStore(path).load(generation)
-    if not isinstance(meta.get("optimizer"), dict):
-        raise mismatch(["it holds no optimizer state"], f"generation {number} in {os.fspath(path)}")
-    head = "variables/"
-    data = {name.removeprefix(head): array for name, array in arrays.items() if name.startswith(head)}
-    rest = {name: array for name, array in arrays.items() if not name.startswith(head)}
-    return OptimizerSnapshot(rest, meta["optimizer"]), data
-
-
 def settle(
     rule: Rule,
     parameters: Sequence[Parameter],
@@ -78,6 +57,7 @@ def settle(
     here: Mapping[str, Any],
     snapshot: OptimizerSnapshot,
     data: Mapping[str, np.ndarray] | None,
+    places: Mapping[str, int] | None = None,
 ) -> Settled:
     """Compare a snapshot with an optimizer, changing nothing.
 
@@ -89,14 +69,22 @@ def settle(
         here: the meta of its own state.
         snapshot: what is to be restored.
         data: the variables' data that come with it, if any.
+        places: the variables with the numbers of their groups, by default the parameters; an updater has keys.
 
     Returns:
         What to put in place.
 
     Raises:
+        OptimizerError: it is no snapshot.
         StateMismatchError: listing every difference.
     """
+    if not isinstance(snapshot, OptimizerSnapshot):
+        raise OptimizerError(
+            f"restore got {snapshot!r}; give what state() or snapshot() returned, or OptimizerSnapshot.load(folder)"
+        )
     saved = snapshot.meta
+    if "keys" in saved:
+        raise mismatch([OF_UPDATER], "saved state")
     if saved.get("rule") != rule.name:
         raise mismatch([f"it belongs to the rule {saved.get('rule')!r}, this is {rule.name!r}"], "saved state")
     old = {"form": {name: values[0] for name, values in rule.options.items()}, "wrap": [], "accumulate": 1}
@@ -110,19 +98,34 @@ def settle(
         differences.append(f"micro is {micro}, and a step is made of {here['accumulate']} gradients")
     of_settings = {name: array for name, array in snapshot.arrays.items() if name.startswith("hyperparameters/")}
     rest = {name: array for name, array in snapshot.arrays.items() if name not in of_settings}
-    differences += _arrays(parameters, rest, data, micro)
+    differences += _arrays(parameters, rest, data, micro) or _variables(parameters, saved.get("variables"))
     for hook in ("process_grad", "process_model"):
         if saved.get(hook) != here[hook]:
             differences.append(f"{hook} was {saved.get(hook)}, here it is {here[hook]}: hand in the same one")
     known = {name: value for name, value in _NEW.items() if "form" not in saved and name in settings}
     restored = _settings(rule, settings, known | _table(saved.get("hyperparameters")), differences, of_settings, 0)
-    of_groups = _groups(rule, groups, saved.get("groups", []), differences, of_settings)
-    differences += [f"unexpected: {name}" for name in of_settings]
-    if len(of_groups) == len(groups):
+    tables = _tables(saved)
+    places = {p.name: p.group for p in parameters} if places is None else places
+    matched = matched_groups(groups, places, saved)
+    followed: dict[str, Any] = {}
+    if isinstance(matched, Match):
+        of_groups = _groups(rule, groups, tables, matched, differences, of_settings)
         differences += _other_shapes(parameters, restored, of_groups)
-    carried = _carried(rule, len(groups) + 1, saved.get("carried", []), counts["updates"], differences)
+        states = _moved(saved.get("schedules", {}), matched, groups)
+        followed = _schedules([restored, *of_groups], states, differences)
+    else:
+        of_groups = []
+        there, mine = [table.get("variables") for table in tables], [list(group.variables) for group in groups]
+        others = (
+            f": not the same hold {', '.join(map(repr, matched))}; put each into the group that it was in"
+            if matched
+            else "; as nothing tells what they hold, write them as they were, in the same order"
+        )
+        differences.append(f"groups were of {there}, here they are of {mine}{others}")
+    differences += [f"unexpected: {name}" for name in of_settings]
+    rows = _carried(rule, len(tables) + 1, saved.get("carried", []), counts["updates"], differences)
+    carried = None if rows is None or not isinstance(matched, Match) else _rows(rows, matched, groups, differences)
     state = _state(saved, differences)
-    followed = _schedules(restored, of_groups, saved.get("schedules", {}), differences)
     if differences:
         raise mismatch(differences, "saved state")
     slots = {p.name: {s: snapshot.arrays[f"slots/{s}/{p.name}"] for s in rule.slot_names} for p in parameters}
@@ -142,6 +145,10 @@ def settle(
 
 _NEW = {"weight_decay": 0.0, "initial_accumulator": 0.0}
 """Hyperparameters that version 0.1 did not have, at what it computed; it had the first of all forms only."""
+
+NEW_NUMBERS = frozenset({*OF_AVERAGE, *OF_LOOKAHEAD})
+"""Numbers from step to step that a wrapper did not have at first: its average had seen the last step, its slow copy had
+been synchronized. That is what they say where they start, so state without them goes on as it would have."""
 
 
 def set_counts(state: OptimizationState, counts: Mapping[str, int]) -> None:
@@ -167,6 +174,26 @@ def _arrays(
         if name in given:
             differences += parameter.fit(name, given[name])
     return differences
+
+
+def _variables(parameters: Sequence[Parameter], saved: Any) -> list[str]:
+    """Which variables were others, where no array of state or data tells; older snapshots do not say."""
+    if not isinstance(saved, dict) or not parameters or any(parameter.slots() for parameter in parameters):
+        return []
+    known = {p.name: {"shape": list(p.shape), "dtype": p.dtype.name} for p in parameters}
+    differences = [f"missing: variable {name}" for name in known if name not in saved]
+    differences += [f"unexpected: variable {name}" for name in saved if name not in known]
+    for name, now in known.items():
+        was = _in_state(saved.get(name, now))
+        if was != now:
+            differences.append(f"variable {name} was {was}, here it is {now}")
+    return differences
+
+
+def _in_state(variable: Any) -> Any:
+    """What was saved of a variable, with the dtype that its state has: of a 16-bit one it is float32."""
+    half = isinstance(variable, dict) and variable.get("dtype") in ("bfloat16", "float16")
+    return {**variable, "dtype": "float32"} if half else variable
 
 
 def _settings(
@@ -222,56 +249,85 @@ def _other_shapes(
     ]
 
 
-def arrays_among(tables: Iterable[Mapping[str, Scheduled]]) -> list[str]:
-    """In words, which hyperparameters were arrays, for those who take numbers and schedules only."""
-    return [
-        f"{name} was an array of {value.shape}; here it can be a number or a schedule"
-        for table in tables
-        for name, value in table.items()
-        if isinstance(value, np.ndarray)
-    ]
-
-
 def _table(found: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _groups(
-    rule: Rule, groups: Sequence[Group], saved: Any, differences: list[str], arrays: dict[str, np.ndarray]
-) -> list[dict[str, Scheduled]]:
-    """The saved hyperparameters of the groups, which must be the same groups."""
-    tables = saved if isinstance(saved, list) and all(isinstance(table, dict) for table in saved) else []
-    there, here = [table.get("variables") for table in tables], [list(group.variables) for group in groups]
-    if there != here:
-        differences.append(f"groups were of {there}, here they are of {here}")
+def _tables(saved: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The saved groups."""
+    tables = saved.get("groups", [])
+    return tables if isinstance(tables, list) and all(isinstance(table, dict) for table in tables) else []
+
+
+def matched_groups(groups: Sequence[Group], here: Mapping[str, int], saved: Mapping[str, Any]) -> Match | list[str]:
+    """Which saved group is which here (:func:`~thalweg.optimizers.matching.match`)."""
+    tables, listed = _tables(saved), saved.get("groups", [])
+    if listed != tables or not all(isinstance(table.get("variables"), list) for table in tables):
         return []
+    return match(groups, here, tables, _table(saved.get("variables")))
+
+
+def _groups(
+    rule: Rule,
+    groups: Sequence[Group],
+    tables: Sequence[Mapping[str, Any]],
+    matched: Match,
+    differences: list[str],
+    arrays: dict[str, np.ndarray],
+) -> list[dict[str, Scheduled]]:
+    """What the saved groups set, in the order of those here.
+
+    What a group sets only here it does not set any more, and what only the saved one set it sets from now on.
+    """
     restored = []
-    for number, (group, table) in enumerate(zip(groups, tables, strict=True), start=1):
-        settings = {name: value for name, value in table.items() if name != "variables"}
-        if set(settings) != set(group.settings):
-            was, now = (", ".join(sorted(several)) or "nothing" for several in (settings, group.settings))
-            differences.append(f"group {', '.join(group.variables)} set {was}, here it sets {now}")
-        else:
-            restored.append(_settings(rule, group.settings, settings, differences, arrays, number))
+    for group, place in zip(groups, matched.pairs, strict=True):
+        if place is None:
+            restored.append(dict(group.settings))
+            continue
+        saved = {n: value for n, value in tables[place - 1].items() if n != "variables"} if place else {}
+        mine = {name: value for name, value in group.settings.items() if name in saved}
+        restored.append(_settings(rule, mine, saved, differences, arrays, place))
+    for place in set(range(1, len(tables) + 1)).difference(p or 0 for p in matched.pairs):  # they hold nothing here
+        for name in tables[place - 1]:
+            arrays.pop(array_name(place, name), None)
     return restored
 
 
-def _schedules(
-    settings: Mapping[str, Scheduled], groups: Sequence[Mapping[str, Scheduled]], saved: Any, differences: list[str]
-) -> dict[str, Any]:
-    """The saved states of schedules that have one, tried out on copies."""
-    places = dict(settings)
-    for index, group in enumerate(groups):
-        places |= {f"groups.{index}.{name}": value for name, value in group.items()}
-    for place, value in places.items():
-        if isinstance(value, Schedule) and value.state() and place not in _table(saved):
-            differences.append(f"missing: the state of the schedule at {place}")
-    for place, state in _table(saved).items():
-        try:
-            copy.deepcopy(places[place]).restore(state)  # type: ignore[union-attr]
-        except (KeyError, AttributeError, StateMismatchError) as error:
-            differences.append(f"the state of the schedule at {place} cannot be used: {error}")
-    return _table(saved)
+def _moved(states: Any, matched: Match, groups: Sequence[Group]) -> Any:
+    """The saved states of schedules by where these are here; a group that stays as it is keeps its own."""
+    if not isinstance(states, dict):
+        return states
+    moved = {place: state for place, state in states.items() if not place.startswith("groups.")}
+    for index, (group, place) in enumerate(zip(groups, matched.pairs, strict=True)):
+        here = f"groups.{index}."
+        if place is None:
+            kept = {n: v.state() for n, v in group.settings.items() if isinstance(v, Schedule)}
+            moved |= {here + name: state for name, state in kept.items() if state}
+        elif place:
+            there = f"groups.{place - 1}."
+            its = {p: state for p, state in states.items() if p.startswith(there)}
+            moved |= {here + p.removeprefix(there): state for p, state in its.items()}
+    return moved
+
+
+def _rows(rows: np.ndarray, matched: Match, groups: Sequence[Group], differences: list[str]) -> np.ndarray | None:
+    """The numbers that go from step to step, in the order of the groups here."""
+    for number, several in enumerate(matched.rows):
+        if not all(np.array_equal(rows[several[0]], rows[one]) for one in several):
+            where = f"group {', '.join(groups[number - 1].variables)}" if number else "the variables of no group"
+            differences.append(f"{where} were in several groups, whose numbers from step to step differ by now")
+            return None
+    return rows[[several[0] for several in matched.rows]]
+
+
+def _schedules(tables: Sequence[dict[str, Scheduled]], states: Any, differences: list[str]) -> dict[str, Any]:
+    """The saved states of schedules that have one; where they have to be told apart, the tables get copies."""
+    named = {place_name(k, name): (table, name) for k, table in enumerate(tables) for name in table}
+    copies = fitted({place: table[name] for place, (table, name) in named.items()}, states, differences)
+    for place, schedule in copies.items():
+        table, name = named[place]
+        table[name] = schedule
+    return _table(states)
 
 
 def _carried(rule: Rule, groups: int, saved: Any, updates: int, differences: list[str]) -> np.ndarray | None:
@@ -282,7 +338,11 @@ def _carried(rule: Rule, groups: int, saved: Any, updates: int, differences: lis
     try:
         found = np.array(saved, np.float64)
     except (TypeError, ValueError):
-        found = np.empty(0)
+        found = np.full(1, np.nan)
+    older = [name not in NEW_NUMBERS for name in rule.carried_names]
+    if rule.inside is not None and rule.carried is not None and found.size == groups * sum(older) < groups * len(older):
+        known, found = found, np.tile(list(map(float, rule.carried())), (groups, 1))
+        found[:, older] = known.reshape(groups, sum(older))
     if found.shape != expected or not np.isfinite(found).all():
         differences.append(f"carried is {saved!r}, not {expected[0]} × {expected[1]} finite numbers")
         return None

@@ -68,6 +68,14 @@ class Pipeline:
         """Whether there is nothing to call."""
         return not (self._common or any((self._by_name or {}).values()))
 
+    def is_like(self, other: Pipeline) -> bool:
+        """Whether another calls the very same callables, for the same variables."""
+        return self._identities() == other._identities()
+
+    def _identities(self) -> dict[str | None, list[int]]:
+        pairs = ((None, self._common), *(self._by_name or {}).items())
+        return {name: [id(step) for step in steps] for name, steps in pairs if steps}
+
     def steps(self, variable: str) -> tuple[Step, ...]:
         """The callables for one variable, first applied first, those of a chain one by one."""
         return tuple(_unchained(self._common if self._by_name is None else self._by_name.get(variable, ())))

@@ -94,7 +94,7 @@ def not_there(rule: Rule, name: str, around: Sequence[str], *, made: bool = Fals
         The error, ready to be raised.
     """
     if made and (name in COMMON or name in rule.options or name == "rule"):
-        return HyperparameterError(f"{rule.name}: {name} stays as it was given when the optimizer was made", name=name)
+        return settled(rule, name)
     if name in rule.switches:
         option = rule.switches[name]
         return HyperparameterError(
@@ -105,6 +105,11 @@ def not_there(rule: Rule, name: str, around: Sequence[str], *, made: bool = Fals
         return HyperparameterError(f"{rule.name}: {name} belongs to a wrapper; ask for it, too: wrap={wrap}", name=name)
     known = [*rule.hyperparameters, *rule.options, *rule.switches, *COMMON]
     return unknown(f"hyperparameter or option of {rule.name}:", name, known)
+
+
+def settled(rule: Rule, name: str) -> HyperparameterError:
+    """The error for what cannot be set on an optimizer that has been made."""
+    return HyperparameterError(f"{rule.name}: {name} stays as it was given when the optimizer was made", name=name)
 
 
 def declared(base: Rule) -> dict[str, Any]:

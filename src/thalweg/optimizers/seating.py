@@ -19,12 +19,14 @@ from thalweg.rules.elementwise import numbers, values, with_lanes
 class Shortcut:
     """Whether the next step may be the short one; ``None`` while a step is finding out.
 
-    Groups close it, too, and know nothing else of the optimizer: memory is freed as soon as nobody holds that.
+    Groups close it, too, and ask it whether the state has started; they know nothing else of the optimizer: memory is
+    freed as soon as nobody holds that.
     """
 
     def __init__(self) -> None:
         self.open: bool | None = False
         self._followers: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._asked: list[weakref.WeakMethod[Callable[[], bool]]] = []
 
     def close(self) -> None:
         """Something was set: the next step may not take anything for granted.
@@ -40,7 +42,15 @@ class Shortcut:
 
     def lead(self, follow: Callable[[], None]) -> None:
         """Have a method be called whenever something was set, for as long as its object is there."""
-        self._followers.append(weakref.WeakMethod(follow))
+        self._followers = [*(known for known in self._followers if known() is not None), weakref.WeakMethod(follow)]
+
+    def ask(self, begun: Callable[[], bool]) -> None:
+        """Have :meth:`begun` ask a method more, for as long as its object is there."""
+        self._asked = [*(known for known in self._asked if known() is not None), weakref.WeakMethod(begun)]
+
+    def begun(self) -> bool:
+        """Whether state has started that follows the optimizer's settings: its own, or that of an updater's key."""
+        return any(begun() for asked in self._asked if (begun := asked()) is not None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Shortcut:
         """One that nobody follows: a copy's followers are other ones."""
@@ -150,6 +160,8 @@ class Seating:
             for group, hyper in enumerate(hypers):
                 self.rule.check_rounded(hyper._asdict(), batch.kernel.dtype)
                 batch.set_hyper(group, numbers(hyper))
+                if self.lanes[group] and self.rule.carried:
+                    batch.set_advanced(group, self.rule.advance(hyper, t, self.rule.carried(*batch.carried[group])))
             batch.set_time(t)
         for seat in self.seats:
             group, dtype = seat.parameter.group, seat.parameter.dtype

@@ -59,6 +59,53 @@ def checked(rule: Rule, name: str, value: Any, state: OptimizationState) -> Sche
     return found
 
 
+def refuse_late(
+    rule: Rule, settings: Mapping[str, Scheduled], name: str, value: Scheduled, begun: Callable[[], bool]
+) -> None:
+    """Refuse to set, once the state has started, what is read there and never again: it would do nothing.
+
+    So are arrays that the next step needs as the last one had them (:attr:`Rule.lagged`).
+
+    Args:
+        rule: whose it is.
+        settings: the present hyperparameters.
+        name: which one is to be set.
+        value: the value, checked.
+        begun: whether the state has started.
+
+    Raises:
+        HyperparameterError: it is such a one, and another value than now.
+    """
+    if (name not in rule.initial and name not in rule.lagged) or (name in settings and same(settings[name], value)):
+        return
+    if name in rule.lagged and is_lagged_array(settings.get(name), value) and begun():
+        raise lagged(rule, name)
+    if name in rule.initial and begun():
+        raise HyperparameterError(
+            f"{rule.name} read {name} at its first step, where its state starts, and setting it now would do nothing; "
+            f"{rule.initial[name]}. To begin anew with it, reset() the optimizer first (on JAX: init; behind "
+            "get_updater: make another)",
+            owner=rule.name,
+            name=name,
+            value=value,
+        )
+
+
+def is_lagged_array(one: Any, other: Any) -> bool:
+    """Whether one of two values of a hyperparameter in :attr:`Rule.lagged` is an array."""
+    return isinstance(one, np.ndarray) or isinstance(other, np.ndarray)
+
+
+def lagged(rule: Rule, name: str) -> HyperparameterError:
+    """The error for an array of a hyperparameter in :attr:`Rule.lagged` that is set, or left, after the first step."""
+    return HyperparameterError(
+        f"{rule.name}: {name} is, or was, an array, and the coming step needs that of the last one, too: an array "
+        "stays as it is once a step was made (numbers may change). reset() the optimizer first, or make another",
+        owner=rule.name,
+        name=name,
+    )
+
+
 def set_and_tell(settings: dict[str, Scheduled], name: str, value: Scheduled, changed: Callable[[], None]) -> None:
     """Set a hyperparameter, unless whoever has to follow cannot.
 
@@ -87,10 +134,20 @@ def told(value: Any) -> bool:
 
 
 def same(one: Scheduled, other: Scheduled) -> bool:
-    """Whether two hyperparameters are the same number, array or schedule."""
+    """Whether two hyperparameters are the same number or array, or schedules made alike that remember the same."""
+    return alike(one, other) and remembered(one) == remembered(other)
+
+
+def alike(one: Scheduled, other: Scheduled) -> bool:
+    """Whether two hyperparameters are the same number or array, or schedules made alike, whatever they remember."""
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return one is other or np.array_equal(one, other)  # type: ignore[arg-type]  # what is no array is an object
     return one is other or one == other
+
+
+def remembered(value: Any) -> dict[str, Any]:
+    """What a schedule remembers of the metrics that it was told; empty for all else."""
+    return value.state() if isinstance(value, Schedule) else {}
 
 
 def follows(value: Any) -> bool:
@@ -111,16 +168,50 @@ def resolve(rule: Rule, name: str, value: Scheduled, state: OptimizationState) -
         The value as a float, or the array as it was set.
 
     Raises:
-        HyperparameterError: the value is not valid.
+        HyperparameterError: the value is not valid, or the rule reads it at its first step only and it is a schedule.
     """
     if not callable(value):
         return value
-    found = value(state.copy())
+    if name in rule.initial:
+        raise HyperparameterError(
+            f"{rule.name} reads {name} at its first step only, where its state starts, and the schedule {value!r} "
+            f"would do nothing after it: give a number; {rule.initial[name]}",
+            owner=rule.name,
+            name=name,
+        )
+    found = asked(value, state, owner=rule.name, name=name)
     try:
         return number(found, rule.hyperparameters[name].interval, name=name, owner=rule.name)
     except HyperparameterError as error:
         error.add_note(f"that is what its schedule {value!r} gives at {state}")
         raise
+
+
+def asked(schedule: Callable[[OptimizationState], Any], state: OptimizationState, *, owner: str, name: str) -> Any:
+    """What a schedule says at some counts.
+
+    Args:
+        schedule: the schedule.
+        state: the counts; it is given a copy.
+        owner: whose hyperparameter it is for, for messages.
+        name: which one.
+
+    Returns:
+        What it says, unchecked.
+
+    Raises:
+        HyperparameterError: it is a function of something else.
+    """
+    try:
+        return schedule(state.copy())
+    except (AttributeError, TypeError) as error:
+        raise HyperparameterError(
+            f"{owner}: {name} follows {schedule!r}, which fails when it is called with an OptimizationState "
+            f"({type(error).__name__}: {error}); a schedule is a function of that. One of a count of steps, as Optax's "
+            f"are, goes in as lambda state: schedule(state.completed_iterations)",
+            owner=owner,
+            name=name,
+        ) from error
 
 
 def to_config(value: Scheduled) -> Any:
@@ -182,7 +273,12 @@ def arrays_of(settings: Mapping[str, Scheduled], group: int) -> dict[str, np.nda
 
 def array_name(group: int, name: str) -> str:
     """What a snapshot calls an array of hyperparameters; group 0 are the optimizer's own."""
-    return f"hyperparameters/groups.{group - 1}.{name}" if group else f"hyperparameters/{name}"
+    return f"hyperparameters/{place_name(group, name)}"
+
+
+def place_name(group: int, name: str) -> str:
+    """What a snapshot calls the place of a hyperparameter; group 0 are the optimizer's own."""
+    return f"groups.{group - 1}.{name}" if group else name
 
 
 def _array(name: str, elements: list[Any]) -> np.ndarray:

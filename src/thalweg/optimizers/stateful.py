@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ import numpy as np
 from thalweg.optimizers import persistence
 from thalweg.optimizers.configured import ConfiguredOptimizer
 from thalweg.optimizers.groups import group_config
-from thalweg.optimizers.settings import arrays_of, to_config
-from thalweg.optimizers.snapshot import OptimizerSnapshot
+from thalweg.optimizers.settings import arrays_of, place_name, to_config
+from thalweg.optimizers.snapshot import OptimizerSnapshot, read
 from thalweg.schedules import OptimizationState, Schedule
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ class StatefulOptimizer(ConfiguredOptimizer):
         self._at_rest("taking its state")
         if self._face is not None:
             return self._face.state()
-        arrays = arrays_of(self._settings, 0)
-        for number, group in enumerate(self._groups, start=1):
-            arrays |= arrays_of(group.settings, number)
-        return persistence.take(self._parameters, self._meta(), arrays)
+        return persistence.take(self._parameters, self._meta(), self._arrays())
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The arrays among the hyperparameters, by what a snapshot calls them."""
+        tables = enumerate([self._settings, *(group.settings for group in self._groups)])
+        return {name: array for number, table in tables for name, array in arrays_of(table, number).items()}
 
     def _meta(self) -> dict[str, Any]:
         """What a snapshot holds besides arrays."""
@@ -112,7 +114,7 @@ class StatefulOptimizer(ConfiguredOptimizer):
             self._face.dump(path, keep=keep)
             return
         self._bound()
-        persistence.write(self._parameters, self.state(), path, keep=keep)
+        self.state().save(path, keep=keep, data={p.name: p.data() for p in self._parameters})
 
     def load(self, path: str | os.PathLike[str], *, generation: int | None = None) -> None:
         """Continue from what :meth:`dump` saved, to the same bits: state, and the variables' data, in place.
@@ -134,12 +136,19 @@ class StatefulOptimizer(ConfiguredOptimizer):
             face.load(path, None if face.parameters else self._symbols or None, generation=generation)
             return
         self._bound()
-        snapshot, data = persistence.read(path, generation)
+        snapshot, data = read(path, generation)
         self._restore(snapshot, data)
 
-    def _restore(self, snapshot: OptimizerSnapshot, data: dict[str, np.ndarray] | None) -> None:
+    def _restore(
+        self,
+        snapshot: OptimizerSnapshot,
+        data: dict[str, np.ndarray] | None,
+        places: Mapping[str, int] | None = None,
+    ) -> None:
         here = self.state().meta
-        settled = persistence.settle(self.rule, self._parameters, self._settings, self._groups, here, snapshot, data)
+        settled = persistence.settle(
+            self.rule, self._parameters, self._settings, self._groups, here, snapshot, data, places
+        )
         targets = [parameter.data() for parameter in self._parameters] if data else []
         # Nothing below can fail.
         self._settings = settled.settings
@@ -197,15 +206,16 @@ class StatefulOptimizer(ConfiguredOptimizer):
             >>> x.data, optimizer.eval_params()["x"]
             (array([-3.]), array([0.]))
         """
-        found = {}
+        found, carried = {}, self._carried_numbers()
         for parameter in self._bound():
             data = parameter.data()
-            if self.rule.evaluate is None or self._updates == 0:
+            if self.rule.evaluate is None or self._updates == 0 or self._evaluating:  # it is there already
                 found[parameter.name] = np.array(data)
                 continue
             hyper = self._hyper(self._optimization_state, None, parameter.group)
             h = type(hyper)(*map(data.dtype.type, hyper))
-            value = self.rule.evaluate(data, self.rule.slots(*parameter.slots().values()), h)
+            numbers = () if carried is None else map(data.dtype.type, carried[parameter.group])
+            value = self.rule.evaluate(data, self.rule.state(*parameter.slots().values(), *numbers), h)
             found[parameter.name] = np.array(value, data.dtype)
         return found
 
@@ -252,13 +262,14 @@ class StatefulOptimizer(ConfiguredOptimizer):
             >>> optimizer.current("learning_rate")
             0.5
         """
-        for value in {id(value): value for value in self._schedules().values()}.values():
+        following = {id(value): value for value in self._schedules().values()}
+        for value in following.values():
             value.observe(metric)
-        self._changed()
+        if following:
+            self._changed()
 
     def _schedules(self) -> dict[str, Schedule]:
         """Our schedules among the hyperparameters, by where they are."""
-        places: dict[str, Any] = dict(self._settings)
-        for index, group in enumerate(self._groups):
-            places |= {f"groups.{index}.{name}": value for name, value in group.settings.items()}
+        tables = enumerate([self._settings, *(group.settings for group in self._groups)])
+        places = {place_name(k, name): value for k, table in tables for name, value in table.items()}
         return {place: value for place, value in places.items() if isinstance(value, Schedule)}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.optimizers.local import LocalOptimizer
 
@@ -14,9 +12,7 @@ OVERRIDES = ("step", "pre_process", "post_process")
 """Methods that work on NumPy's arrays, where a subclass has its own."""
 
 
-def unbound(
-    recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = OVERRIDES, arrays: bool = False
-) -> LocalOptimizer:
+def unbound(recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = OVERRIDES) -> LocalOptimizer:
     """The optimizer that was given, if it can serve as a recipe.
 
     Args:
@@ -24,7 +20,6 @@ def unbound(
         taker: who takes it, for messages.
         call: how it is called, with ``{}`` in the place of the recipe.
         overrides: the methods of which a subclass must have none of its own.
-        arrays: whether hyperparameters may be arrays.
 
     Returns:
         The recipe.
@@ -49,8 +44,6 @@ def unbound(
             f"{recipe.name} is bound to {names}, which it updates on NumPy; {taker} takes one without variables: "
             f"{call.format(f'tw.{kind.__name__}(...)')}"
         )
-    if not arrays:
-        refuse_arrays(recipe, taker)
     for method in overrides:
         if getattr(kind, method) is not getattr(LocalOptimizer, method):
             raise OptimizerError(
@@ -58,26 +51,6 @@ def unbound(
                 "process_grad or process_model"
             )
     return recipe
-
-
-def refuse_arrays(recipe: LocalOptimizer, taker: str) -> None:
-    """Refuse hyperparameters that are arrays.
-
-    Args:
-        recipe: the optimizer.
-        taker: who can take numbers only, for messages.
-
-    Raises:
-        HyperparameterError: there is one.
-    """
-    for table in (recipe.hyperparameters, *(group.settings for group in recipe.groups)):
-        for name, value in table.items():
-            if isinstance(value, np.ndarray):
-                raise HyperparameterError(
-                    f"{recipe.name}: {name} is an array, which works on NumPy and JAX; {taker} takes a number or a "
-                    "schedule. Give parameters groups of their own instead",
-                    name=name,
-                )
 
 
 def refuse_keywords(keywords: Mapping[str, Any], *, taker: str, call: str) -> None:
@@ -99,3 +72,21 @@ def refuse_keywords(keywords: Mapping[str, Any], *, taker: str, call: str) -> No
             f"{call.format(f'tw.Adam({told})')}",
             names=list(keywords),
         )
+
+
+def refuse_arguments(owner: str, given: Mapping[str, Any], instead: Mapping[str, str]) -> None:
+    """Refuse what only ``LocalOptimizer.step`` takes.
+
+    Args:
+        owner: whose step it is.
+        given: the keywords that it was given and does not have.
+        instead: of ``step_size``, ``grad`` and ``processed_grad`` what to do here.
+
+    Raises:
+        OptimizerError: there is one of these.
+        TypeError: there is another.
+    """
+    for name in given:
+        if name in instead:
+            raise OptimizerError(f"{owner}: step takes {name} on NumPy only; {instead[name]}")
+        raise TypeError(f"{owner}: step() got an unexpected keyword argument {name!r}")

@@ -7,74 +7,25 @@ ends when a key comes again that was updated in it already. A loop may as well c
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Hashable, Mapping
-from contextvars import copy_context
 from typing import Any
 
 import numpy as np
 
-from thalweg.checkpoints import CheckpointStore, whole
 from thalweg.errors import HyperparameterError, OptimizerError, ParameterError, StateMismatchError
-from thalweg.graph import Variable, wait
-from thalweg.graph.executor import as_worker
 from thalweg.optimizers import persistence
+from thalweg.optimizers.keyed import Seat
 from thalweg.optimizers.local import LocalOptimizer
+from thalweg.optimizers.meaning import means_something, meant
 from thalweg.optimizers.parameters import mismatch
-from thalweg.optimizers.settings import Scheduled, same
+from thalweg.optimizers.recipe import not_there
+from thalweg.optimizers.settings import Scheduled, remembered
 from thalweg.optimizers.snapshot import OptimizerSnapshot
-from thalweg.optimizers.unbound import refuse_arrays, unbound
+from thalweg.optimizers.unbound import unbound
 from thalweg.schedules import OptimizationState
-from thalweg.transforms import ParameterTransform, Transform, TreeTransform, chain
-
-
-class Seat:
-    """One key: its weights as a Variable, the optimizer that is bound to it, and when it was last updated."""
-
-    def __init__(self, optimizer: LocalOptimizer, name: str, weight: Any) -> None:
-        self.variable = Variable(weight, name=name)
-        self.optimizer = optimizer.bind(self.variable)
-        self.last = 0  # the iteration of the last update; 0 for none
-        self.plain = all(
-            isinstance(step, Transform | ParameterTransform) and type(step) is not chain
-            for hook in (optimizer._process_grad, optimizer._process_model)
-            for step in hook.steps(name)
-        )
-
-    def place(self, key: Hashable, weight: np.ndarray) -> None:
-        """Have the next step update ``weight``.
-
-        Raises:
-            ParameterError: its shape or dtype is not that of the key's state.
-        """
-        if weight is self.variable.data:
-            return
-        (parameter,) = self.optimizer._parameters
-        if parameter.fit("weight", weight):
-            raise ParameterError(
-                f"key {key!r}: the weight is {weight.shape} {weight.dtype}, and the state of this key belongs to "
-                f"{parameter.shape} {parameter.dtype}; use another key, or make another updater",
-                key=key,
-            )
-        self.variable.data = weight
-
-    def step(self, **arguments: Any) -> None:
-        """One step of the key's optimizer, here and now."""
-        coroutine = self.optimizer.step(**arguments)
-        if not self.plain:
-            wait(coroutine)  # a user's own callable may await something
-            return
-        copy_context().run(as_worker, _run, coroutine)
-
-
-def _run(coroutine: Any) -> None:
-    """Run a coroutine that awaits nothing: an event loop would cost more than a short step."""
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    coroutine.close()
-    raise RuntimeError("a step awaited something that is not there")
+from thalweg.transforms import TreeTransform
 
 
 class Updater:
@@ -82,7 +33,9 @@ class Updater:
 
     Args:
         optimizer: an optimizer without variables, whose settings hold for every key. What is set on it later holds from
-            the next update on; its ``groups`` and hooks by name go by the keys' names.
+            the next update on; its ``groups`` and hooks by name go by the keys' names. A hyperparameter that is an
+            array has to be like the weights of every key that it holds for: in a group for one key, say. What its rule
+            reads at the first step only can be set until a key has state, and not after that, also for keys to come.
 
     Raises:
         OptimizerError: it is no such optimizer.
@@ -105,6 +58,40 @@ class Updater:
         self._keys: dict[str, Hashable] = {}
         self._hook("process_grad", "")
         self._hook("process_model", "")
+        self.optimizer._shortcut.ask(self._begun)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What a deep copy is made of; its optimizer is a copy, too, and has to know it."""
+        vars(self).update(state)
+        self.optimizer._shortcut.ask(self._begun)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "optimizer" in vars(self) and not (name.startswith("_") or hasattr(type(self), name)):
+            self._refuse_attribute(name, value)  # a subclass may have marks before that
+        super().__setattr__(name, value)
+
+    def _refuse_attribute(self, name: str, value: Any) -> None:
+        """Refuse what nobody would read here; all else is a mark of the user's own."""
+        rule = self.optimizer.rule
+        if name == "optimizer":
+            raise HyperparameterError(
+                "an updater's optimizer stays as it was given, since the state of its keys is of that rule; set its "
+                "hyperparameters (update.optimizer.learning_rate = ...), or make another updater: get_updater(...)",
+                name=name,
+            )
+        known = name if name in ("process_grad", "process_model") else meant(name, rule.hyperparameters)
+        if known is None and (name in rule.options or means_something(name, value)):
+            raise not_there(rule, name, self.optimizer.wrap, made=True)
+        if known is not None:
+            raise HyperparameterError(
+                f"an updater has no {name}, which nobody would read; set it on its optimizer: "
+                f"update.optimizer.{known} = ...",
+                name=name,
+            )
+
+    def _begun(self) -> bool:
+        """Whether the state of a key has started."""
+        return any(seat.optimizer._begun() for seat in self._seats.values())
 
     @property
     def optimization_state(self) -> OptimizationState:
@@ -127,7 +114,8 @@ class Updater:
         Raises:
             ParameterError: the weight cannot be updated in place, or has another shape or dtype than before.
             GradientError: the gradient does not fit the weight, or holds NaN or infinity.
-            HyperparameterError: a schedule's value is out of its range.
+            HyperparameterError: a schedule's value is out of its range, or an array of hyperparameters is not like the
+                weight.
             OptimizerError: the key cannot be hashed, or has the name of another one.
         """
         name, seat = self._seat(key, weight)
@@ -162,7 +150,7 @@ class Updater:
             )
         seat = self._seats.get(name)
         if seat is None:
-            return name, Seat(self._clone(name), name, weight)
+            return name, Seat(self._clone(name, self._settings(name)), name, weight)
         seat.place(key, weight)
         return name, seat
 
@@ -170,8 +158,8 @@ class Updater:
         self._seats[name] = seat
         self._keys.setdefault(name, key)
 
-    def _clone(self, name: str) -> LocalOptimizer:
-        """An optimizer with the settings that hold for a key."""
+    def _clone(self, name: str, settings: Mapping[str, Scheduled]) -> LocalOptimizer:
+        """An optimizer for a key, with these hyperparameters."""
         one = self.optimizer
         arguments: dict[str, Any] = {
             "convention": one._convention,
@@ -183,13 +171,19 @@ class Updater:
             "name": one.name,
             "description": one.description,
             **one.rule.chosen,
-            **self._settings(name),
+            **settings,
         }
-        return type(one)(**arguments)
+        made = type(one)(**arguments)
+        made._told = one._told  # each warning once for all keys
+        return made
 
     def _settings(self, name: str) -> dict[str, Scheduled]:
-        group = next((group.settings for group in self.optimizer.groups if group.holds(name)), {})
-        return {**self.optimizer.hyperparameters, **group}
+        place = self._place(name)
+        return {**self.optimizer.hyperparameters, **(self.optimizer.groups[place - 1].settings if place else {})}
+
+    def _place(self, name: str) -> int:
+        """The number of the group that a key belongs to, counted from 1; 0 for none."""
+        return next((k for k, group in enumerate(self.optimizer.groups, start=1) if group.holds(name)), 0)
 
     def _hook(self, what: str, name: str) -> Any:
         hook = getattr(self.optimizer, what)
@@ -205,16 +199,42 @@ class Updater:
 
     def _follow(self, name: str, seat: Seat) -> None:
         """Take over what was set on the optimizer since."""
-        present = seat.optimizer._settings
-        for key, value in self._settings(name).items():
-            if not same(present[key], value):
-                refuse_arrays(self.optimizer, "an updater")
-                setattr(seat.optimizer, key, value)
+        seat.follow(self._settings(name))
         for what in ("process_grad", "process_model"):
             hook = self._hook(what, name)
             if getattr(seat.optimizer, what) is not hook:
                 setattr(seat.optimizer, what, hook)
                 seat.plain = False
+
+    def eval_params(self, weights: Mapping[Hashable, np.ndarray]) -> dict[Hashable, np.ndarray]:
+        """Where the model is to be evaluated: for Schedule-Free and EMA not where the weights are.
+
+        Args:
+            weights: the weights by key, as the last update of each left them; nothing of theirs is changed.
+
+        Returns:
+            A new array for each key; a copy of its weight for rules that evaluate where they store, and for a key that
+            was not updated yet.
+
+        Raises:
+            ParameterError: a weight has another shape or dtype than the state of its key, or could not be updated.
+            OptimizerError: a key has the name of another one.
+
+        Example:
+            >>> import numpy as np
+            >>> import thalweg as tw
+            >>> update = tw.get_updater(tw.SGD(learning_rate=1.0, wrap=["ema"], ema_decay=0.75))
+            >>> w = np.array([1.0])
+            >>> update("w", np.array([4.0]), w)
+            >>> w, update.eval_params({"w": w})
+            (array([-3.]), {'w': array([0.])})
+        """
+        found: dict[Hashable, np.ndarray] = {}
+        for key, weight in weights.items():
+            name, seat = self._seat(key, weight)
+            self._follow(name, seat)
+            found[key] = seat.optimizer.eval_params()[name]
+        return found
 
     # State in and out
 
@@ -222,16 +242,18 @@ class Updater:
         """A copy of everything that decides the next updates besides the weights.
 
         Returns:
-            The state of each key, by name, and the counts.
+            The state of each key, by name, and the counts: each key has counts of its own, so no optimizer over
+            variables restores it, and an updater restores none of theirs.
         """
         arrays: dict[str, np.ndarray] = {}
         keys = {}
         for name, seat in self._seats.items():
             snapshot = seat.optimizer.state()
-            arrays |= snapshot.arrays
+            arrays |= {_of_key(array, name): value for array, value in snapshot.arrays.items()}
             keys[name] = {"last": seat.last, "state": snapshot.meta}
-        own = {**self.optimizer.state().meta, "optimization_state": self.optimization_state.get_config()}
-        return OptimizerSnapshot(arrays, {"optimizer": own, "keys": keys})
+        own = self.optimizer.state()
+        meta = {**own.meta, "optimization_state": self.optimization_state.get_config()}
+        return OptimizerSnapshot(arrays | own.arrays, {"optimizer": meta, "keys": keys})
 
     def restore(self, snapshot: OptimizerSnapshot) -> None:
         """Continue from a snapshot. The weights stay the caller's.
@@ -244,15 +266,18 @@ class Updater:
         """
         keys, own = snapshot.meta.get("keys"), snapshot.meta.get("optimizer")
         if not isinstance(keys, dict) or not isinstance(own, dict):
-            raise mismatch(["it is no updater's"], "saved state")
-        rest, seats = dict(snapshot.arrays), {}
-        slots = [f"slots/{slot}/" for slot in self.optimizer.rule.slot_names]
+            raise mismatch(["it is no updater's, which has a state and counts for each key"], "saved state")
+        rest, seats, rule = dict(snapshot.arrays), {}, self.optimizer.rule
+        hyper = [f"hyperparameters/{one}" for one in rule.hyperparameters]
         for name, saved in keys.items():
-            mine = {head + name: rest.pop(head + name) for head in [*slots, "accumulated/"] if head + name in rest}
+            its = [*(f"slots/{slot}/{name}" for slot in rule.slot_names), f"accumulated/{name}", *hyper]
+            mine = {array: rest.pop(_of_key(array, name)) for array in its if _of_key(array, name) in rest}
             seats[name] = self._restored(name, saved, mine)
-        if rest:
-            raise mismatch([f"unexpected: {name}" for name in sorted(rest)], "saved state")
-        self.optimizer.restore(OptimizerSnapshot({}, own))
+        strange = [f"unexpected: {name}" for name in sorted(rest) if not name.startswith("hyperparameters/")]
+        if strange:
+            raise mismatch(strange, "saved state")
+        places = {name: self._place(name) for name in keys}
+        self.optimizer._restore(OptimizerSnapshot(rest, {**own, "variables": keys}), None, places)
         counts = self.optimizer.optimization_state.get_config()
         persistence.set_counts(self.optimization_state, counts)
         self._seats, self._keys = seats, {}
@@ -262,7 +287,11 @@ class Updater:
         try:
             meta, last = saved["state"], int(saved["last"])
             like = meta["variables"][name]
-            seat = Seat(self._clone(name), name, np.zeros(like["shape"], like["dtype"]))
+            # Arrays that are set now may be of another shape than those that were saved.
+            present = {n: v for n, v in self._settings(name).items() if not isinstance(v, np.ndarray)}
+            # The optimizer's own schedules get their state with it, and the next update takes them.
+            tried = {n: copy.deepcopy(v) if remembered(v) else v for n, v in present.items()}
+            seat = Seat(self._clone(name, tried), name, np.zeros(like["shape"], like["dtype"]))
         except (KeyError, TypeError, ValueError, ParameterError) as error:
             raise mismatch([f"what was saved for key {name!r} cannot be used: {error!r}"], "saved state") from error
         try:
@@ -283,6 +312,8 @@ class Updater:
         Raises:
             CheckpointError: it cannot be written; earlier generations are untouched.
         """
+        from thalweg.checkpoints import CheckpointStore, whole
+
         keep, snapshot = whole(keep, "keep", 1), self.state()
         store = CheckpointStore(path)
         store.save(snapshot.arrays, {"updater": snapshot.meta})
@@ -299,6 +330,8 @@ class Updater:
             CheckpointError: there is none, it cannot be read, or it is damaged.
             StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
         """
+        from thalweg.checkpoints import CheckpointStore
+
         arrays, meta, _ = CheckpointStore(path).load(generation)
         found = meta.get("updater")
         self.restore(OptimizerSnapshot(arrays, found if isinstance(found, dict) else {}))
@@ -311,7 +344,7 @@ def get_updater(optimizer: LocalOptimizer) -> Updater:
         optimizer: an optimizer without variables, such as ``tw.Adam()``.
 
     Returns:
-        ``update(key, grad, weight)``, which also has ``state``, ``restore``, ``dump`` and ``load``.
+        ``update(key, grad, weight)``, which also has ``eval_params``, ``state``, ``restore``, ``dump`` and ``load``.
 
     Raises:
         OptimizerError: it is no such optimizer.
@@ -330,3 +363,8 @@ def get_updater(optimizer: LocalOptimizer) -> Updater:
     Source: the API page of MXNet.jl's optimizers, get_updater.
     """
     return Updater(optimizer)
+
+
+def _of_key(array: str, name: str) -> str:
+    """What an array of the state of one key is called among those of all: hyperparameters have no names of keys."""
+    return f"{array}/{name}" if array.startswith("hyperparameters/") else array

@@ -57,6 +57,7 @@ adagrad = Rule(
     hyper=Hyper,
     start=start,
     update=update,
+    initial={"initial_accumulator": "it is where the sum of squares starts; learning_rate may be a schedule"},
     options={"epsilon_form": ("outside", "inside")},
     variant=lambda epsilon_form: {"update": update if epsilon_form == "outside" else update_inside},
     conventions={

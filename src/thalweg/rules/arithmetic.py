@@ -2,7 +2,7 @@
 
 They mean the same on every backend. Which library's function is meant is told by the arguments (NumPy, JAX,
 PyTorch, PyTensor; see :mod:`thalweg.rules.namespaces`), and the compiled pass puts its own in place of them. All
-are elementwise.
+are elementwise, but for ``if_number``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from thalweg.rules.namespaces import namespace
 
-__all__ = ["absolute", "cos", "floor", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"]
+__all__ = ["absolute", "cos", "floor", "if_number", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"]
 
 
 def sqrt(x: Any) -> Any:
@@ -178,3 +178,23 @@ def isfinite(x: Any) -> Any:
         False
     """
     return namespace(x).isfinite(x)
+
+
+def if_number(x: Any, number: Any, array: Any) -> Any:
+    """One of two values, by whether x is a number: told by its shape, never by its value.
+
+    Args:
+        x: a hyperparameter: a number, or an array of them.
+        number: the result if it is a number; a compiled pass, which knows numbers only, computes this one alone.
+        array: the result if it is an array.
+
+    Returns:
+        ``number`` or ``array``, as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import if_number
+        >>> if_number(0.5, "number", "array"), if_number(np.zeros(2), "number", "array")
+        ('number', 'array')
+    """
+    return array if getattr(x, "ndim", 0) else number

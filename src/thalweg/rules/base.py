@@ -18,7 +18,7 @@ prepared scalars. Four things are for the rules that need them:
 - ``Carried`` and ``carry(t, h, carried)``: numbers that go from step to step, one each, not one an element
   (a product of momenta); ``prepare`` then takes them as its third argument;
 - ``measure`` and ``conclude``: sums over the tensor (a trust ratio) between preparing and updating;
-- ``evaluate(param, slots, h)``: where the model is to be evaluated, if not where it is stored.
+- ``evaluate(param, state, h)``: where the model is to be evaluated, if not where it is stored.
 
 Where libraries compute the same rule in different forms, the forms are ``options``, ``variant`` makes the texts
 for them, and a *convention* is the set of options and defaults that gives what one library computes.
@@ -69,14 +69,21 @@ class Rule:
         measure: ``measure(param, grad, slots, h) -> terms``, a tuple of elementwise terms to be summed over
             the tensor (at the values before the update), for a rule that needs a reduction.
         conclude: ``conclude(h, sums) -> scalars``: what ``prepare`` returned, completed with the sums.
-        evaluate: ``evaluate(param, slots, h) -> param``, where the model is to be evaluated.
+        evaluate: ``evaluate(param, state, h) -> param``, where the model is to be evaluated; ``state`` has the slots,
+            and then what is carried.
         derived: whether that place is computed from the parameter, so that nothing else may move the parameter: what
             a projection does to it would be found again there, many times as large.
         options: the forms of the rule: for each option its values, the rule's own first.
         variant: ``variant(**options) -> fields``: the fields of this class that differ for these options.
+        initial: hyperparameters that are read at the first step only, because the state starts there, each with what to
+            do instead of changing it later: they take no schedule.
+        lagged: hyperparameters whose arrays the next step needs once more for what the last one left, so that an array
+            stays as it is once a step was made; numbers of the step before are carried, and may change.
         switches: hyperparameters that exist under one option only: name → that (boolean) option.
         conventions: for each library the options and defaults that make this rule compute what it computes.
         chosen: the options that this rule has.
+        inside: the rule that this one is around, and what makes this one of it, where what is around it looks at the
+            parameter as the model is (see :mod:`thalweg.rules.wrapping`).
         decay: how weight decay acts where it is asked for, ``"coupled"`` or ``"decoupled"``
             (see :mod:`thalweg.rules.decaying`).
         source: the paper and equation.
@@ -106,12 +113,15 @@ class Rule:
     conclude: Callable[[Any, Any], Any] | None = None
     evaluate: Callable[[Any, Any, Any], Any] | None = None
     derived: bool = False
+    initial: Mapping[str, str] = field(default_factory=dict)
+    lagged: frozenset[str] = frozenset()
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     variant: Callable[..., Mapping[str, Any]] | None = None
     switches: Mapping[str, str] = field(default_factory=dict)
     conventions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
     decay: str = "coupled"
+    inside: tuple[Rule, Callable[[Rule], Rule]] | None = None
     source: str = ""
     doc: str = ""
     made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)

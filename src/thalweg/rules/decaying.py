@@ -36,7 +36,7 @@ def decayed(rule: Rule) -> Rule:
 
     Returns:
         The rule with decay, the same object each time; ``rule`` itself if it has a ``weight_decay`` or no
-        ``learning_rate``.
+        ``learning_rate``. Around :func:`~thalweg.rules.averaged` and :func:`~thalweg.rules.lookahead` it goes inside.
 
     Example:
         >>> import numpy as np
@@ -50,6 +50,11 @@ def decayed(rule: Rule) -> Rule:
     """
     if "weight_decay" in rule.hyperparameters or "learning_rate" not in rule.hyperparameters:
         return rule
+    if rule.inside is not None:  # what is around a rule looks at the model, not at what decay makes of it first
+        inner, wrap = rule.inside
+        made = wrap(decayed(inner))
+        named = {name: getattr(rule, name) for name in ("name", "doc", "source", "conventions")}
+        return replace(made.with_defaults(**{n: h.default for n, h in rule.hyperparameters.items()}), **named)
 
     def variant(*, decay: str, **options: Any) -> dict[str, Any]:
         return _fields(rule.form(**options) if options else rule, decay)

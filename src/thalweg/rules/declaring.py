@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
+from thalweg.errors import RuleError
 from thalweg.rules.ranges import Interval
 
 
@@ -100,14 +101,14 @@ def declarations(hyper: type[Any]) -> dict[str, Hyperparameter]:
         The declarations, in order.
 
     Raises:
-        TypeError: a field is annotated in another way.
+        RuleError: a field is annotated in another way.
     """
     hints = typing.get_type_hints(hyper, include_extras=True)
     declared = {}
     for name in hyper._fields:
         hint = hints[name]
         if typing.get_origin(hint) is not Annotated or len(hint.__metadata__) != 2:
-            raise TypeError(f"{hyper.__module__}: annotate {name} as Annotated[Number, Interval, 'meaning']")
+            raise RuleError(f"{hyper.__module__}: annotate {name} as Annotated[Number, Interval, 'meaning']")
         interval, doc = hint.__metadata__
         declared[name] = Hyperparameter(name, hyper._field_defaults[name], interval, doc)
     return declared

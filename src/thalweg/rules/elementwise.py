@@ -9,6 +9,7 @@ rule's own ``prepare``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,6 +59,21 @@ def lanes(rule: Rule, name: str) -> tuple[str, ...]:
             raise HyperparameterError(f"{why} a number that goes from step to step depends on it", name=name)
         found |= {field for field, value in scalars._asdict().items() if np.ndim(value)}
     return tuple(field for field in scalars._fields if field in found)
+
+
+def lanes_among(rule: Rule, hyper: Mapping[str, Any]) -> tuple[str, ...]:
+    """The scalars of a rule that are arrays with these hyperparameters, sorted.
+
+    Args:
+        rule: the rule.
+        hyper: checked hyperparameters by name, numbers and arrays.
+
+    Returns:
+        Their names.
+    """
+    return tuple(
+        sorted({one for name, value in hyper.items() if isinstance(value, np.ndarray) for one in lanes(rule, name)})
+    )
 
 
 @kept_with_rule
@@ -148,3 +164,30 @@ def numbers(hyper: Any) -> Any:
             for value, other in zip(hyper, usual, strict=True)
         )
     )
+
+
+def refuse_other_shapes(
+    owner: str, hyper: Mapping[str, Any], shape: Sequence[int], name: str | None = None, *, kind: str = "parameter"
+) -> None:
+    """Refuse arrays of hyperparameters that are of another shape than a parameter.
+
+    Args:
+        owner: whose they are, for the message.
+        hyper: hyperparameters by name, or scalars made of them: numbers, arrays, schedules.
+        shape: the parameter's.
+        name: its name or number, for the message.
+        kind: what it is called, for the message.
+
+    Raises:
+        HyperparameterError: an array has another shape.
+    """
+    for given, value in hyper.items():
+        if isinstance(value, np.ndarray) and value.ndim and value.shape != tuple(shape):
+            whose = f"the {kind}" if name is None else f"{kind} {name!r}"
+            raise HyperparameterError(
+                f"{owner}: {given} is an array of shape {value.shape}, and {whose} has shape {tuple(shape)}; nothing "
+                f"is broadcast: give a number, or an array like the {kind} (for several {kind}s one each, in groups)",
+                owner=owner,
+                name=given,
+                variable=name,
+            )

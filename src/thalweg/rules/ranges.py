@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.errors import HyperparameterError
+from thalweg.rules.namespaces import library_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def number(value: Any, interval: Interval, *, name: str, owner: str) -> float:
     """``value`` as a Python float, checked.
 
     Args:
-        value: a Python or NumPy real number, or a 0-d array of one. Booleans are not numbers here.
+        value: a Python or NumPy real number, or a 0-d array of one, NumPy's, JAX's or PyTorch's (there one without a
+            gradient). Booleans are not numbers here.
         interval: where it must lie.
         name: the hyperparameter's name, for the message.
         owner: whose hyperparameter it is, for the message.
@@ -94,6 +96,8 @@ def number(value: Any, interval: Interval, *, name: str, owner: str) -> float:
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
+    elif library_of(value) in ("jax", "torch"):
+        value = _read(value)
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise HyperparameterError(
             f"{owner}: {name} is {value!r} ({type(value).__name__}); give a real number in {interval}",
@@ -119,6 +123,16 @@ def number(value: Any, interval: Interval, *, name: str, owner: str) -> float:
             range=str(interval),
         )
     return result
+
+
+def _read(value: Any) -> Any:
+    """The number in a scalar of JAX's or PyTorch's; what has none to read (traced, say) as it is."""
+    if getattr(value, "ndim", None) != 0 or getattr(value, "requires_grad", False):
+        return value
+    try:
+        return value.item()
+    except (TypeError, RuntimeError):
+        return value
 
 
 def number_or_array(value: Any, interval: Interval, *, name: str, owner: str) -> float | np.ndarray:

@@ -8,7 +8,8 @@ changes. ::
 
 This is iRprop⁻ (as in PyTorch; Optax 0.2.8 means the same and is one step late): after a change of sign the element
 waits for one step, and no step is taken back. It is for gradients of the whole data, not of minibatches.
-``learning_rate`` is Δ at the start.
+``learning_rate`` is Δ at the start, and nothing later: it is no schedule, and cannot be set once a step was made. What
+limits the steps on the way is ``max_step``, which may be a schedule.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ above_one = Interval(1.0, float("inf"), closed_low=False, closed_high=False)
 
 
 class Slots(NamedTuple):
-    """The state."""
+    """The state: Δ of each element, in the variable's unit, and the gradient before, 0 where the sign changed."""
 
     step_size: Array
     last_grad: Array
@@ -77,6 +78,10 @@ rprop = Rule(
     start=start,
     prepare=prepare,
     update=update,
+    initial={
+        "learning_rate": "the steps grow and shrink by eta_plus and eta_minus; what limits them is max_step, which may "
+        "be a schedule"
+    },
     conventions={"torch": {}},
     source="M. Riedmiller, H. Braun, A direct adaptive method: RPROP, 1993; C. Igel, M. Hüsken, Improving the Rprop "
     "learning algorithm, 2000, table 4 (iRprop⁻)",

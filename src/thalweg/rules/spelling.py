@@ -7,6 +7,17 @@ from collections.abc import Iterable
 
 from thalweg.errors import HyperparameterError
 
+_CLOSE = 0.55  # of 1; "step_size" and "epsilon" have 0.5
+USUAL = {
+    "lr": "learning_rate",
+    "eta": "learning_rate",
+    "step_size": "learning_rate",
+    "b1": "beta1",
+    "b2": "beta2",
+    "eps": "epsilon",
+}
+"""What other libraries call a hyperparameter."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that ``name`` most likely stands for, or ``None``.
@@ -24,13 +35,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         'learning_rate'
         >>> nearest("lr", ["learning_rate", "beta1"])
         'learning_rate'
+        >>> nearest("relative", ["abs", "rel"])
+        'rel'
     """
     names = list(known)
-    usual = {"lr": "learning_rate", "eta": "learning_rate", "b1": "beta1", "b2": "beta2", "eps": "epsilon"}
-    if usual.get(name) in names:
-        return usual[name]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return close[0] if close else None
+    if USUAL.get(name) in names:
+        return USUAL[name]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=_CLOSE)
+    longer = [one for one in names if len(one) > 2 and name.startswith(one)]
+    return next(iter(close + longer), None)
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> HyperparameterError:
@@ -48,10 +61,12 @@ def unknown(what: str, name: str, known: Iterable[str]) -> HyperparameterError:
         >>> from thalweg.rules.spelling import unknown
         >>> print(unknown("schedule", "expp", ["exp", "fixed"]))
         there is no schedule 'expp'; did you mean 'exp'? (known: exp, fixed)
+        >>> print(unknown("schedule", "foo", ["exp", "fixed"]))
+        there is no schedule 'foo' (known: exp, fixed)
     """
     names = sorted(known)
     guess = nearest(name, names)
-    question = f"; did you mean {guess!r}?" if guess else ";"
+    question = f"; did you mean {guess!r}?" if guess else ""
     listing = ", ".join(names) or "none"
     return HyperparameterError(
         f"there is no {what} {name!r}{question} (known: {listing})", name=name, nearest=guess, known=names

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from thalweg.rules.base import Array, Number, Rule
+from thalweg.errors import RuleError
+from thalweg.rules.base import Array, NoSlots, Number, Rule
 from thalweg.rules.declaring import Hyperparameter, extended, named_tuple, plain, taker
 
 
@@ -17,7 +18,9 @@ def with_scalars(
     rule: Rule,
     extra: Sequence[Hyperparameter],
     names: Sequence[str],
-    values: Callable[[Number, Any], tuple[Number, ...]],
+    values: Callable[..., tuple[Number, ...]],
+    *,
+    carrying: bool = False,
 ) -> dict[str, Any]:
     """The fields of ``rule`` with more hyperparameters, and more scalars for the text around it.
 
@@ -26,39 +29,84 @@ def with_scalars(
         extra: the hyperparameters that are added.
         names: the names of the scalars that are added.
         values: ``values(t, h)``, a tuple of those scalars.
+        carrying: ``values`` is ``values(t, h, carried)``: they depend on numbers of :func:`with_carried`.
 
     Returns:
         ``hyper``, ``prepare`` and ``conclude``.
 
     Raises:
-        TypeError: the rule has a hyperparameter or scalar of one of these names.
+        RuleError: the rule has a hyperparameter or scalar of one of these names.
     """
     hyper, inner, conclude = rule.hyper(), rule.prepare, rule.conclude
     known = type(rule.scalars(hyper, 1, rule.advance(hyper, 1, None)))
     taken = {h.name for h in extra} & set(rule.hyperparameters) or set(names) & set(known._fields)
     if taken:
-        raise TypeError(f"rule {rule.name!r} has {', '.join(sorted(taken))} already; wrap it only once")
+        raise RuleError(f"rule {rule.name!r} has {', '.join(sorted(taken))} already; wrap it only once")
     scalars = extended(known, *names, name="Scalars")
     known_count, count = len(known._fields), len(known._fields) + len(names)
     first, rest = taker(0, known_count), taker(known_count, count)
 
-    def prepare_plain(t: Number, h: Any) -> Any:
-        return scalars(*first(h), *values(t, h))
+    def of_hyper(t: Number, h: Any, carried: Any) -> Any:
+        return first(h)
+
+    def of_count(t: Number, h: Any, carried: Any) -> Any:
+        return plain(inner(t, h))  # type: ignore[misc]
+
+    def of_carried(t: Number, h: Any, carried: Any) -> Any:
+        return plain(inner(t, h, carried))  # type: ignore[misc]
+
+    own = of_hyper if inner is None else of_carried if rule.carried else of_count
 
     def prepare(t: Number, h: Any) -> Any:
-        return scalars(*plain(inner(t, h)), *values(t, h))  # type: ignore[misc]
+        return scalars(*own(t, h, 0.0), *values(t, h))
 
     def prepare_carried(t: Number, h: Any, carried: Any) -> Any:
-        return scalars(*plain(inner(t, h, carried)), *values(t, h))  # type: ignore[misc]
+        return scalars(*own(t, h, carried), *values(t, h))
+
+    def prepare_carrying(t: Number, h: Any, carried: Any) -> Any:
+        return scalars(*own(t, h, carried), *values(t, h, carried))
 
     def conclude_more(h: Any, sums: Any) -> Any:
         return scalars(*plain(conclude(h, sums)), *rest(h))  # type: ignore[misc]
 
     return {
         "hyper": named_tuple("Hyper", [*rule.hyperparameters.values(), *extra]),
-        "prepare": prepare_plain if inner is None else prepare_carried if rule.carried else prepare,
+        "prepare": prepare_carrying if carrying else prepare_carried if rule.carried else prepare,
         "conclude": None if conclude is None else conclude_more,
     }
+
+
+def with_carried(
+    rule: Rule, names: Sequence[str], advance: Callable[[Number, Any, Any], tuple[Number, ...]]
+) -> dict[str, Any]:
+    """The fields of ``rule`` with more numbers that go from step to step; they start at 0.
+
+    Args:
+        rule: the rule inside.
+        names: the numbers' names.
+        advance: ``advance(t, h, carried)``, a tuple of what they are during step t.
+
+    Returns:
+        ``carried`` and ``carry``.
+
+    Raises:
+        RuleError: the rule has a number of one of these names.
+    """
+    taken = set(names) & set(rule.carried_names)
+    if taken:
+        raise RuleError(f"rule {rule.name!r} has {', '.join(sorted(taken))} already; wrap it only once")
+    carried, inner = extended(rule.carried or NoSlots, *names, name="Carried"), rule.carry
+    starts = (*(rule.carried() if rule.carried else ()), *(0.0 for _ in names))
+    carried.__new__.__defaults__ = starts
+    carried._field_defaults = dict(zip(carried._fields, starts, strict=True))
+
+    def carry(t: Number, h: Any, before: Any) -> Any:
+        return carried(*advance(t, h, before))
+
+    def carry_more(t: Number, h: Any, before: Any) -> Any:
+        return carried(*plain(inner(t, h, before)), *advance(t, h, before))  # type: ignore[misc]
+
+    return {"carried": carried, "carry": carry if inner is None else carry_more}
 
 
 def with_slot(
@@ -69,16 +117,17 @@ def with_slot(
     Args:
         rule: the rule inside.
         slot: the slot's name.
-        after: ``after(param, new, slot, h) -> (new, slot)``, elementwise; ``new`` is what the rule made of ``param``.
+        after: ``after(param, new, slot, h) -> (new, slot)``, elementwise; ``param`` is the model as it is when the
+            step begins, ``new`` what the rule made of it.
 
     Returns:
         ``slots``, ``start`` and ``update``.
 
     Raises:
-        TypeError: the rule has a slot of this name.
+        RuleError: the rule has a slot of this name.
     """
     if slot in rule.slot_names:
-        raise TypeError(f"rule {rule.name!r} has a slot {slot!r} already; wrap it only once")
+        raise RuleError(f"rule {rule.name!r} has a slot {slot!r} already; wrap it only once")
     slots, update, begin = extended(rule.slots, slot, name="Slots"), rule.update, rule.start
     place = len(rule.slot_names)
     zeros = (0.0,) * place
@@ -104,7 +153,7 @@ def around(rule: Rule, fields: dict[str, Any], wrap: Callable[[Rule], Rule]) -> 
 
     Args:
         rule: the rule inside.
-        fields: from :func:`with_scalars` and :func:`with_slot`.
+        fields: from :func:`with_scalars`, :func:`with_carried` and :func:`with_slot`.
         wrap: what makes the wrapped rule of a rule.
 
     Returns:
@@ -114,6 +163,7 @@ def around(rule: Rule, fields: dict[str, Any], wrap: Callable[[Rule], Rule]) -> 
 
     def variant(**options: Any) -> dict[str, Any]:
         made = wrap(rule.form(**options))
-        return {name: getattr(made, name) for name in {*names, "slots", "update", "measure", "carried", "carry"}}
+        several = {*names, "slots", "update", "measure", "carried", "carry", "inside"}
+        return {name: getattr(made, name) for name in several}
 
-    return replace(rule, **fields, variant=variant if rule.options else None)
+    return replace(rule, **fields, variant=variant if rule.options else None, inside=(rule, wrap))

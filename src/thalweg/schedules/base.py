@@ -104,6 +104,10 @@ class Schedule(abc.ABC):
         """What the schedule counts, in words: ``"epochs"``, ``"iterations"``, or both."""
         return "iterations" if getattr(self, "decay_on_iteration", False) else "epochs"
 
+    def _standing(self) -> Schedule | None:
+        """The part that does not move as long as no epoch begins, as far as that is known."""
+        return self if getattr(self, "decay_on_iteration", None) is False else None
+
     def plot(self, n: int, *, axes: Axes | None = None, label: str | None = None) -> Axes:
         """Draw the first n values against the completed epochs or iterations.
 

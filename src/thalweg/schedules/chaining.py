@@ -52,3 +52,7 @@ class Chain(Schedule):
         factors = cast(tuple[Schedule, ...], self.factors)
         counted = sorted({factor.counts for factor in factors if not isinstance(factor, Fixed)})
         return " and ".join(counted) or "epochs"
+
+    def _standing(self) -> Schedule | None:
+        factors = cast(tuple[Schedule, ...], self.factors)
+        return next((part for factor in factors if (part := factor._standing()) is not None), None)

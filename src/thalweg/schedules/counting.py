@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from thalweg.errors import HyperparameterError
 from thalweg.rules.arithmetic import floor
 from thalweg.rules.namespaces import library_of
 from thalweg.schedules.state import State
@@ -39,12 +40,20 @@ def count(state: State, *, iterations: bool) -> Any:
     Returns:
         A float, or an array like the count.
 
+    Raises:
+        HyperparameterError: it is no state; a number, say.
+
     Example:
         >>> from thalweg.schedules import OptimizationState
         >>> from thalweg.schedules.counting import count
         >>> count(OptimizationState(curr_epoch=3), iterations=False)
         2.0
     """
+    if not isinstance(state, State):
+        raise HyperparameterError(
+            f"a schedule is a function of an OptimizationState, and was called with {state!r}; schedule.values(n) are "
+            "its first n values"
+        )
     t = state.completed_iterations if iterations else state.completed_epochs
     return _REAL[library_of(t)](t)
 

@@ -14,7 +14,7 @@ values there are, for schedules inside a compiled loop, where a count is not yet
 from __future__ import annotations
 
 import operator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from thalweg.errors import HyperparameterError
@@ -63,16 +63,16 @@ class OptimizationState:
 
     def begin_epoch(self) -> None:
         """A pass through the data begins."""
-        self.curr_epoch += 1
-        self.curr_batch = 0
+        self.__dict__["curr_epoch"] += 1  # a count as they all were: not checked again, which takes longer than a step
+        self.__dict__["curr_batch"] = 0
 
     def begin_batch(self) -> None:
         """A mini-batch begins."""
-        self.curr_batch += 1
+        self.__dict__["curr_batch"] += 1
 
     def begin_step(self) -> None:
         """An optimizer's step begins (the optimizer calls this itself)."""
-        self.curr_iter += 1
+        self.__dict__["curr_iter"] += 1
 
     @property
     def completed_epochs(self) -> int:
@@ -86,7 +86,9 @@ class OptimizationState:
 
     def copy(self) -> OptimizationState:
         """The same counts in an object of their own."""
-        return replace(self)
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
 
     def get_config(self) -> dict[str, int]:
         """The counts as JSON."""

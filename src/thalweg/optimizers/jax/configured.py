@@ -21,25 +21,21 @@ from thalweg.optimizers.jax import step as jax_step
 from thalweg.optimizers.jax.leaves import is_traced
 from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.local import LocalOptimizer
+from thalweg.optimizers.meaning import means_something, meant
 from thalweg.optimizers.pipeline import Pipeline
-from thalweg.optimizers.settings import Scheduled, resolve
+from thalweg.optimizers.recipe import COMMON, not_there, settled
+from thalweg.optimizers.settings import Scheduled, refuse_late, resolve
 from thalweg.optimizers.unbound import refuse_keywords, unbound
+from thalweg.rules.elementwise import refuse_other_shapes
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState
 
 _TAKEN: dict[str, Any] = {"taker": "JaxOptimizer", "call": "JaxOptimizer({})"}
 
 
-def _fit(owner: str, hypers: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> None:
-    """Refuse arrays of hyperparameters that are of another shape than a parameter."""
-    for hyper, value in hypers.items():
-        if isinstance(value, np.ndarray) and value.shape != shape:
-            raise HyperparameterError(
-                f"{owner}: {hyper} is an array of shape {value.shape}, and parameter {name!r} has shape {shape}; "
-                "nothing is broadcast: give a number, or an array like the parameter (for several one each, in groups)",
-                name=hyper,
-                variable=name,
-            )
+def _begun(state: JaxState) -> bool:
+    """Whether a step was made, as far as that can be seen."""
+    return is_traced(state.updates) or int(state.updates) > 0
 
 
 class ConfiguredJaxOptimizer:
@@ -47,11 +43,12 @@ class ConfiguredJaxOptimizer:
 
     def __init__(self, recipe: LocalOptimizer | None = None, **misplaced: Any) -> None:
         refuse_keywords(misplaced, **_TAKEN)
-        recipe = unbound(recipe, **_TAKEN, arrays=True)
+        recipe = unbound(recipe, **_TAKEN)
         tables = (recipe.hyperparameters, *(dict(group.settings) for group in recipe.groups))
         jax_hooks.check_traceable(tables)
         self.name = recipe.name
         self.rule = recipe.rule
+        self._made_of = type(recipe).__name__
         self._convention, self._wrap = recipe.convention, recipe.wrap
         self._counts = recipe.optimization_state.get_config()
         self._plan = jax_step.Plan(
@@ -62,6 +59,30 @@ class ConfiguredJaxOptimizer:
             process_model=Pipeline("process_model", recipe.process_model),
             nonfinite=recipe.nonfinite,
             accumulate=recipe.accumulate,
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        mine = name.startswith("_") or name in ("name", "description") or hasattr(type(self), name)
+        if "_plan" in vars(self) and not mine:  # a subclass may have marks before that
+            self._refuse_attribute(name, value)
+        super().__setattr__(name, value)
+
+    def _refuse_attribute(self, name: str, value: Any) -> None:
+        """Refuse what nobody would read here; all else is a mark of the user's own."""
+        rule = self.rule
+        if name == "rule":
+            raise settled(rule, name)
+        known = meant(name, rule.hyperparameters)
+        if name not in rule.hyperparameters and (name in rule.options or means_something(name, value)):
+            if name not in rule.options and name not in COMMON:
+                raise not_there(rule, name, self._wrap, made=True)
+            instead = f"make another of a recipe that has it: JaxOptimizer(tw.{self._made_of}({name}=...))"
+        elif known is not None:
+            instead = f"set the number in the state: state = optimizer.set(state, {known}=...)"
+        else:
+            return
+        raise HyperparameterError(
+            f"{self.name}: {name} cannot be set here, and nobody would read it; {instead}", name=name
         )
 
     def __repr__(self) -> str:
@@ -93,7 +114,7 @@ class ConfiguredJaxOptimizer:
         hypers = [self._resolved({**self._plan.settings[0], **table}, now) for table in self._plan.settings]
         for place, kind, name, array in zip(places, leaves.kinds, leaves.names, leaves.arrays, strict=True):
             self.rule.check_rounded(hypers[place]._asdict(), kind)
-            _fit(self.name, hypers[place]._asdict(), name, array.shape)
+            refuse_other_shapes(self.name, hypers[place]._asdict(), array.shape, name)
         slots = [
             lowering.init(self.rule, array, hypers[place]) for array, place in zip(leaves.arrays, places, strict=True)
         ]
@@ -144,8 +165,8 @@ class ConfiguredJaxOptimizer:
             The state with them.
 
         Raises:
-            HyperparameterError: a name is unknown, or follows a schedule; a value is out of its range, or traced; there
-                is no such group.
+            HyperparameterError: a name is unknown, follows a schedule, or is read at the first step only, which was
+                made; a value is out of its range, or traced; there is no such group.
 
         Example:
             >>> import jax.numpy as jnp
@@ -174,10 +195,13 @@ class ConfiguredJaxOptimizer:
                 )
             concrete = np.asarray(value)[()] if isinstance(value, jax.Array) else value
             found = self.rule.check(self.rule.hyper()._replace(**{name: concrete}))._asdict()[name]
-            if np.shape(found) != np.shape(lowering.as_float(numbers[name])):
+            present, shape = numbers[name], jnp.shape(jax.tree.leaves(numbers[name])[0])
+            known = {} if is_traced(present) else {name: lowering.as_float(present)}
+            refuse_late(self.rule, known, name, found, lambda: _begun(state))
+            if np.shape(found) != shape:
                 raise HyperparameterError(
-                    f"{self.name}: {name} would be of shape {np.shape(found)}, and the state has "
-                    f"{np.shape(lowering.as_float(numbers[name]))}; make another optimizer for another shape",
+                    f"{self.name}: {name} would be of shape {np.shape(found)}, and the state has {shape}; make another "
+                    "optimizer for another shape",
                     name=name,
                 )
             for held in jax.tree.leaves(state.slots):

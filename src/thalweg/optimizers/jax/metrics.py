@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from thalweg.lowering.jax import number
-from thalweg.optimizers.settings import Scheduled, told
+from thalweg.optimizers.settings import Scheduled, place_name, told
 from thalweg.schedules import OptimizationState, Plateau
 
 Remembered = tuple[dict[str, jax.Array], ...]
@@ -36,7 +36,7 @@ def remembered(settings: Sequence[Mapping[str, Scheduled]], saved: Mapping[str, 
     """
     found = tuple(
         {
-            name: _packed(value.state() if saved is None else saved[where(group, name)])
+            name: _packed(value.state() if saved is None else saved[place_name(group, name)])
             for name, value in table.items()
             if isinstance(value, Plateau)
         }
@@ -77,7 +77,7 @@ def states(known: Remembered) -> dict[str, Any]:
     Args:
         known: not traced.
     """
-    return {where(group, name): _unpacked(bits) for group, row in enumerate(known) for name, bits in row.items()}
+    return {place_name(group, name): _unpacked(bits) for group, row in enumerate(known) for name, bits in row.items()}
 
 
 def numbers(table: Mapping[str, Scheduled], saved: Mapping[str, Any], group: int) -> dict[str, Any]:
@@ -86,14 +86,9 @@ def numbers(table: Mapping[str, Scheduled], saved: Mapping[str, Any], group: int
     for name, value in table.items():
         if told(value):
             schedule = copy.deepcopy(value)
-            schedule.restore(saved[where(group, name)])  # type: ignore[union-attr]  # it is a Plateau
+            schedule.restore(saved[place_name(group, name)])  # type: ignore[union-attr]  # it is a Plateau
             found[name] = number(schedule(OptimizationState()))  # type: ignore[operator]
     return found
-
-
-def where(group: int, name: str) -> str:
-    """What a snapshot calls the place of a schedule; the optimizer's own are of group 0."""
-    return f"groups.{group - 1}.{name}" if group else name
 
 
 def _with(schedule: Any, bits: jax.Array) -> Plateau:

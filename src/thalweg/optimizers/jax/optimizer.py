@@ -31,6 +31,7 @@ from thalweg.optimizers.jax.leaves import Leaves, is_traced
 from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.settings import Scheduled, arrays_of, follows, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
+from thalweg.optimizers.unbound import refuse_arguments
 from thalweg.schedules import OptimizationState
 
 
@@ -44,6 +45,13 @@ class GradientTransformation(NamedTuple):
 
     init: Any
     update: Any
+
+
+_INSTEAD = {
+    "step_size": "the learning rate is in the state: state = optimizer.set(state, learning_rate=...)",
+    "grad": "gradients come second: optimizer.step(params, grads, state)",
+    "processed_grad": "give it as grads, optimizer.step(params, grads, state), to an optimizer without process_grad",
+}
 
 
 class JaxOptimizer(ConfiguredJaxOptimizer):
@@ -82,7 +90,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         ['0.80', '0.60', '2.00']
     """
 
-    def step(self, params: Any, grads: Any, state: JaxState) -> tuple[Any, JaxState]:
+    def step(self, params: Any, grads: Any, state: JaxState, **of_numpy: Any) -> tuple[Any, JaxState]:
         """One step, as a pure function: nothing given is changed.
 
         With values that are not traced it is compiled at the first call, and checks what it computed; inside
@@ -93,6 +101,8 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             grads: their gradients: the same structure and shapes, and the parameters' dtypes (or float32 for bfloat16
                 and float16).
             state: from :meth:`init` or the step before.
+            of_numpy: nothing. ``step_size``, ``grad`` and ``processed_grad`` are arguments on NumPy only: here the rate
+                is a number of the state, which :meth:`set` sets.
 
         Returns:
             The new parameters, of the same dtypes, and the new state. If a gradient was not finite and that is to
@@ -105,7 +115,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             GradientDtypeError: a gradient's dtype is not its parameter's.
             ParameterError: a leaf is no array of floats.
             StateMismatchError: the state does not belong to these parameters or this optimizer.
-            OptimizerError: the gradients' pytree has another structure.
+            OptimizerError: the gradients' pytree has another structure; or something was given that is for NumPy.
             NonFiniteGradientError: a gradient holds NaN or infinity (not while tracing).
             HyperparameterError: a schedule's value is out of its range (not while tracing), or a hook returned
                 something else than an array of the right shape and dtype.
@@ -122,6 +132,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             >>> jax.lax.scan(body, (x, optimizer.init(x)), length=3)[1].ravel()
             Array([1.  , 0.5 , 0.25], dtype=float32)
         """
+        refuse_arguments(self.name, of_numpy, _INSTEAD)
         if is_traced(params, grads, state):
             return self._plain(params, grads, state)
         leaves = jax_leaves.read(params)
@@ -217,7 +228,8 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         found = []
         for k, place in enumerate(assign(self._plan.groups, leaves.names)):
             slots = self.rule.slots(*(column[k] for column in columns))
-            value = lowering.evaluate(self.rule, leaves.arrays[k], slots, hypers[place])
+            carried = state.carried[place] if state.carried else None
+            value = lowering.evaluate(self.rule, leaves.arrays[k], slots, hypers[place], carried)
             found.append(jnp.where(state.updates == 0, leaves.arrays[k], value))
         return leaves.tree(found)
 
@@ -226,7 +238,8 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
 
         Args:
             params: the pytree of parameters, of which the names are taken.
-            state: their state, not traced.
+            state: their state, not traced; also one that was made under another setting of ``jax_enable_x64``, or by
+                a version that kept fewer numbers from step to step.
 
         Returns:
             What :meth:`restore` takes, and ``restore`` of a NumPy optimizer with the same settings and names. The
@@ -239,7 +252,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         if is_traced(params, state):
             raise OptimizerError(f"{self.name}: a snapshot is of values, and these are traced; take it outside of jit")
         leaves = jax_leaves.read(params)
-        jax_step.fit(self._plan, leaves, state)
+        jax_step.belongs(self._plan, leaves, state)
         tables = self._tables(state)
         arrays = {name: a for group, table in enumerate(tables) for name, a in arrays_of(table, group).items()}
         found = jax_state.take(self.rule, leaves, state, self._meta(tables, state), arrays)

@@ -17,6 +17,7 @@ from thalweg.optimizers.groups import Group, assign
 from thalweg.optimizers.jax import metrics
 from thalweg.optimizers.jax.hooks import resolve
 from thalweg.optimizers.jax.leaves import Leaves
+from thalweg.optimizers.matching import Match, completed
 from thalweg.optimizers.parameters import Parameter, mismatch
 from thalweg.optimizers.settings import Scheduled, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
@@ -220,9 +221,11 @@ def settle(
         settled = persistence.settle(rule, several, settings, groups, meta, snapshot, None)
     except StateMismatchError as error:
         differences += error.details["differences"]
-    here = [settings, *(group.settings for group in groups)]
-    saved = snapshot.meta.get("groups")
-    there = [snapshot.meta.get("hyperparameters"), *(saved if isinstance(saved, list) else ())]
+    here, saved = [settings, *(group.settings for group in groups)], snapshot.meta.get("groups")
+    there: list[Any] = [snapshot.meta.get("hyperparameters")]
+    matched = persistence.matched_groups(groups, {leaf.name: leaf.group for leaf in several}, snapshot.meta)
+    if isinstance(matched, Match) and isinstance(saved, list):
+        there += [saved[place - 1] if place else None for place in matched.pairs]
     for place, (mine, theirs) in enumerate(zip(here, there, strict=False)):
         where = f"group {list(groups[place - 1].variables)}: " if place else ""
         for name, value in mine.items() if isinstance(theirs, dict) else ():
@@ -234,6 +237,8 @@ def settle(
                     f"{where}{name} was {config}, here it is {present}: schedules are part of the compiled step, so "
                     "make the optimizer with the same one"
                 )
+    if settled is not None:
+        settled = completed(settled, here[1:], differences)
     if differences or settled is None:
         raise mismatch(differences, "saved state")
     return settled

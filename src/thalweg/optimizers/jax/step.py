@@ -25,6 +25,7 @@ from thalweg.optimizers.jax import hooks as jax_hooks
 from thalweg.optimizers.jax import leaves as jax_leaves
 from thalweg.optimizers.jax.leaves import Leaves
 from thalweg.optimizers.jax.state import JaxState
+from thalweg.optimizers.persistence import NEW_NUMBERS
 from thalweg.optimizers.pipeline import Pipeline
 from thalweg.optimizers.settings import Scheduled, follows
 from thalweg.rules.base import Rule
@@ -102,16 +103,47 @@ def advance(plan: Plan, params: Any, grads: Any, state: JaxState) -> tuple[Any, 
     return leaves.tree(moved.params), _settle(plan, leaves, state, moved), moved.bad
 
 
+OVER = "carry it over: state = optimizer.restore(optimizer.snapshot(params, state), params)"
+
+
 def fit(plan: Plan, leaves: Leaves, state: JaxState) -> None:
-    """Refuse a state that does not belong to these parameters.
+    """Refuse a state with which no step can be made of these parameters, here and now.
 
     Raises:
         StateMismatchError: it is no state of this optimizer, or of other parameters, or made under another setting
-            of ``jax_enable_x64``.
+            of ``jax_enable_x64``, or by a version without numbers that go from step to step now.
+    """
+    belongs(plan, leaves, state)
+    if [type(row) for row in state.carried] != [plan.rule.carried for _ in plan.settings if plan.rule.carried]:
+        raise StateMismatchError(
+            f"{plan.rule.name}: the state is of a version that did not have all of {plan.rule.carried_names} in it; "
+            f"{OVER}"
+        )
+    for table in state.hyperparameters:
+        if any(isinstance(value, Pair) == lowering.has_float64() for value in table.values()):
+            raise StateMismatchError(
+                f"{plan.rule.name}: jax_enable_x64 was another one when the state was made; switch it before init, or "
+                f"{OVER}"
+            )
+
+
+def belongs(plan: Plan, leaves: Leaves, state: JaxState) -> None:
+    """Refuse a state that does not belong to these parameters, of this version or an older one.
+
+    Raises:
+        StateMismatchError: it is no state of this optimizer, or of other parameters.
     """
     rule = plan.rule
     if not isinstance(state, JaxState) or not isinstance(state.slots, rule.slots):
         raise StateMismatchError(f"{rule.name}: the state is a {type(state).__name__}; give what init or step returned")
+    names = rule.carried_names
+    older = tuple(name for name in names if name not in NEW_NUMBERS)
+    there = [getattr(row, "_fields", ()) for row in state.carried]
+    if there not in ([several for _ in plan.settings if several] for several in (names, older)):
+        raise StateMismatchError(
+            f"{rule.name}: the state carries {there} from step to step, and this optimizer {names}, for "
+            f"{len(plan.settings)} groups; give what init or step of this optimizer returned"
+        )
     trees = dict(zip(rule.slot_names, state.slots, strict=True))
     if state.accumulated is not None:
         trees["accumulated"] = state.accumulated
@@ -132,12 +164,6 @@ def fit(plan: Plan, leaves: Leaves, state: JaxState) -> None:
     expected = [tuple(sorted(table)) for table in plan.settings]
     if present != expected:
         raise StateMismatchError(f"{rule.name}: the state has the numbers {present}; this optimizer has {expected}")
-    for table in state.hyperparameters:
-        if any(isinstance(value, Pair) == lowering.has_float64() for value in table.values()):
-            raise StateMismatchError(
-                f"{rule.name}: jax_enable_x64 was another one when the state was made; switch it before init, or "
-                "carry the state over with snapshot and restore"
-            )
 
 
 def hypers(plan: Plan, state: JaxState, counts: Counts) -> list[Any]:

@@ -14,17 +14,18 @@ import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.lowering.pytensor import Expression, Gate, library
+from thalweg.lowering.tracing import traced
 from thalweg.optimizers import persistence
 from thalweg.optimizers.groups import assign
+from thalweg.optimizers.matching import completed
 from thalweg.optimizers.parameters import mismatch
 from thalweg.optimizers.pytensor import graph as graphing
+from thalweg.optimizers.pytensor import rate as rates
 from thalweg.optimizers.pytensor.graph import Updates
 from thalweg.optimizers.pytensor.shared import Held, SharedParameter, checked_list
-from thalweg.optimizers.settings import to_config
-from thalweg.optimizers.snapshot import OptimizerSnapshot
-from thalweg.optimizers.unbound import refuse_arrays
-from thalweg.rules.namespaces import library_of
-from thalweg.rules.ranges import number
+from thalweg.optimizers.pytensor.standing import Standing
+from thalweg.optimizers.snapshot import OptimizerSnapshot, read
+from thalweg.rules.elementwise import refuse_other_shapes
 
 if TYPE_CHECKING:
     from thalweg.optimizers.local import LocalOptimizer
@@ -36,7 +37,8 @@ class Symbolic:
     Everything that an update changes, and every number that is set on the optimizer, is a shared variable that is
     kept here. So an update list that was asked for twice has the same state, and numbers set later are followed: from
     the next :meth:`update`, :meth:`refresh`, :meth:`restore` or :meth:`load` on also by functions compiled before.
-    A schedule is part of the graph.
+    Schedules and hooks are part of the graph, and so is whether a hyperparameter is a number or an array like the
+    parameter: setting another one is an error.
 
     Args:
         optimizer: an optimizer without variables.
@@ -65,8 +67,9 @@ class Symbolic:
         self._check()
         self.parameters: tuple[SharedParameter, ...] = ()
         self.held = Held(optimizer)
-        self._counted = False
-        self._traced: dict[tuple[int, str], Any] | None = None  # of the graphs that were made, if any was
+        self._counted = self._stepped = False  # whether t is in a graph; whether a step was seen to be made
+        self._standing: Standing | None = None  # of the graphs that were made, if any was
+        self._unused: list[Any] | None = None  # the optimizer's own rates, once a graph has one in their place
 
     def _check(self) -> None:
         optimizer, cls = self.optimizer, type(self.optimizer)
@@ -75,7 +78,6 @@ class Symbolic:
                 f"{optimizer.name} is bound to Variables, which it updates on NumPy; for PyTensor make one without, "
                 f"{cls.__name__}()"
             )
-        refuse_arrays(optimizer, "update")
         from thalweg.optimizers.local import LocalOptimizer  # which imports this module
 
         for hook in ("pre_process", "post_process"):
@@ -95,7 +97,7 @@ class Symbolic:
         Args:
             cost: a real scalar expression.
             params: shared variables of float32 or float64.
-            lr: a number, a shared scalar, or an expression; ``None`` is the optimizer's own learning rate.
+            lr: a number, an array, a shared variable of one, or an expression; ``None`` is the optimizer's own rate.
             names: names for the parameters' state in place of their own.
 
         Returns:
@@ -103,25 +105,60 @@ class Symbolic:
         """
         self._check()
         listed = checked_list(params, names)
-        rate, known = self._rate(lr)
-        parameters = self._found(listed, known)
+        rate = rates.read(self.optimizer, lr)
+        if rate is not None:
+            rates.refuse_others(self.optimizer)
+        parameters = self._found(listed)
+        if rate is not None:
+            rate = rates.fitted(self.optimizer, rate, parameters)
         grads = graphing.gradients(cost, parameters)
-        built = graphing.build(self.optimizer, self.held, parameters, grads, rate)
+        with self.held.trying():
+            built = graphing.build(self.optimizer, self.held, parameters, grads, rate and rate.expression)
         # Nothing below can fail.
         self.parameters = self.parameters or parameters
         self._counted = self._counted or built.counted
-        self._traced = built.traced
+        self._standing = Standing(built.traced, self.optimizer._process_grad, self.optimizer._process_model)
+        self._unused = self._unused if rate is None else rates.own(self.optimizer)
         self.held.push()
         return built.updates
 
     def refresh(self) -> None:
         """Let functions that are compiled already see the numbers that were set on the optimizer since.
 
+        As long as no step was made state that starts at a hyperparameter starts at the new one.
+
         Raises:
-            HyperparameterError: a number leaves its range when rounded to the dtype of a parameter.
+            HyperparameterError: a number leaves its range when rounded to the dtype of a parameter; or an array is not
+                like a parameter, or is where the graphs that were made have a number; or they have another schedule
+                or hook.
         """
         self._check()
-        self._refuse_rounded(self.parameters)
+        for parameter in self.parameters:
+            self._refuse(parameter.name, parameter.shape, parameter.dtype, parameter.group)
+        optimizer = self.optimizer
+        followed = self.held.knows("learning_rate")  # by a graph that was not given another
+        if self._unused is not None and not followed and rates.own(optimizer) != self._unused:
+            raise HyperparameterError(
+                f"{optimizer.name}: update was given a learning rate, lr, in place of the optimizer's own, so setting "
+                "learning_rate would change nothing; give lr as a shared variable, and set that",
+                name="learning_rate",
+            )
+        if self._standing is not None:
+            self._standing.refuse_others(optimizer)
+        tables = [optimizer._settings, *(group.settings for group in optimizer._groups)]
+        for line in self.held.numbers_for(tables):
+            raise HyperparameterError(
+                f"{optimizer.name}: {line}, which cannot become an array; give it before the first update, or make "
+                "another optimizer"
+            )
+        for line in self.held.fixed_elsewhere():
+            raise HyperparameterError(
+                f"{optimizer.name}: {line}: have the group set it before the first update, or make another optimizer"
+            )
+        if optimizer.rule.start is not None and not self._stepped:
+            self._stepped = self._steps() > 0
+            for parameter in () if self._stepped else self.parameters:
+                parameter.begin(self.held.hyper(parameter.group))
         self.held.push()
 
     def eval_params(self) -> dict[str, Expression]:
@@ -137,36 +174,17 @@ class Symbolic:
             here = parameter.shared
             if rule.evaluate is not None:
                 hyper = rule.hyper(*(pt.cast(value, here.dtype) for value in hypers[parameter.group]))
-                there = pt.cast(rule.evaluate(here, rule.slots(*parameter.held), hyper), here.dtype)
+                numbers = (pt.cast(value, here.dtype) for value in self.held.carried[parameter.group])
+                with traced(rule, "PyTensor"):
+                    there = pt.cast(rule.evaluate(here, rule.state(*parameter.held, *numbers), hyper), here.dtype)
                 here = pt.switch(pt.eq(self.held.t, 0), here, there)
             found[parameter.name] = here
         return found
 
-    def _rate(self, lr: Any) -> tuple[Expression | None, float | None]:
-        """A learning rate as an expression, and what it is now (NaN: unknown); ``None`` for the optimizer's own."""
-        optimizer, rule = self.optimizer, self.optimizer.rule
-        if lr is None:
-            return None, None
-        if "learning_rate" not in rule.hyperparameters:
-            raise HyperparameterError(f"{rule.name} has no learning rate, so lr means nothing", name="lr")
-        pt, value = library("pytensor.tensor"), lr
-        if library_of(lr) == "pytensor":
-            if getattr(lr, "ndim", None) != 0 or not str(lr.dtype).startswith(("float", "int", "uint")):
-                raise HyperparameterError(
-                    f"{optimizer.name}: lr is {lr!r} ({getattr(lr, 'type', None)}); give a real scalar", name="lr"
-                )
-            constant = isinstance(lr, library("pytensor.graph.basic").Constant)
-            value = lr.data if constant else lr.get_value() if hasattr(lr, "get_value") else None
-            if value is None:
-                return pt.cast(lr, "float64"), np.nan
-        interval = rule.hyperparameters["learning_rate"].interval
-        known = number(np.asarray(value)[()], interval, name="lr", owner=optimizer.name)
-        return pt.cast(lr, "float64") if hasattr(lr, "get_value") else pt.constant(np.float64(known)), known
-
-    def _found(self, listed: list[tuple[str, Any]], rate: float | None) -> tuple[SharedParameter, ...]:
+    def _found(self, listed: list[tuple[str, Any]]) -> tuple[SharedParameter, ...]:
         """The parameters of shared variables, in this order; new ones are not kept yet."""
         if not self.parameters:
-            return self._made(listed, rate)
+            return self._made(listed)
         own = {id(parameter.shared): parameter for parameter in self.parameters}
         unknown = [name for name, shared in listed if id(shared) not in own]
         given = {id(shared) for _, shared in listed}
@@ -180,35 +198,23 @@ class Symbolic:
                 unknown=unknown,
                 missing=missing,
             )
-        found = tuple(own[id(shared)] for _, shared in listed)
-        self._refuse_rounded(found, rate)
-        return found
+        return tuple(own[id(shared)] for _, shared in listed)
 
-    def _made(self, listed: list[tuple[str, Any]], rate: float | None) -> tuple[SharedParameter, ...]:
+    def _made(self, listed: list[tuple[str, Any]]) -> tuple[SharedParameter, ...]:
         optimizer, names = self.optimizer, [name for name, _ in listed]
         optimizer._process_grad.check_names(names)
         optimizer._process_model.check_names(names)
-        unknown = rate is not None and np.isnan(rate)
-        hypers = [self.held.hyper(group, None if unknown else rate) for group in range(self.held.groups)]
-        places = zip(listed, assign(optimizer._groups, names), strict=True)
-        gathers = optimizer.accumulate > 1
-        made = tuple(
-            SharedParameter(s, name, optimizer.rule, group, hypers[group], gathers=gathers)
-            for (name, s), group in places
-        )
-        if unknown and any(_starts_at_rate(parameter, hypers[parameter.group]) for parameter in made):
-            raise HyperparameterError(
-                f"{optimizer.name}: the state of {optimizer.rule.name} starts at the learning rate, and lr is an "
-                "expression; give a number or a shared variable",
-                name="lr",
-            )
-        self._refuse_rounded(made, rate)
-        return made
+        made = []
+        for (name, shared), group in zip(listed, assign(optimizer._groups, names), strict=True):
+            self._refuse(name, np.shape(shared.get_value(borrow=True)), np.dtype(shared.dtype), group)
+            hyper, gathers = self.held.hyper(group), optimizer.accumulate > 1
+            made.append(SharedParameter(shared, name, optimizer.rule, group, hyper, gathers=gathers))
+        return tuple(made)
 
-    def _refuse_rounded(self, parameters: Sequence[SharedParameter], rate: float | None = None) -> None:
-        rate = None if rate is not None and np.isnan(rate) else rate
-        for parameter in parameters:
-            self.optimizer.rule.check_rounded(self.held.hyper(parameter.group, rate)._asdict(), parameter.dtype)
+    def _refuse(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], group: int) -> None:
+        """Refuse hyperparameters that a parameter cannot have."""
+        refuse_other_shapes(self.optimizer.name, self.held.settings(group), shape, name)
+        self.optimizer.rule.check_rounded(self.held.hyper(group)._asdict(), dtype)
 
     # State in and out
 
@@ -220,7 +226,7 @@ class Symbolic:
             that does not count its steps (t is not in its updates) says that it made one if it made any.
         """
         self.pull()
-        return persistence.take(self.parameters, self.optimizer._meta())
+        return persistence.take(self.parameters, self.optimizer._meta(), self.optimizer._arrays())
 
     def restore(self, snapshot: OptimizerSnapshot, params: Sequence[Any] | None = None) -> None:
         """Continue from a snapshot. The parameters stay, and so do functions that are compiled already.
@@ -244,7 +250,7 @@ class Symbolic:
         Raises:
             CheckpointError: it cannot be written; earlier generations are untouched.
         """
-        persistence.write(self.parameters, self.state(), path, keep=keep)
+        self.state().save(path, keep=keep, data={p.name: p.data() for p in self.parameters})
 
     def load(
         self, path: str | os.PathLike[str], params: Sequence[Any] | None = None, *, generation: int | None = None
@@ -260,7 +266,7 @@ class Symbolic:
             CheckpointError: there is none, or it cannot be read, or is damaged.
             StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
         """
-        snapshot, data = persistence.read(path, generation)
+        snapshot, data = read(path, generation)
         self._restore(snapshot, data, params)
 
     def reset(self, *, counters: bool = True) -> None:
@@ -272,31 +278,29 @@ class Symbolic:
         self.pull()
         self.optimizer._reset(counters=counters)
         self.held.set_counts(0, self.optimizer._optimization_state.curr_iter)
+        self._stepped = False
         for parameter in self.parameters:
             parameter.begin(self.held.hyper(parameter.group))
 
     def pull(self) -> None:
         """Let the optimizer know what compiled functions did."""
-        optimizer, held = self.optimizer, self.held
-        t = int(held.t.get_value())
-        if t == 0 and not self._counted:
-            t = int(any(self._moved(parameter) for parameter in self.parameters))
+        optimizer, held, t = self.optimizer, self.held, self._steps()
         optimizer._updates = t
         optimizer._skipped, optimizer._zeroed = int(held.skipped.get_value()), int(held.zeroed.get_value())
         optimizer._micro = int(held.micro.get_value())
         optimizer._carried = np.array([[float(v.get_value()) for v in numbers] for numbers in held.carried])
         optimizer._optimization_state.curr_iter = t + int(held.offset.get_value())
 
-    def _moved(self, parameter: SharedParameter) -> bool:
-        """Whether a parameter's state is another one than before the first step."""
-        starts = parameter.beginning(self.held.hyper(parameter.group))
-        return any(not np.array_equal(slot, starts[name]) for name, slot in parameter.slots().items())
+    def _steps(self) -> int:
+        """How many steps compiled functions made; 1 for any number of them where they do not count."""
+        t = int(self.held.t.get_value())
+        return t if t or self._counted else int(any(parameter.moved() for parameter in self.parameters))
 
     def _restore(
         self, snapshot: OptimizerSnapshot, data: dict[str, np.ndarray] | None, params: Sequence[Any] | None
     ) -> None:
         optimizer = self.optimizer
-        parameters = self.parameters if params is None else self._found(checked_list(params), None)
+        parameters = self.parameters if params is None else self._found(checked_list(params))
         if not parameters:
             raise OptimizerError(f"{optimizer.name} knows no parameters yet; give the shared variables, params=[...]")
         self.pull()
@@ -304,7 +308,12 @@ class Symbolic:
         settled = persistence.settle(
             optimizer.rule, parameters, optimizer._settings, optimizer._groups, here, snapshot, data
         )
-        differences = persistence.arrays_among([settled.settings, *settled.groups]) + self._other_schedules(settled)
+        differences: list[str] = []
+        if self._standing is not None:
+            settled = completed(settled, [group.settings for group in optimizer._groups], differences)
+        tables = [settled.settings, *settled.groups]
+        others = [] if self._standing is None else self._standing.other_schedules("was", tables)
+        differences += [f"{line}: restore before update" for line in (*self.held.numbers_for(tables), *others)]
         if differences:
             raise mismatch(differences, "saved state")
         for parameter in parameters:
@@ -316,6 +325,7 @@ class Symbolic:
         for group, settings in zip(optimizer._groups, settled.groups, strict=True):
             group.settings.clear()
             group.settings.update(settings)
+        self._unused = None if self._unused is None else rates.own(optimizer)
         persistence.set_counts(optimizer._optimization_state, settled.counts)
         schedules = optimizer._schedules()
         for place, saved in settled.schedules.items():
@@ -330,29 +340,16 @@ class Symbolic:
             micro=settled.micro,
             carried=settled.carried,
         )
+        self._stepped = settled.updates > 0
         for parameter in parameters:
-            parameter.set_slots(settled.slots[parameter.name])
-            if settled.micro:
-                parameter.gathered.set_value(np.array(settled.accumulated[parameter.name], parameter.dtype))
             if data is not None:
                 parameter.set_data(data[parameter.name])
-
-    def _other_schedules(self, settled: persistence.Settled) -> list[str]:
-        """What the graphs that were made hold in another way than saved state: a schedule is there for good."""
-        if self._traced is None:
-            return []
-        differences = []
-        for group in range(self.held.groups):
-            saved = settled.settings | (settled.groups[group - 1] if group else {})
-            for name, value in saved.items():
-                there = to_config(value) if callable(value) else None
-                here = self._traced.get((group, name))
-                if there != here:
-                    differences.append(
-                        f"{name} was {value!r}, and the graphs made by update have "
-                        f"{'a number' if here is None else here}: restore before update"
-                    )
-        return differences
+            if settled.micro:
+                parameter.gathered.set_value(np.array(settled.accumulated[parameter.name], parameter.dtype))
+            if self._stepped:
+                parameter.set_slots(settled.slots[parameter.name])
+            else:
+                parameter.begin(self.held.hyper(parameter.group))
 
 
 def require_pytensor() -> None:
@@ -362,12 +359,6 @@ def require_pytensor() -> None:
         MissingExtraError: it is not; the message names the extra.
     """
     library()
-
-
-def _starts_at_rate(parameter: SharedParameter, hyper: Any) -> bool:
-    """Whether a parameter's state before the first step depends on the learning rate."""
-    one, other = (parameter.beginning(hyper._replace(learning_rate=rate)) for rate in (1.0, 2.0))
-    return any(not np.array_equal(one[slot], other[slot], equal_nan=True) for slot in one)
 
 
 def symbolic(optimizer: LocalOptimizer) -> Symbolic:

@@ -17,10 +17,11 @@ import numpy as np
 
 from thalweg.errors import HyperparameterError, MissingGradientError, NonFiniteGradientError, OptimizerError
 from thalweg.lowering.pytensor import Expression, Gate, Part, all_finite, depends, doubles, inside, library, lower
+from thalweg.lowering.tracing import traced
 from thalweg.optimizers.configured import ConfiguredOptimizer
 from thalweg.optimizers.pipeline import Pipeline
 from thalweg.optimizers.pytensor.shared import Held, SharedParameter, apply_hook
-from thalweg.optimizers.settings import to_config, told
+from thalweg.optimizers.settings import told
 from thalweg.rules.arithmetic import isfinite, where
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import number
@@ -36,7 +37,7 @@ class Built(NamedTuple):
     Args:
         updates: the pairs.
         counted: whether t is among them.
-        traced: the config of each schedule that the graph holds, by group and hyperparameter.
+        traced: the schedules that the graph holds, by group and hyperparameter.
     """
 
     updates: Updates
@@ -88,7 +89,7 @@ def build(
         held: its numbers.
         parameters: its parameters, in the order that the updates are to have.
         grads: their gradients.
-        rate: a learning rate in place of its own, a float64 scalar.
+        rate: a learning rate in place of its own, float64, a scalar or like each of the parameters.
 
     Returns:
         The updates, and what the graph holds for good.
@@ -106,7 +107,7 @@ def build(
     hooked = _hooked(optimizer, optimizer._process_grad, gathered.grads, shared, gate)
     used = _looked_at(optimizer, hooked, gate, due)
 
-    parts = [Part(p.shared, used.grads[p.name], _slots(p, hypers[p.group], held.t), p.group) for p in parameters]
+    parts = [Part(p.shared, used.grads[p.name], _slots(p, hypers[p.group], held.t, rate), p.group) for p in parameters]
     lowered = lower(rule, parts, hypers, pt.cast(held.t, "float64") + 1, held.carried)
     params = dict(zip(shared, lowered.params, strict=True))
     params = _hooked(optimizer, optimizer._process_model, params, params, gate)
@@ -227,7 +228,7 @@ def _gathered(
 def hyperparameters(
     optimizer: ConfiguredOptimizer, held: Held, rate: Expression | None, gate: Gate
 ) -> tuple[list[Any], dict[tuple[int, str], Any]]:
-    """For each group its hyperparameters as float64 scalars, and what schedules are in them.
+    """For each group its hyperparameters, float64 scalars or arrays, and what schedules are in them.
 
     Args:
         optimizer: the optimizer.
@@ -236,7 +237,7 @@ def hyperparameters(
         gate: what gets the conditions that numbers from elsewhere have to meet.
 
     Returns:
-        An instance of the rule's ``hyper`` for each group, and the schedules' configs.
+        An instance of the rule's ``hyper`` for each group, and the schedules.
 
     Raises:
         HyperparameterError: a schedule that a graph cannot hold.
@@ -252,11 +253,11 @@ def hyperparameters(
             elif callable(value) and not told(value):
                 values[name] = _traced(optimizer, held, name, value)
                 _require(optimizer, gate, f"the schedule of {name}", values[name], name)
-                traced[group, name] = to_config(value)
+                traced[group, name] = value
             else:
                 values[name] = held.number(group, name)
                 if callable(value):
-                    traced[group, name] = to_config(value)
+                    traced[group, name] = value
         hypers.append(rule.hyper(**values))
     return hypers, traced
 
@@ -300,14 +301,19 @@ def _traced(optimizer: ConfiguredOptimizer, held: Held, name: str, schedule: Any
     return pt.cast(value, "float64")
 
 
-def _slots(parameter: SharedParameter, hyper: Any, t: Expression) -> tuple[Expression, ...]:
-    """The slots before the step. One that starts at the parameter starts at what it is in the first step."""
+def _slots(parameter: SharedParameter, hyper: Any, t: Expression, rate: Expression | None) -> tuple[Expression, ...]:
+    """The slots before the step.
+
+    One that starts at the parameter, or at a rate that only this graph knows, starts at what that is in the first step.
+    What starts at the optimizer's own hyperparameters is there already (:meth:`Symbolic.refresh`).
+    """
     pt, param = library("pytensor.tensor"), parameter.shared
-    with doubles():
+    seen = [param] if rate is None else [param, rate]
+    with doubles(), traced(parameter.rule, "PyTensor"):
         starts = parameter.rule.beginning(param, hyper)
     return tuple(
         pt.switch(pt.eq(t, 0), pt.cast(start, param.dtype), variable)
-        if library_of(start) == "pytensor" and depends([start], param)
+        if library_of(start) == "pytensor" and any(depends([start], one) for one in seen)
         else variable
         for start, variable in zip(starts, parameter.held, strict=True)
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class SharedParameter(Parameter):
         if gathers:
             zeros = np.zeros(self.shape, self.dtype)
             self.gathered = library().shared(zeros, name=f"{name}/accumulated", shape=shared.type.shape)
+        self.begun = hyper
         self.held = tuple(
             library().shared(array, name=f"{name}/{slot}", shape=shared.type.shape)
             for slot, array in self.beginning(hyper).items()
@@ -62,6 +64,12 @@ class SharedParameter(Parameter):
     def begin(self, hyper: Any) -> None:
         """The rule's state as before the first step."""
         self.set_slots(self.beginning(hyper))
+        self.begun = hyper
+
+    def moved(self) -> bool:
+        """Whether the rule's state is another one than it began as."""
+        starts = self.beginning(self.begun)
+        return any(not np.array_equal(slot, starts[name]) for name, slot in self.slots().items())
 
     def slots(self) -> dict[str, np.ndarray]:
         """The rule's state by name: what the shared variables hold, not to be written to."""
@@ -104,7 +112,8 @@ def checked_list(params: Any, names: Sequence[str | None] | None = None) -> list
         Pairs of name and shared variable, in the order given.
 
     Raises:
-        ParameterError: one of them is no shared variable of float32 or float64.
+        ParameterError: one of them is no shared variable of float32 or float64, or was made with ``borrow=True`` of an
+            array that is read-only or shares memory with another's: a compiled function writes to that array.
         OptimizerError: there is none, one is there twice, or several and one has no name, or two have the same.
     """
     shared_type = library("pytensor.tensor.sharedvar").TensorSharedVariable
@@ -123,7 +132,8 @@ def checked_list(params: Any, names: Sequence[str | None] | None = None) -> list
         own = shared.name if names is None else names[index]
         if shared.dtype not in {dtype.name for dtype in SUPPORTED}:
             raise ParameterError(
-                f"{where_}, {own!r}, is {shared.dtype}; shared variables of float32 or float64 can be updated",
+                f"{where_}, {own!r}, is {shared.dtype}; shared variables of float32 or float64 can be updated: make it "
+                "of floats, pytensor.shared(np.asarray(value, 'float64'), name=...)",
                 variable=own,
                 got=shared.dtype,
             )
@@ -135,11 +145,35 @@ def checked_list(params: Any, names: Sequence[str | None] | None = None) -> list
         if name in found:
             raise OptimizerError(f"two parameters are named {name!r}; state is kept by name, so give each its own")
         found[name] = shared
+    _check_borrowed(found)
     return list(found.items())
 
 
-def scalar(value: float, name: str, dtype: str = "float64") -> Any:
-    """A shared number."""
+def _check_borrowed(found: dict[str, Any]) -> None:
+    """Refuse the arrays that a function may not write to."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, shared in found.items():
+        array = shared.get_value(borrow=True)
+        if not isinstance(array, np.ndarray):  # another library's, as on PyTensor's JAX backend: never written to
+            continue
+        if not array.flags.writeable:
+            raise ParameterError(
+                f"shared variable {name!r} holds an array that is read-only, and functions update it in place; make it "
+                "with borrow=False",
+                variable=name,
+            )
+        for other, its in arrays.items():
+            if np.may_share_memory(array, its) and np.shares_memory(array, its):
+                raise ParameterError(
+                    f"shared variables {other!r} and {name!r} share memory, so each would be updated by the other's "
+                    "gradient too; make them with borrow=False",
+                    variable=name,
+                )
+        arrays[name] = array
+
+
+def scalar(value: float | np.ndarray, name: str, dtype: str = "float64") -> Any:
+    """A shared number, or array of them."""
     return library().shared(np.asarray(value, dtype), name=name)
 
 
@@ -226,41 +260,77 @@ class Held:
         self._numbers: dict[tuple[int, str], Any] = {}
 
     def settings(self, group: int) -> dict[str, Scheduled]:
-        """The hyperparameters of a group: numbers and schedules, the group's own and the optimizer's."""
+        """The hyperparameters of a group, the group's own and the optimizer's."""
         own = self.optimizer.groups[group - 1].settings if group else {}
         return {**self.optimizer.hyperparameters, **own}
 
+    def knows(self, name: str) -> bool:
+        """Whether a graph was made with this hyperparameter as a number that follows."""
+        return any(known == name for _, known in self._numbers)
+
+    def fixed_elsewhere(self) -> list[str]:
+        """In words, which hyperparameters groups set that were the optimizer's own when the graphs were made."""
+        return [
+            f"group {number} (from 0) sets {name}, and the graphs made by update have the optimizer's there"
+            for number, group in enumerate(self.optimizer.groups)
+            for name in group.settings
+            if (0, name) in self._numbers and (number + 1, name) not in self._numbers
+        ]
+
     def number(self, group: int, name: str) -> Expression:
-        """The shared variable of a hyperparameter that is a number."""
+        """The shared variable of a hyperparameter that is a number or an array."""
         group = group if group and name in self.optimizer.groups[group - 1].settings else 0
         if (group, name) not in self._numbers:
             label = f"{self.optimizer.name}/{name}" if group == 0 else f"{self.optimizer.name}/{group}/{name}"
             self._numbers[group, name] = scalar(self._now(name, self.settings(group)[name]), label)
         return self._numbers[group, name]
 
-    def _now(self, name: str, value: Scheduled) -> float:
-        """The number that a hyperparameter is between two tellings."""
-        now: float = resolve(self.optimizer.rule, name, value, self.optimizer._optimization_state)
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Forget the variables that were made inside, if the graph that they are for is refused."""
+        known = dict(self._numbers)
+        try:
+            yield
+        except BaseException:
+            self._numbers = known
+            raise
+
+    def _now(self, name: str, value: Scheduled) -> float | np.ndarray:
+        """The number (or array) that a hyperparameter is between two tellings."""
+        now: float | np.ndarray = resolve(self.optimizer.rule, name, value, self.optimizer._optimization_state)
         return now
 
-    def hyper(self, group: int, rate: float | None = None) -> Any:
-        """The numbers that a group's hyperparameters are in the first step.
+    def numbers_for(self, tables: Sequence[Mapping[str, Scheduled]]) -> list[str]:
+        """In words, which hyperparameters are arrays where the graphs that were made have a number.
 
         Args:
-            group: the group's number.
-            rate: a learning rate in place of its own.
+            tables: the optimizer's own hyperparameters, then those of each group.
+
+        Returns:
+            A line each.
         """
-        rule, now = self.optimizer.rule, self.optimizer._optimization_state.copy()
+        values = {
+            (group, name): tables[group][name] for (group, name), shared in self._numbers.items() if not shared.ndim
+        }
+        return [
+            f"{name} is an array of {value.shape}, and the graphs made by update have a number there"
+            for (_, name), value in values.items()
+            if isinstance(value, np.ndarray)
+        ]
+
+    def hyper(self, group: int) -> Any:
+        """What a group's hyperparameters are in the first step."""
+        rule, now, values = self.optimizer.rule, self.optimizer._optimization_state.copy(), self.settings(group)
         now.begin_step()
-        values = self.settings(group) | ({} if rate is None else {"learning_rate": rate})
         return rule.hyper(**{name: resolve(rule, name, value, now) for name, value in values.items()})
 
     def push(self) -> None:
-        """Put the optimizer's present hyperparameters into the shared variables."""
+        """Put the optimizer's present hyperparameters into the shared variables; a number also in place of an array."""
         for (group, name), variable in self._numbers.items():
             value = self.settings(group)[name]
             if not callable(value) or told(value):
-                variable.set_value(np.asarray(self._now(name, value), np.float64))
+                shape = np.shape(variable.get_value(borrow=True))
+                variable.set_value(np.array(np.broadcast_to(self._now(name, value), shape), np.float64))
 
     def set_counts(
         self,

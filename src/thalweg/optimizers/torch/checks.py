@@ -24,8 +24,8 @@ def usable(param: Any, label: str) -> None:
         label: its name or number, for messages.
 
     Raises:
-        ParameterError: it is no dense leaf tensor of float64, float32, bfloat16 or float16, has no data yet, belongs to
-            inference mode, or elements of it share memory.
+        ParameterError: it is no dense leaf tensor of float64, float32, bfloat16 or float16, has no data (yet), belongs
+            to inference mode, or elements of it share memory.
     """
     fault = None
     if not isinstance(param, torch.Tensor):
@@ -34,6 +34,8 @@ def usable(param: Any, label: str) -> None:
         fault = "has no shape yet (run the model once before the optimizer is made)"
     elif param.layout != torch.strided:
         fault = f"is of layout {param.layout}"
+    elif param.device.type == "meta":
+        fault = "is on the meta device, where nothing has values (model.to_empty(device=...), then initialize it)"
     elif param.dtype not in COMPUTED_IN:
         fault = f"is of {param.dtype}"
     elif not param.is_leaf:

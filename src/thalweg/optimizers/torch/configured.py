@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 
-from thalweg.errors import OptimizerError, ParameterError
+from thalweg.errors import OptimizerError
 from thalweg.optimizers.groups import Group, assign
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.pipeline import Pipeline
-from thalweg.optimizers.settings import Scheduled
+from thalweg.optimizers.settings import Scheduled, checked, remembered, resolve
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.optimizers.torch import state as torch_state
+from thalweg.optimizers.torch import twin
 from thalweg.optimizers.torch.checks import Footprint, usable
-from thalweg.optimizers.torch.groups import Spelling
+from thalweg.optimizers.torch.groups import Spelling, unchanged
 from thalweg.optimizers.torch.seating import KERNELS, Plan
+from thalweg.optimizers.torch.tables import Params, tables
 from thalweg.optimizers.unbound import refuse_keywords, unbound
 from thalweg.rules.base import Rule
+from thalweg.rules.elementwise import lanes_among, refuse_other_shapes
 from thalweg.rules.spelling import unknown
 from thalweg.schedules import OptimizationState, Schedule
 
 _TAKEN: dict[str, Any] = {"taker": "TorchOptimizer", "call": "TorchOptimizer(parameters, {})"}
 
-Params = Iterable[torch.Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, torch.Tensor]]
+
+class Known(NamedTuple):
+    """What a param group said at the last step, and what was made of it.
+
+    Args:
+        raw: the values of its hyperparameters; a list of two as a tuple, since its elements can be set.
+        keys: which keys it had.
+        hyper: the rule's ``hyper``.
+        lanes: the rule's scalars that are arrays, because a hyperparameter is one.
+    """
+
+    raw: tuple[Any, ...]
+    keys: list[str]
+    hyper: Any
+    lanes: tuple[str, ...]
 
 
 class ConfiguredTorchOptimizer(torch.optim.Optimizer):
@@ -49,10 +66,11 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         self._process_grad = Pipeline("process_grad", recipe.process_grad)
         self._process_model = Pipeline("process_model", recipe.process_model)
         self._spelling = Spelling(self.rule)
-        self._settings: dict[str, Scheduled] = recipe.hyperparameters
+        self._settings, *of_groups = _owned([recipe.hyperparameters, *(group.settings for group in recipe.groups)])
         self._optimization_state = recipe.optimization_state.copy()
         self._patterns = tuple(
-            Group(self.rule, group.variables, group.settings, self._optimization_state, None) for group in recipe.groups
+            Group(self.rule, group.variables, settings, self._optimization_state, None)
+            for group, settings in zip(recipe.groups, of_groups, strict=True)
         )
         # Beside each param group: the recipe's group, what was given for this one alone, and what is a schedule.
         self._origins: list[int] = []
@@ -61,9 +79,10 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         self._skipped = self._zeroed = self._zeroing = self._micro = 0
         self._gathered: dict[torch.Tensor, torch.Tensor] = {}
         self._evaluating = False
+        self._told: set[str] = set()  # the warnings that were given
         self._forget()
 
-        groups = _tables(params)
+        groups = tables(params)
         named = [name for group in groups for name in group.get("param_names", ())]
         if named:
             assign(self._patterns, named)  # refuses a pattern that fits nothing
@@ -71,10 +90,18 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         present = self._spelling.read(self._spelling.shown(self._settings), {}, self._optimization_state, self.name)
         super().__init__(groups, self._spelling.shown(present._asdict()))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        mine = name.startswith("_") or name in _ATTRIBUTES or hasattr(type(self), name)
+        if "_spelling" in vars(self) and (name in _SETTLED or not mine):  # a subclass may have marks before that
+            self._spelling.refuse_attribute(name, value)
+        super().__setattr__(name, value)
+
     def _forget(self) -> None:
         """Something was set: the next step may not take anything for granted."""
         self._plan: Plan | None = None
-        self._hypers: dict[int, tuple[tuple[Any, ...], Any]] = {}
+        self._hypers: dict[int, Known] = {}
+        self._initial: dict[int, dict[str, Any]] = {}
+        self._lagged: dict[int, dict[str, Any]] = {}
 
     # Param groups
 
@@ -85,15 +112,19 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         parameters of.
 
         Args:
-            param_group: ``params`` (tensors, or pairs of name and tensor) and hyperparameters, numbers or schedules.
+            param_group: ``params`` (tensors, or pairs of name and tensor) and hyperparameters, numbers, schedules, or
+                arrays like its parameters.
 
         Raises:
             ParameterError: a parameter cannot be updated in place, or shares memory with another.
-            HyperparameterError: a hyperparameter is unknown or out of its range.
+            HyperparameterError: a hyperparameter is unknown, out of its range, or an array of another shape than one of
+                the parameters.
             OptimizerError: some parameters have names and others have not, or two have the same.
         """
-        (table,) = _tables([param_group])
+        (table,) = tables([param_group])
         tensors, names = table["params"], table.get("param_names")
+        if not tensors and self.param_groups:
+            names = [] if "param_names" in self.param_groups[0] else None
         first = sum(len(group["params"]) for group in self.param_groups)
         labels = names or [str(first + k) for k in range(len(tensors))]
         for tensor, label in zip(tensors, labels, strict=True):
@@ -111,10 +142,14 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
             settings = {**self._settings, **(self._patterns[origin - 1].settings if origin else {}), **given}
             scheduled = {name: value for name, value in settings.items() if callable(value)}
             present = self._spelling.read(self._spelling.shown(settings), {}, self._optimization_state, self.name)
+            for k in members:
+                refuse_other_shapes(self.name, present._asdict(), tensors[k].shape, labels[k])
             group = {**rest, **self._spelling.shown(present._asdict()), "params": [tensors[k] for k in members]}
-            if names:
+            if names is not None:
                 group["param_names"] = [names[k] for k in members]
             parts.append((group, origin, scheduled))
+        if tensors:
+            self._agree(names is not None)
         for group, origin, scheduled in parts:
             super().add_param_group(group)
             self._origins.append(origin)
@@ -130,8 +165,17 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
             found.setdefault(next((k for k, group in several if group.holds(label)), 0), []).append(index)
         return dict(sorted(found.items())) or {0: []}
 
+    def _agree(self, named: bool) -> None:
+        """Have param groups without parameters say of names what those with parameters say."""
+        for group in self.param_groups:
+            if not group["params"] and named:
+                group["param_names"] = []
+            elif not group["params"]:
+                group.pop("param_names", None)
+
     def _check_names(self, names: list[str] | None, known: list[str]) -> None:
-        if self.param_groups and ("param_names" in self.param_groups[0]) != (names is not None):
+        held = [group for group in self.param_groups if group["params"]]
+        if held and ("param_names" in held[0]) != (names is not None):
             raise OptimizerError(
                 f"{self.name}: either all parameters have names or none; give named_parameters() of all"
             )
@@ -166,17 +210,41 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         names = self.param_groups[group].get("param_names")
         return str(names[place] if names else sum(len(g["params"]) for g in self.param_groups[:group]) + place)
 
-    def _hyper(self, group: int, now: OptimizationState) -> Any:
-        """The hyperparameters of a param group during the step that has the counts ``now``."""
-        table, scheduled = self.param_groups[group], self._scheduled[group]
-        raw = tuple(map(table.get, self._spelling.keys))
+    def _known(self, group: int, *, ahead: bool) -> Known:
+        """The hyperparameters of a param group at the present counts, or ``ahead``, in the coming step."""
+        table = self.param_groups[group]
         known = self._hypers.get(group)
-        if known is not None and known[0] == raw and not scheduled and "learning_rate" not in table:
-            return known[1]
-        hyper = self._spelling.read(table, scheduled, now, self.name)
-        if not any(isinstance(value, torch.Tensor) for value in raw):
-            self._hypers[group] = tuple(map(table.get, self._spelling.keys)), hyper
-        return hyper
+        if known is not None and [*table] == known.keys:
+            if not self._scheduled[group] and unchanged(known.raw, tuple(map(table.get, self._spelling.keys))):
+                return known
+        else:  # another key was set since: one of ours, or one that nobody would read
+            self._spelling.check_keys(table)
+        now = self._optimization_state.copy()
+        if ahead:
+            now.begin_step()
+        self._adopt(group, now)
+        hyper = self._spelling.read(table, self._scheduled[group], now, self.name)
+        for place, param in enumerate(table["params"]):
+            refuse_other_shapes(self.name, hyper._asdict(), param.shape, self._label(group, place))
+        raw = (table[key] for key in self._spelling.keys)
+        held = tuple(tuple(value) if isinstance(value, list) else value for value in raw)
+        known = self._hypers[group] = Known(held, [*table], hyper, lanes_among(self.rule, hyper._asdict()))
+        return known
+
+    def _adopt(self, group: int, now: OptimizationState) -> None:
+        """Take over the schedules that were set in a param group since; it shows what they say now."""
+        table = self.param_groups[group]
+        self._spelling.move(table)
+        if found := self._spelling.schedules(table):
+            found = {name: checked(self.rule, name, value, now) for name, value in found.items()}
+            says = {name: resolve(self.rule, name, value, now) for name, value in found.items()}
+            self._scheduled[group] |= found
+            table.update(says)
+            self._spelling.move(table)
+
+    def _adopt_all(self) -> None:
+        for group in range(len(self.param_groups)):
+            self._adopt(group, self._optimization_state)
 
     # What there is to see
 
@@ -204,7 +272,8 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         Raises:
             HyperparameterError: the metric is no real number.
         """
-        several = [*self._settings.values(), *(v for scheduled in self._scheduled for v in scheduled.values())]
+        self._adopt_all()
+        several = torch_state.everywhere(self).values()  # those that a group to come will follow, too
         for value in {id(value): value for value in several if isinstance(value, Schedule)}.values():
             value.observe(metric)
 
@@ -218,30 +287,35 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
             the first has the rule, the counts that schedules follow, and what was skipped, as ``thalweg``. As in
             PyTorch the tensors are the optimizer's own.
         """
-        return torch_state.complete(self, super().state_dict())
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        self._adopt_all()
+        found = torch_state.packed(self)
+        for after in self._optimizer_state_dict_post_hooks.values():
+            made = after(self, found)
+            found = found if made is None else made
+        return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`, to the same bits: state and param groups. The parameters stay.
 
         Hyperparameters become what they were, a learning rate that a ``torch.optim.lr_scheduler`` had set, too. Our
-        schedules and hooks are the recipe's: they must be the same ones.
+        schedules and hooks are the recipe's: they must be the same ones. A callable of your own is known by its name.
 
         Args:
-            state_dict: from an optimizer of the same rule over parameters of the same shapes; it is copied.
+            state_dict: from an optimizer of the same rule over parameters of the same shapes; it is copied. What the
+                hooks of ``register_load_state_dict_pre_hook`` make of it is what is checked and loaded.
 
         Raises:
             StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
         """
-        torch_state.check(self, state_dict)
-        names = [group.get("param_names") for group in self.param_groups]
-        super().load_state_dict(state_dict)
-        for group, known in zip(self.param_groups, names, strict=True):
-            group.pop("param_names", None)
-            group.pop(torch_state.KEY, None)
-            if known is not None:
-                group["param_names"] = known
-        torch_state.load(self, state_dict)
+        self._adopt_all()
+        saved = torch_state.prepared(self, state_dict)
+        torch_state.check(self, saved)
+        torch_state.load(self, saved)
         self._forget()
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
 
     def snapshot(self) -> OptimizerSnapshot:
         """The state as ``LocalOptimizer.state()`` gives it, for any backend.
@@ -250,9 +324,11 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
             A copy of everything that decides the next step besides the parameters.
 
         Raises:
-            OptimizerError: the parameters have no names, or have not made the same number of steps.
+            OptimizerError: the parameters have no names, or have not made the same number of steps; or gradients are
+                gathered of some of them only.
         """
-        return torch_state.take(self)
+        self._adopt_all()
+        return twin.take(self)
 
     def restore(self, snapshot: OptimizerSnapshot) -> None:
         """Continue from a snapshot of any backend: state, hyperparameters and schedules. The parameters stay.
@@ -264,7 +340,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
             StateMismatchError: it does not fit; the message lists every difference, and nothing was changed.
             OptimizerError: the parameters have no names.
         """
-        torch_state.restore(self, snapshot)
+        twin.restore(self, snapshot)
         self._forget()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -283,8 +359,20 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         )
 
 
+def _owned(tables: Sequence[Mapping[str, Scheduled]]) -> list[dict[str, Scheduled]]:
+    """Hyperparameters of a recipe, in which schedules that remember something are copies: others may have it, too."""
+    memo: dict[int, Any] = {}
+    return [
+        {name: copy.deepcopy(value, memo) if remembered(value) else value for name, value in table.items()}
+        for table in tables
+    ]
+
+
+_SETTLED = ("rule", "kernel")
+_ATTRIBUTES = ("defaults", "param_groups", "state", "rule", "name", "kernel")
+
 _COPIED = (
-    *("defaults", "param_groups", "state", "rule", "name", "kernel"),
+    *_ATTRIBUTES,
     *(
         "_base_rule",
         "_convention",
@@ -296,33 +384,5 @@ _COPIED = (
         "_spelling",
     ),
     *("_settings", "_optimization_state", "_patterns", "_origins", "_explicit", "_scheduled"),
-    *("_skipped", "_zeroed", "_zeroing", "_micro", "_gathered", "_evaluating"),
+    *("_skipped", "_zeroed", "_zeroing", "_micro", "_gathered", "_evaluating", "_told"),
 )
-
-
-def _tables(params: Any) -> list[dict[str, Any]]:
-    """Param groups with ``params``, a list of tensors, and ``param_names``, if there are names."""
-    if isinstance(params, torch.Tensor | torch.nn.Module | Mapping) or not isinstance(params, Iterable):
-        raise ParameterError(
-            f"got a {type(params).__name__} to optimize; give model.named_parameters(), or a list of tensors or tables"
-        )
-    several: list[Any] = list(params)
-    if not several:
-        raise OptimizerError("there is no parameter to optimize; give at least one")
-    groups = several if isinstance(several[0], dict) else [{"params": several}]
-    return [_table(group) for group in groups]
-
-
-def _table(group: Any) -> dict[str, Any]:
-    if not isinstance(group, dict) or "params" not in group:
-        raise ParameterError(f"a param group is a {type(group).__name__}; give tables with 'params'")
-    given = group["params"]
-    if isinstance(given, set | frozenset):
-        raise ParameterError("a param group holds a set, which has no order; give a list of parameters")
-    members = [given] if isinstance(given, torch.Tensor) else list(given)
-    pairs = [member for member in members if isinstance(member, tuple) and len(member) == 2]
-    if pairs and len(pairs) != len(members):
-        raise OptimizerError("a param group has parameters with names and others without; give all of them names")
-    if not pairs:
-        return {**group, "params": members}
-    return {**group, "params": [tensor for _, tensor in pairs], "param_names": [str(name) for name, _ in pairs]}

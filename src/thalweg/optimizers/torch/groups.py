@@ -8,7 +8,12 @@ in a param group          the hyperparameters
 all others                our names; ``momentum`` and ``weight_decay`` are PyTorch's, too
 ========================  =====================================================================================
 
-Our own names for these may be given, or set later; they are moved to PyTorch's.
+Our own names for these may be given, or set later; they are moved to PyTorch's. An array of hyperparameters is held as
+NumPy's, a copy that cannot be written to; a tensor may be given for it.
+
+A group may have other keys, the user's own marks. What would be a hyperparameter or an option to another of our rules,
+or is most likely one misspelt, is refused: nobody would read it. Of everyday words it is refused only where the value
+is one that the option of that name takes: ``{"decay": "coupled"}``, not ``{"decay": True}``.
 """
 
 from __future__ import annotations
@@ -17,12 +22,17 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from thalweg.errors import HyperparameterError
+from thalweg.lowering.torch import AS_NUMPY
+from thalweg.optimizers.meaning import FORMS, means_something, meant
+from thalweg.optimizers.recipe import not_there, settled
 from thalweg.optimizers.settings import Scheduled, resolve
 from thalweg.rules.base import Rule
-from thalweg.rules.ranges import number
+from thalweg.rules.elementwise import lanes
+from thalweg.rules.ranges import number_or_array
 from thalweg.schedules import OptimizationState
 
 THEIRS: Mapping[str, tuple[str, ...]] = {"lr": ("learning_rate",), "betas": ("beta1", "beta2")}
@@ -35,8 +45,10 @@ _OURS: Mapping[str, str] = {
     "step_sizes": "min_step and max_step",
     "initial_accumulator_value": "initial_accumulator",
 }
-_FORMS = ("nesterov", "amsgrad", "centered", "dampening", "maximize", "lr_decay", "decoupled_weight_decay")
-_OTHERS = ("params", "param_names", "name", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr")
+OF_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr")
+"""What ``torch.optim.lr_scheduler`` keeps in a param group."""
+
+_OTHERS = ("params", "param_names", "name", *OF_SCHEDULERS)
 
 
 class Spelling:
@@ -85,7 +97,7 @@ class Spelling:
         found: dict[str, Any] = {}
         for key, value in group.items():
             if key not in self.theirs and key not in self.rule.hyperparameters:
-                self._refuse_misspelt(key)
+                self._refuse_misspelt(key, value)
                 continue
             ours = self.theirs.get(key, (key,))
             values = tuple(value) if len(ours) > 1 and isinstance(value, list | tuple) else (value,)
@@ -97,6 +109,47 @@ class Spelling:
                 found[name] = one
         return found
 
+    def check_keys(self, group: Mapping[str, Any]) -> None:
+        """Refuse a key that nobody would read and that is no mark of the user's, and a group that lacks one of ours.
+
+        Args:
+            group: a param group, which has to be complete.
+
+        Raises:
+            HyperparameterError: there is such a key, or one is missing.
+        """
+        gone = [key for key in self.keys if key not in group]
+        if gone:
+            raise HyperparameterError(
+                f"a param group has no {gone[0]!r} any more; set it: group[{gone[0]!r}] = ...", name=gone[0]
+            )
+        for key, value in group.items():
+            if key not in self.theirs and key not in self.rule.hyperparameters:
+                self._refuse_misspelt(key, value)
+
+    def refuse_attribute(self, name: str, value: Any) -> None:
+        """Refuse what was set on the optimizer itself, and is read in its param groups, or was in the recipe.
+
+        Args:
+            name: the attribute.
+            value: what it was set to.
+
+        Raises:
+            HyperparameterError: it means something to an optimizer of ours; all else is a mark of the user's own.
+        """
+        ours = meant(name, self.rule.hyperparameters) or name
+        key = self._moved[ours][0] if ours in self._moved else ours
+        if key in self.keys:
+            raise HyperparameterError(
+                f'{self.rule.name}: {name} is of each param group: set optimizer.param_groups[k]["{key}"] = ...; on '
+                "the optimizer itself nobody would read it",
+                name=name,
+            )
+        if name in ("rule", "kernel"):
+            raise settled(self.rule, name)
+        if name in self.rule.chosen or means_something(name, value):
+            raise not_there(self.rule, name, (), made=True)
+
     def move(self, group: dict[str, Any]) -> None:
         """Move what was set under our name to PyTorch's, in place.
 
@@ -105,9 +158,24 @@ class Spelling:
         """
         for name, (key, place) in self._moved.items():
             if name in group and name != key:
-                values = list(group[key]) if len(self.theirs[key]) > 1 else [group[key]]
-                values[place] = group.pop(name)
-                group[key] = tuple(values) if len(values) > 1 else values[0]
+                values = group.get(key) if len(self.theirs[key]) > 1 else (group.get(key),)
+                if isinstance(values, list | tuple) and len(values) == len(self.theirs[key]):  # read refuses others
+                    moved = (*values[:place], group.pop(name), *values[place + 1 :])
+                    group[key] = moved if len(moved) > 1 else moved[0]
+
+    def schedules(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """What a param group holds that is no number, but a function, by our names.
+
+        Args:
+            group: a complete param group.
+        """
+        found: dict[str, Any] = {}
+        for key in self.keys:
+            ours, value = self.theirs.get(key, (key,)), group.get(key)
+            several = value if len(ours) > 1 and isinstance(value, list | tuple) else (value,)
+            if len(several) == len(ours):  # read refuses what is no pair
+                found |= {name: one for name, one in zip(ours, several, strict=True) if callable(one)}
+        return found
 
     def read(
         self, group: dict[str, Any], schedules: Mapping[str, Scheduled], now: OptimizationState, owner: str
@@ -124,17 +192,20 @@ class Spelling:
             The rule's ``hyper``.
 
         Raises:
-            HyperparameterError: a value is no number, or out of its range.
+            HyperparameterError: a value is no number or array, or out of its range.
         """
         self.move(group)
-        values: dict[str, float] = {}
+        values: dict[str, Any] = {}
         for key in self.keys:
             ours = self.theirs.get(key, (key,))
             several = group[key] if len(ours) > 1 else (group[key],)
             if not isinstance(several, list | tuple) or len(several) != len(ours):
                 raise HyperparameterError(f"{owner}: {key} is {several!r}; give {' and '.join(ours)}", name=key)
-            for name, value in zip(ours, several, strict=True):
-                values[name] = self._number(name, schedules.get(name, value), now, owner)
+            pairs = zip(ours, several, strict=True)
+            found = [self._value(name, schedules.get(name, value), now, owner) for name, value in pairs]
+            if any(isinstance(one, np.ndarray) for one in found):
+                group[key] = tuple(found) if len(ours) > 1 else found[0]
+            values.update(zip(ours, found, strict=True))
         return self.rule.hyper(**values)
 
     def show(self, group: dict[str, Any], schedules: Mapping[str, Scheduled], hyper: Any) -> None:
@@ -149,26 +220,65 @@ class Spelling:
             if any(name in schedules for name in self.theirs.get(key, (key,))):
                 group[key] = value
 
-    def _number(self, name: str, value: Any, now: OptimizationState, owner: str) -> float:
+    def _value(self, name: str, value: Any, now: OptimizationState, owner: str) -> float | np.ndarray:
         if callable(value):
-            found: float = resolve(self.rule, name, value, now)
-            return found
-        if isinstance(value, torch.Tensor) and value.ndim == 0:
-            value = value.item()
-        return number(value, self.rule.hyperparameters[name].interval, name=name, owner=owner)
+            said: float = resolve(self.rule, name, value, now)
+            return said
+        if isinstance(value, torch.Tensor):
+            value = value.item() if value.ndim == 0 else _as_numpy(value, name, owner)
+        found = number_or_array(value, self.rule.hyperparameters[name].interval, name=name, owner=owner)
+        if isinstance(found, np.ndarray):
+            lanes(self.rule, name)  # refuses what the rule can take as a number only
+        return found
 
-    def _refuse_misspelt(self, key: str) -> None:
-        if key in _OTHERS:
+    def _refuse_misspelt(self, key: Any, value: Any) -> None:
+        if key in _OTHERS or not isinstance(key, str):
             return
         known = [*self.theirs, *self.rule.hyperparameters]
-        if key in _FORMS:
+        if key in FORMS:
             raise HyperparameterError(
                 f"a param group has {key!r}, which chooses another form of the rule; all groups have the form of the "
                 f"optimizer that was given (its options: {', '.join(self.rule.options) or 'none'})",
                 name=key,
             )
+        if means_something(key, value):
+            raise not_there(self.rule, key, (), made=True)
         guess = _OURS.get(key) or next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.75)), None)
+        if guess is not None and not set(guess.split(" and ")).issubset(known):
+            raise HyperparameterError(
+                f"a param group has {key!r}, which is {guess} to us, and {self.rule.name} has none (known: "
+                f"{', '.join(known)})",
+                name=key,
+            )
         if guess is not None:
             raise HyperparameterError(
                 f"a param group has {key!r}; did you mean {guess}? (known: {', '.join(known)})", name=key, nearest=guess
             )
+
+
+def _as_numpy(tensor: torch.Tensor, name: str, owner: str) -> np.ndarray:
+    if tensor.dtype not in AS_NUMPY or tensor.layout != torch.strided:
+        raise HyperparameterError(
+            f"{owner}: {name} is a tensor of {tuple(tensor.shape)} {tensor.dtype} {tensor.layout}; give a number, or a "
+            "dense tensor or an array of float32 or float64",
+            owner=owner,
+            name=name,
+        )
+    found: np.ndarray = tensor.detach().cpu().resolve_neg().numpy()
+    return found
+
+
+def unchanged(one: Any, other: Any) -> bool:
+    """Whether values of a param group are what they were: the same numbers, the very same arrays.
+
+    A tensor, or an array without axes, may have been written to, and never is.
+    """
+    if type(one) is float and type(other) is float:  # nearly always
+        return one == other
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(unchanged, one, other))
+    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
+        return False
+    if isinstance(one, np.ndarray) and not one.ndim:
+        return False
+    return one is other or (not isinstance(one, np.ndarray) and not isinstance(other, np.ndarray) and one == other)

@@ -9,10 +9,19 @@ from typing import Any, NamedTuple
 from thalweg.errors import OptimizerError
 from thalweg.lowering.batch import UNBOUNDED
 from thalweg.lowering.torch import COMPUTED_IN, evaluate, torch
+from thalweg.optimizers.telling import tell_standing
+from thalweg.optimizers.torch import late
 from thalweg.optimizers.torch.checks import fitting, not_finite
 from thalweg.optimizers.torch.configured import ConfiguredTorchOptimizer
 from thalweg.optimizers.torch.hooks import run_all
 from thalweg.optimizers.torch.seating import Plan, Seat, State, fresh
+from thalweg.optimizers.unbound import refuse_arguments
+
+_INSTEAD = {
+    "step_size": 'the learning rate is optimizer.param_groups[0]["lr"], which can be set before each step',
+    "grad": "gradients are the parameters' grad",
+    "processed_grad": "put it into the parameter's grad, and make the optimizer without process_grad",
+}
 
 
 class Given(NamedTuple):
@@ -35,12 +44,16 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
     All of PyTorch's machinery works: param groups, ``state_dict``, closures, hooks, ``torch.optim.lr_scheduler``.
 
     - In param groups the learning rate is ``lr``, and β₁ and β₂ are ``betas``; all other hyperparameters have our
-      names. What is set in a group holds from the next step.
+      names. What is set in a group holds from the next step. Each is a number, a schedule, or an array of float32 or
+      float64 like the group's parameters: a NumPy array (also if a tensor was given), which cannot be written to.
+      Other keys are marks of your own. What another rule or a misspelling would mean by one is an error, also if it is
+      set later: nobody would read it.
     - A parameter whose ``grad`` is ``None`` is left alone and counts no step: its bias corrections start with its
       first gradient. A call in which no parameter has a gradient is no step.
     - A hyperparameter that is one of our schedules follows ``optimization_state``: each step counts an iteration, the
       loop says ``begin_epoch()``. It goes before whatever a ``torch.optim.lr_scheduler`` writes into the group,
-      where it shows what it said last.
+      where it shows what it said last. A ``Plateau`` of the recipe is copied: :meth:`observe` tells this optimizer's.
+      One in a table, or set in a param group, is your own object: two optimizers that share it tell it two metrics.
     - To look for gradients that are not finite takes one wait for the device in each step, which
       ``nonfinite="ignore"`` saves on a GPU.
     - Parameters of bfloat16 and float16 have state of float32, are computed with in float32, and are rounded when
@@ -59,7 +72,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
     Raises:
         ParameterError: a parameter cannot be updated in place, or shares memory with another.
         HyperparameterError: the recipe or ``kernel`` is something else, or a param group has a hyperparameter that is
-            unknown or out of its range.
+            unknown, out of its range, or an array of another shape than one of its parameters.
         OptimizerError: the recipe is bound to variables or has methods of its own, or finds parameters by name where
             these have none.
 
@@ -81,11 +94,13 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
     gradients that are not finite, sparse ones, tied parameters, and unknown or misspelt options are errors.
     """
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, **of_numpy: Any) -> Any:
         """Make one step with the gradients that the parameters have.
 
         Args:
             closure: computes the loss and its gradients, with autograd; called first.
+            of_numpy: nothing. ``step_size``, ``grad`` and ``processed_grad`` are arguments on NumPy only: here the rate
+                is ``param_groups[...]["lr"]``, and gradients are the parameters' ``grad``.
 
         Returns:
             What the closure returned, or ``None``.
@@ -94,11 +109,18 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             GradientShapeError: a gradient's shape is not its parameter's.
             GradientDtypeError: a gradient is sparse, or its dtype is not its parameter's.
             NonFiniteGradientError: a gradient holds NaN or infinity.
-            HyperparameterError: a hyperparameter is out of its range, or a hook returned something else than a tensor
-                of the right shape and dtype.
+            HyperparameterError: a hyperparameter is out of its range, or an array of another shape, or a hook returned
+                something else than a tensor of the right shape and dtype.
             ParameterError: a parameter can no longer be updated in place.
-            OptimizerError: inside :meth:`evaluating`.
+            OptimizerError: inside :meth:`evaluating`; or the closure cannot be called, or something was given that is
+                for NumPy.
         """
+        if of_numpy or not (closure is None or callable(closure)):
+            refuse_arguments(self.name, of_numpy, _INSTEAD)
+            raise OptimizerError(
+                f"{self.name}: step takes a closure, and was given a {type(closure).__name__}; "
+                f"{_INSTEAD['step_size']}; {_INSTEAD['grad']}"
+            )
         if self._evaluating:
             raise OptimizerError(f"{self.name}: the parameters hold what is to be evaluated; step after evaluating()")
         loss = None
@@ -128,15 +150,19 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         return found
 
     def _advance(self, given: list[Given]) -> None:
-        now = self._optimization_state.copy()
-        now.begin_step()
-        hypers = {group: self._hyper(group, now) for group in {one.group for one in given}}
-        plan = self._planned(given, hypers)
+        known = {group: self._known(group, ahead=True) for group in {one.group for one in given}}
+        hypers = {group: found.hyper for group, found in known.items()}
+        if self.rule.initial:
+            late.tell(self, hypers)
+        tell_standing(self.rule, map(self._scheduled.__getitem__, known), self._optimization_state, self._told)
+        if self.rule.lagged:
+            late.refuse_lagged(self, hypers)
+        plan = self._planned(given, hypers, {group: found.lanes for group, found in known.items()})
         raws = [one.grad for one in given]
         grads = self._processed(plan, raws)
         used = plan.set_grads(grads)
         if self._nonfinite != "ignore" and not all(unit.clean() for unit in plan.units):
-            repaired = self._repaired(plan, grads, raws, now.curr_iter)
+            repaired = self._repaired(plan, grads, raws, self._optimization_state.curr_iter + 1)
             if repaired is None:
                 self._micro, self._gathered = 0, {}
                 return
@@ -168,19 +194,19 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             if self._scheduled[group]:
                 self._spelling.show(self.param_groups[group], self._scheduled[group], hyper)
 
-    def _planned(self, given: list[Given], hypers: dict[int, Any]) -> Plan:
+    def _planned(self, given: list[Given], hypers: dict[int, Any], each: dict[int, tuple[str, ...]]) -> Plan:
         """The plan for these parameters: the one of the last step, if it was for the same."""
         states: list[State | None] = [self.state.get(one.param) for one in given]
         if self._plan is not None:
             params, groups = [one.param for one in given], [one.group for one in given]
-            if self._plan.serves(params, groups, states) and self._plan.follow():
+            if each == self._plan.each and self._plan.serves(params, groups, states) and self._plan.follow():
                 return self._plan
             self._plan = None
         seats = []
         for one, known in zip(given, states, strict=True):
             state = known if known and "step" in known else fresh(self.rule, one.param, hypers[one.group])
             seats.append(Seat(one.param, self._label(one.group, one.place), one.group, state))
-        self._plan = Plan(self.rule, seats, self.kernel)
+        self._plan = Plan(self.rule, seats, self.kernel, each)
         return self._plan
 
     def _processed(self, plan: Plan, raws: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -279,14 +305,16 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             >>> x.detach(), optimizer.eval_params()["x"]
             (tensor([-3.]), tensor([0.]))
         """
+        if self._evaluating:  # it is there already
+            return {label: param.detach().clone() for param, label, _ in self._listing()}
         found = {}
         for param, label, group in self._listing():
             state = self.state.get(param)
             if not state:
                 found[label] = param.detach().clone()
                 continue
-            slots = self.rule.slots(*(state[name] for name in self.rule.slot_names))
-            found[label] = evaluate(self.rule, param, slots, self._hyper(group, self._optimization_state))
+            held = self.rule.state(*(state[name] for name in (*self.rule.slot_names, *self.rule.carried_names)))
+            found[label] = evaluate(self.rule, param, held, self._known(group, ahead=False).hyper)
         return found
 
     @contextmanager

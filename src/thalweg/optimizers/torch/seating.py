@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from thalweg.errors import ParameterError
+from thalweg.errors import ParameterError, RuleError
 from thalweg.lowering.torch import compiled_fault, computed_in, init
 from thalweg.lowering.torch_units import Compiled, Lane, Native, Place, Unit
 from thalweg.optimizers.torch.checks import Footprint
@@ -65,14 +65,14 @@ class Seat:
 
     def knows(self, param: torch.Tensor, group: int, state: State | None) -> bool:
         """Whether this is its parameter, with a state in which nobody has changed anything but values."""
-        return (
-            param is self.param
-            and group == self.group
-            and state is self.state
-            and state.get("step") == self.lane.steps
-            and tuple(map(state.get, self.numbers)) == self.lane.carried
-            and all(state.get(name) is slot and address_of(slot) == place for name, slot, place in self.watched)
-        )
+        if param is not self.param or group != self.group or state is not self.state:
+            return False
+        if state.get("step") != self.lane.steps:
+            return False
+        for name, slot, place in self.watched:
+            if state.get(name) is not slot or address_of(slot) != place:
+                return False
+        return not self.numbers or tuple(map(state.get, self.numbers)) == self.lane.carried
 
     def slots(self, rule: Rule) -> Any:
         """The rule's slots."""
@@ -86,23 +86,24 @@ class Plan:
         rule: the rule.
         seats: the parameters.
         kernel: one of ``KERNELS``.
+        each: for each param group the rule's scalars that are arrays, because a hyperparameter is one.
 
     Raises:
         ParameterError: the compiled pass is asked for and cannot work on a parameter, or state does not fit one.
     """
 
-    def __init__(self, rule: Rule, seats: Sequence[Seat], kernel: str) -> None:
-        self.rule, self.seats, self.kernel = rule, tuple(seats), kernel
+    def __init__(self, rule: Rule, seats: Sequence[Seat], kernel: str, each: Mapping[int, tuple[str, ...]]) -> None:
+        self.rule, self.seats, self.kernel, self.each = rule, tuple(seats), kernel, dict(each)
         self.folded: bool | None = None  # whether bounds in the units are all that is to be done after the rule
         for seat in self.seats:
             fits(rule, seat)
         self.footprint = Footprint([seat.param for seat in seats], [seat.label for seat in seats])
-        kinds: dict[torch.dtype | None, list[Seat]] = {}
+        kinds: dict[tuple[torch.dtype | None, tuple[str, ...]], list[Seat]] = {}
         for seat in self.seats:
-            kinds.setdefault(self._compiled_as(seat), []).append(seat)
+            kinds.setdefault((self._compiled_as(seat), self.each[seat.group]), []).append(seat)
         self.units: list[Unit] = []
-        for dtype, members in kinds.items():
-            self.units.append(self._unit(dtype, members))
+        for (dtype, names), members in kinds.items():
+            self.units.append(self._unit(dtype, names, members))
 
     def _compiled_as(self, seat: Seat) -> torch.dtype | None:
         if self.kernel == "native":
@@ -121,7 +122,7 @@ class Plan:
             )
         return None
 
-    def _unit(self, dtype: torch.dtype | None, members: Sequence[Seat]) -> Unit:
+    def _unit(self, dtype: torch.dtype | None, names: tuple[str, ...], members: Sequence[Seat]) -> Unit:
         lanes: dict[tuple[int, int, tuple[float, ...]], int] = {}
         places = []
         for seat in members:
@@ -131,8 +132,8 @@ class Plan:
         unit: Unit | None = None
         if dtype is not None:
             try:
-                unit = Compiled(self.rule, places, several)
-            except TypeError:  # a text that can be run, but not compiled
+                unit = Compiled(self.rule, places, several, names)
+            except RuleError:  # a text that can be run, but not compiled
                 if self.kernel == "shared":
                     raise
         compiled = unit is not None

@@ -1,29 +1,23 @@
-"""The state of a PyTorch optimizer as data: PyTorch's ``state_dict``, and the snapshot that all backends share.
-
-A snapshot is taken and restored by a twin: a ``LocalOptimizer`` with the same rule, settings, groups and state over
-variables of the same names, whose format it is. What it refuses is refused here, in its words.
-"""
+"""The state of a PyTorch optimizer as PyTorch's ``state_dict``."""
 
 from __future__ import annotations
 
 import copy
-import glob
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from thalweg.errors import HyperparameterError, OptimizerError, StateMismatchError
-from thalweg.graph import Variable
-from thalweg.lowering.torch import AS_NUMPY, COMPUTED_IN, empty_rows, put
+from thalweg.errors import HyperparameterError
+from thalweg.lowering.torch import COMPUTED_IN, empty_rows, put
 from thalweg.optimizers import persistence
-from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.parameters import mismatch
-from thalweg.optimizers.settings import Scheduled, to_config
-from thalweg.optimizers.snapshot import OptimizerSnapshot
-from thalweg.optimizers.torch.checks import as_numpy
-from thalweg.schedules import OptimizationState, Schedule
+from thalweg.optimizers.remembering import fitted
+from thalweg.optimizers.settings import Scheduled, remembered, to_config
+from thalweg.optimizers.torch.groups import OF_SCHEDULERS
+from thalweg.rules.elementwise import refuse_other_shapes
+from thalweg.schedules import OptimizationState
 
 if TYPE_CHECKING:
     from thalweg.optimizers.torch.configured import ConfiguredTorchOptimizer as Configured
@@ -35,22 +29,43 @@ Beside ``param_groups`` it would be lost: ``torch.distributed.checkpoint`` passe
 """
 
 
-# PyTorch's state_dict
+_RECIPE = "recipe"
 
 
-def complete(optimizer: Configured, found: dict[str, Any]) -> dict[str, Any]:
-    """PyTorch's ``state_dict`` with what it does not know of."""
-    for number, (param, _, _) in enumerate(optimizer._listing()):
-        if param in optimizer._gathered:
-            known = found["state"].get(number, {})
-            found["state"][number] = {**known, "accumulated": optimizer._gathered[param]}
-    found["param_groups"][0][KEY] = describe(optimizer)
-    return found
+def packed(optimizer: Configured) -> dict[str, Any]:
+    """The state in PyTorch's form, before its hooks: by the parameters' numbers; ours is in the first param group."""
+    numbers = {param: number for number, (param, _, _) in enumerate(optimizer._listing())}
+    state = {numbers[key] if isinstance(key, torch.Tensor) else key: one for key, one in optimizer.state.items()}
+    for param, gathered in optimizer._gathered.items():
+        state[numbers[param]] = {**state.get(numbers[param], {}), "accumulated": gathered}
+    ours = {*optimizer._spelling.keys, *OF_SCHEDULERS}  # another key is the user's, and stays as it is
+    groups: list[dict[str, Any]] = [
+        {
+            **{key: _as_tensors(value) if key in ours else value for key, value in table.items()},
+            "params": [numbers[param] for param in table["params"]],
+        }
+        for table in optimizer.param_groups
+    ]
+    groups[0][KEY] = describe(optimizer)
+    return {"state": state, "param_groups": groups}
+
+
+def _as_tensors(value: Any) -> Any:
+    """Arrays of hyperparameters as tensors, which ``torch.load`` takes unasked."""
+    if isinstance(value, tuple):
+        return tuple(map(_as_tensors, value))
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+
+
+def _as_arrays(group: dict[str, Any]) -> None:
+    """Put arrays in place of the tensors that schedulers' numbers had become in a ``state_dict``."""
+    for key in OF_SCHEDULERS:
+        if isinstance(group.get(key), torch.Tensor) and group[key].ndim:
+            group[key] = group[key].numpy()
 
 
 def describe(optimizer: Configured) -> dict[str, Any]:
     """Rule, counts and schedules of an optimizer."""
-    places = _places(optimizer)
     return {
         "rule": optimizer.rule.name,
         "form": dict(optimizer.rule.chosen),
@@ -60,8 +75,12 @@ def describe(optimizer: Configured) -> dict[str, Any]:
         "skipped": optimizer._skipped,
         "zeroed": optimizer._zeroed,
         "micro": optimizer._micro,
-        "schedules": {place: to_config(value) for place, value in places.items()},
-        "schedule_states": {p: s for p, v in places.items() if isinstance(v, Schedule) and (s := v.state())},
+        "schedules": {place: to_config(value) for place, value in _followed(optimizer).items()},
+        "schedule_states": {
+            place: state for place, value in everywhere(optimizer).items() if (state := remembered(value))
+        },
+        "process_grad": optimizer._process_grad.get_config(),
+        "process_model": optimizer._process_model.get_config(),
     }
 
 
@@ -71,6 +90,23 @@ def described(saved: Any) -> Any:
         return saved["param_groups"][0][KEY] if "state" in saved else None
     except (KeyError, IndexError, TypeError):
         return None
+
+
+def prepared(optimizer: Configured, given: Any) -> Any:
+    """What the hooks of ``register_load_state_dict_pre_hook`` make of a ``state_dict``: that is what is loaded.
+
+    Args:
+        optimizer: whose hooks they are.
+        given: the ``state_dict``; as with PyTorch they get a copy of the outermost table.
+
+    Returns:
+        What the last of them returned, or changed in place.
+    """
+    saved = dict(given) if isinstance(given, Mapping) else given
+    for hook in optimizer._optimizer_load_state_dict_pre_hooks.values():
+        found = hook(optimizer, saved)
+        saved = saved if found is None else found
+    return saved
 
 
 def check(optimizer: Configured, saved: Any) -> None:
@@ -90,8 +126,16 @@ def check(optimizer: Configured, saved: Any) -> None:
     ]
     if differences and ours.get("rule") != here["rule"]:
         raise mismatch(differences[:1], "state_dict")
-    differences += _check_groups(optimizer, saved["param_groups"])
-    if not differences:
+    if malformed := _malformed(saved, ours):
+        raise mismatch(malformed, "state_dict")
+    differences += [
+        f"{hook} was {ours[hook]}, here it is {here[hook]}: hand in the same one"
+        for hook in ("process_grad", "process_model")
+        if ours.get(hook, here[hook]) != here[hook]  # what was saved at first did not say
+    ]
+    of_groups = _check_groups(optimizer, saved["param_groups"])
+    differences += of_groups
+    if not of_groups:
         params = _by_id(optimizer, saved)
         for key, state in saved["state"].items():
             if key in params:
@@ -103,23 +147,58 @@ def check(optimizer: Configured, saved: Any) -> None:
         raise mismatch(differences, "state_dict")
 
 
+def _malformed(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """What is of another type than PyTorch and we write."""
+    groups, states = saved["param_groups"], saved["state"]
+    if not isinstance(groups, list | tuple) or not all(isinstance(group, Mapping) for group in groups):
+        return [f"param_groups is {groups!r}, no list of tables"]
+    faults = [
+        f"{key} of param group {index} is {group.get(key)!r}, no list"
+        for index, group in enumerate(groups)
+        for key in ("params", *(["param_names"] if "param_names" in group else []))
+        if not isinstance(group.get(key), list | tuple)
+    ]
+    tables = {"state": states, "schedule_states": ours.get("schedule_states")}
+    if isinstance(states, Mapping):
+        tables |= {f"the state of parameter {key!r}": state for key, state in states.items()}
+    faults += [f"{what} is {table!r}, no table" for what, table in tables.items() if not isinstance(table, Mapping)]
+    ids = [] if faults else [key for group in groups for key in group["params"]]
+    if not all(isinstance(key, int | str) for key in ids) or len(set(ids)) < len(ids):
+        faults.append(f"params of all param groups are {ids}, not numbers or names, each once")
+    return faults
+
+
 def load(optimizer: Configured, saved: Mapping[str, Any]) -> None:
     """Put the state of a ``state_dict`` that was checked in place: copies, in the state's own dtypes."""
-    ours = described(saved)
-    params = _by_id(optimizer, saved)
+    ours, params = described(saved), _by_id(optimizer, saved)
+    tables = [_table(optimizer, *pair) for pair in zip(optimizer.param_groups, saved["param_groups"], strict=True)]
+    optimizer.param_groups = tables  # others than before, as PyTorch has it
     optimizer.state.clear()
     optimizer._gathered = {}
     for key, state in saved["state"].items():
         param, _ = params[key]
         if "step" in state:
-            optimizer.state[param] = _copied(optimizer, param, state)
+            optimizer.state[param] = copied(optimizer, param, state)
         if "accumulated" in state:
             optimizer._gathered[param] = state["accumulated"].to(param.device, copy=True)
     optimizer._skipped, optimizer._zeroed, optimizer._micro = ours["skipped"], ours["zeroed"], ours["micro"]
     persistence.set_counts(optimizer._optimization_state, ours["optimization_state"])
-    places = _places(optimizer)
-    for place, state in ours.get("schedule_states", {}).items():
+    places, states = _remembering(optimizer, ours["schedule_states"])
+    for place, copy_ in fitted(places, states, []).items():
+        table, _, name = place.rpartition(".")
+        _tables(optimizer)[table][name] = copy_
+    places = everywhere(optimizer)
+    for place, state in states.items():
         places[place].restore(state)  # type: ignore[union-attr]
+
+
+def _table(optimizer: Configured, present: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A param group as it was saved, with the parameters that it has here, and their names."""
+    own = {key: present[key] for key in ("params", "param_names") if key in present}
+    table = copy.deepcopy({key: value for key, value in saved.items() if key not in ("params", "param_names", KEY)})
+    optimizer._spelling.read(table, {}, optimizer._optimization_state, optimizer.name)  # tensors become arrays
+    _as_arrays(table)
+    return {**own, **table}
 
 
 def _by_id(optimizer: Configured, saved: Mapping[str, Any]) -> dict[Any, tuple[torch.Tensor, str]]:
@@ -128,10 +207,35 @@ def _by_id(optimizer: Configured, saved: Mapping[str, Any]) -> dict[Any, tuple[t
     return {key: (param, label) for key, (param, label, _) in zip(ids, optimizer._listing(), strict=True)}
 
 
-def _places(optimizer: Configured) -> dict[str, Scheduled]:
-    """The schedules by where they are."""
-    groups = enumerate(optimizer._scheduled)
-    return {f"{index}.{name}": value for index, several in groups for name, value in several.items()}
+def _tables(optimizer: Configured) -> dict[str, dict[str, Scheduled]]:
+    """Where there may be schedules: the param groups, and the recipe, which param groups to come will follow."""
+    return {
+        **{str(index): table for index, table in enumerate(optimizer._scheduled)},
+        _RECIPE: optimizer._settings,
+        **{f"{_RECIPE}.{index}": group.settings for index, group in enumerate(optimizer._patterns)},
+    }
+
+
+def everywhere(optimizer: Configured) -> dict[str, Scheduled]:
+    """The schedules of param groups, and the hyperparameters of the recipe, by where they are."""
+    tables = _tables(optimizer)
+    return {f"{where}.{name}": value for where, table in tables.items() for name, value in table.items()}
+
+
+def _followed(optimizer: Configured) -> dict[str, Scheduled]:
+    """The schedules that param groups follow, by where they are."""
+    return {place: value for place, value in everywhere(optimizer).items() if not place.startswith(_RECIPE)}
+
+
+def _remembering(optimizer: Configured, states: Mapping[Any, Any]) -> tuple[dict[str, Scheduled], dict[Any, Any]]:
+    """The schedules that saved states have to fit, and those states.
+
+    Of the recipe's only what is on both sides counts: earlier versions did not save it, and nobody may follow it.
+    """
+    places = everywhere(optimizer)
+    of_recipe = {place for place, value in places.items() if place.startswith(_RECIPE) and remembered(value)}
+    kept = {p: state for p, state in states.items() if p in of_recipe or not str(p).startswith(_RECIPE)}
+    return {p: v for p, v in places.items() if p in kept or not p.startswith(_RECIPE)}, kept
 
 
 def _check_groups(optimizer: Configured, saved: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -145,7 +249,10 @@ def _check_groups(optimizer: Configured, saved: Sequence[Mapping[str, Any]]) -> 
         if names is not None and others is not None and list(names) != list(others):
             differences.append(f"param group {index} was of {list(others)}, here it is of {list(names)}")
         try:
-            optimizer._spelling.read(dict(other), {}, OptimizationState(), optimizer.name)
+            optimizer._spelling.check_keys(other)
+            hyper = optimizer._spelling.read(dict(other), {}, OptimizationState(), optimizer.name)
+            for place, param in enumerate(group["params"]):
+                refuse_other_shapes(optimizer.name, hyper._asdict(), param.shape, optimizer._label(index, place))
         except (HyperparameterError, KeyError) as error:
             differences.append(f"param group {index}: {error}")
     return differences
@@ -154,7 +261,9 @@ def _check_groups(optimizer: Configured, saved: Sequence[Mapping[str, Any]]) -> 
 def _check_state(optimizer: Configured, param: torch.Tensor, label: str, state: Mapping[str, Any]) -> list[str]:
     rule, kind = optimizer.rule, COMPUTED_IN[param.dtype]
     expected = {"step", *rule.slot_names, *rule.carried_names}
-    known = set(state) - {"accumulated"}
+    known, added = set(state) - {"accumulated"}, persistence.NEW_NUMBERS & set(rule.carried_names)
+    if known and known.isdisjoint(added):  # of a version without them
+        known |= added
     if known and known != expected:
         return [f"the state of {label!r} was {sorted(known)}, here it is {sorted(expected)}"]
     differences = []
@@ -163,7 +272,7 @@ def _check_state(optimizer: Configured, param: torch.Tensor, label: str, state: 
         if not isinstance(slot, torch.Tensor) or slot.shape != param.shape or slot.dtype != kind:
             got = f"{tuple(slot.shape)} {slot.dtype}" if isinstance(slot, torch.Tensor) else repr(slot)
             differences.append(f"{name} of {label!r} is {got}, here {tuple(param.shape)} {kind}")
-    numbers = [state[name] for name in rule.carried_names if known]
+    numbers = [state.get(name, 0.0) for name in rule.carried_names if known]
     if known and not (_is_count(state["step"]) and all(isinstance(n, float) and np.isfinite(n) for n in numbers)):
         differences.append(
             f"step and numbers of {label!r} are {state['step']!r} and {numbers}, no count and no numbers"
@@ -174,16 +283,13 @@ def _check_state(optimizer: Configured, param: torch.Tensor, label: str, state: 
 def _check_counts(optimizer: Configured, ours: Mapping[str, Any]) -> list[str]:
     names = ("skipped", "zeroed", "micro")
     differences = [f"{name} is {ours.get(name)!r}, no count" for name in names if not _is_count(ours.get(name))]
+    if not differences and ours["micro"] >= optimizer._accumulate:
+        differences = [f"micro is {ours['micro']}, and a step is made of {optimizer._accumulate} gradients"]
     try:
         OptimizationState(**ours["optimization_state"])
     except (KeyError, TypeError, HyperparameterError) as error:
         differences.append(f"optimization_state cannot be used: {error}")
-    places = _places(optimizer)
-    for place, state in ours.get("schedule_states", {}).items():
-        try:
-            copy.deepcopy(places[place]).restore(state)  # type: ignore[union-attr]
-        except (KeyError, AttributeError, StateMismatchError) as error:
-            differences.append(f"the state of the schedule at {place} cannot be used: {error}")
+    fitted(*_remembering(optimizer, ours["schedule_states"]), differences)
     return differences
 
 
@@ -191,158 +297,20 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _copied(optimizer: Configured, param: torch.Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
+def copied(optimizer: Configured, param: torch.Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter's state with tensors of its own, beside the parameter.
+
+    Args:
+        optimizer: whose it is.
+        param: the parameter.
+        state: ``step``, the rule's slots, and its numbers; those of a later version may be missing.
+
+    Returns:
+        What ``optimizer.state`` has for it.
+    """
     names = optimizer.rule.slot_names
     rows = empty_rows(param, COMPUTED_IN[param.dtype], len(names))
     for row, name in zip(rows, names, strict=True):
         put(row, state[name])
-    numbers = {name: state[name] for name in optimizer.rule.carried_names}
+    numbers = {name: state.get(name, 0.0) for name in optimizer.rule.carried_names}
     return {"step": state["step"], **dict(zip(names, rows, strict=True)), **numbers}
-
-
-# The snapshot of all backends
-
-
-def take(optimizer: Configured) -> OptimizerSnapshot:
-    """A snapshot.
-
-    Raises:
-        OptimizerError: the parameters have no names, or have not made the same number of steps.
-    """
-    twin, rows = _twin(optimizer)
-    listing = optimizer._listing()
-    steps = {label: optimizer.state[p]["step"] if optimizer.state.get(p) else 0 for p, label, _ in listing}
-    if len(set(steps.values())) > 1:
-        least, most = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
-        raise OptimizerError(
-            f"{optimizer.name}: {least!r} has made {steps[least]} steps and {most!r} {steps[most]}; a snapshot has one "
-            "count for all parameters. state_dict() keeps one for each"
-        )
-    twin._updates = next(iter(steps.values()))
-    rule, names = optimizer.rule, optimizer.rule.carried_names
-    start = tuple(rule.carried()) if rule.carried else ()
-    carried: dict[int, tuple[float, ...]] = {}
-    for (param, label, group), parameter in zip(listing, twin._parameters, strict=True):
-        state = optimizer.state.get(param)
-        if state:
-            parameter.set_slots({name: as_numpy(state[name]) for name in rule.slot_names})
-            numbers = tuple(state[name] for name in names)
-            if carried.setdefault(rows[group], numbers) != numbers:
-                raise OptimizerError(f"{optimizer.name}: {label!r} has another past than the others of its group")
-        if optimizer._micro:
-            given = optimizer._gathered.get(param)
-            parameter.accumulate(np.zeros(parameter.shape) if given is None else as_numpy(given), first=True)
-    if names:
-        twin._carried = np.array([carried.get(row, start) for row in range(len(twin.groups) + 1)], np.float64)
-    twin._skipped, twin._zeroed, twin._micro = optimizer._skipped, optimizer._zeroed, optimizer._micro
-    persistence.set_counts(twin.optimization_state, optimizer._optimization_state.get_config())
-    return twin.state()
-
-
-def restore(optimizer: Configured, snapshot: OptimizerSnapshot) -> None:
-    """Put a snapshot in place.
-
-    Raises:
-        StateMismatchError: it does not fit; nothing was changed.
-        OptimizerError: the parameters have no names.
-    """
-    twin, rows = _twin(optimizer)
-    twin.restore(snapshot)
-    differences = persistence.arrays_among([twin.hyperparameters, *(group.settings for group in twin.groups)])
-    if differences:
-        raise mismatch(differences, "saved state")
-    # Nothing below can fail.
-    rule = optimizer.rule
-    optimizer._settings = twin.hyperparameters
-    for pattern, group in zip(reversed(optimizer._patterns), reversed(twin.groups), strict=False):
-        pattern.settings.clear()
-        pattern.settings.update(group.settings)
-    tables = [twin.hyperparameters, *({**twin.hyperparameters, **group.settings} for group in twin.groups)]
-    for index, table in enumerate(optimizer.param_groups):
-        values = tables[rows[index]]
-        optimizer._scheduled[index] = {name: value for name, value in values.items() if callable(value)}
-        counts = OptimizationState(**twin.optimization_state.get_config())
-        present = optimizer._spelling.read(optimizer._spelling.shown(values), {}, counts, optimizer.name)
-        table.update(optimizer._spelling.shown(present._asdict()))
-    carried = twin._carried_numbers()
-    optimizer.state.clear()
-    for (param, _, group_index), parameter in zip(optimizer._listing(), twin._parameters, strict=True):
-        if twin._updates:
-            slots = {name: torch.from_numpy(array) for name, array in parameter.slots().items()}
-            row = [] if carried is None else carried[rows[group_index]].tolist()
-            state = {"step": twin._updates, **slots, **dict(zip(rule.carried_names, row, strict=True))}
-            optimizer.state[param] = _copied(optimizer, param, state)
-    optimizer._gathered = {
-        param: torch.from_numpy(np.array(parameter.accumulated)).to(param.device)
-        for (param, _, _), parameter in zip(optimizer._listing(), twin._parameters, strict=True)
-        if twin._micro and parameter.accumulated is not None
-    }
-    optimizer._skipped, optimizer._zeroed, optimizer._micro = twin._skipped, twin._zeroed, twin._micro
-    persistence.set_counts(optimizer._optimization_state, twin.optimization_state.get_config())
-
-
-def _twin(optimizer: Configured) -> tuple[LocalOptimizer, list[int]]:
-    """A ``LocalOptimizer`` with the same settings and no steps, and for each param group its group there (0: none)."""
-    if not all("param_names" in group for group in optimizer.param_groups):
-        raise OptimizerError(
-            f"{optimizer.name}: a snapshot is by name, and the parameters have none; make the optimizer of "
-            "model.named_parameters(), or use state_dict()"
-        )
-    base, tables, rows = _tables(optimizer)
-    kind = type("Twin", (LocalOptimizer,), {"rule": optimizer._base_rule, "__doc__": "See _twin."})
-    variables = []
-    for param, label, _ in optimizer._listing():
-        data = (
-            np.zeros(param.shape, AS_NUMPY[COMPUTED_IN[param.dtype]]) if optimizer.state.get(param) else as_numpy(param)
-        )
-        variables.append(Variable(data, name=label, needs_grad=True))
-    twin: LocalOptimizer = kind(
-        variables,
-        convention=optimizer._convention,
-        groups=tables,
-        wrap=optimizer._wrap,
-        accumulate=optimizer._accumulate,
-        nonfinite=optimizer._nonfinite,
-        process_grad=optimizer._process_grad.hook,
-        process_model=optimizer._process_model.hook,
-        **optimizer.rule.chosen,
-        **base,
-    )
-    return twin, rows
-
-
-def _tables(optimizer: Configured) -> tuple[dict[str, Scheduled], list[dict[str, Any]], list[int]]:
-    """The settings of all parameters, the groups that differ from them, and for each param group its place there.
-
-    A param group is the recipe's group of its origin. One with settings of its own is a group of its parameters' names.
-    """
-    values = [_values(optimizer, index) for index in range(len(optimizer.param_groups))]
-    usual: dict[int, int] = {}
-    for index, origin in enumerate(optimizer._origins):
-        if not optimizer._explicit[index]:
-            usual.setdefault(origin, index)
-    base = values[usual[0]] if 0 in usual else optimizer._settings
-    own: list[dict[str, Any]] = []
-    rows: list[int | None] = []
-    for index, group in enumerate(optimizer.param_groups):
-        origin, explicit = optimizer._origins[index], optimizer._explicit[index]
-        if not explicit and values[index] == values[usual[origin]]:
-            rows.append(None)
-            continue
-        settings = {n: v for n, v in values[index].items() if n in explicit or v != base[n]}
-        own.append({"variables": [glob.escape(name) for name in group["param_names"]], **settings})
-        rows.append(len(own))
-    tables = list(own)
-    for number, pattern in enumerate(optimizer._patterns, start=1):
-        present = values[usual[number]] if number in usual else {**base, **pattern.settings}
-        settings = {n: v for n, v in present.items() if n in pattern.settings or v != base[n]}
-        tables.append({"variables": list(pattern.variables), **settings})
-    places = [row if row is not None else (o and len(own) + o) for row, o in zip(rows, optimizer._origins, strict=True)]
-    return base, tables, places
-
-
-def _values(optimizer: Configured, index: int) -> dict[str, Scheduled]:
-    """The hyperparameters of a param group: numbers as they are now, and schedules."""
-    group, scheduled = optimizer.param_groups[index], optimizer._scheduled[index]
-    present = optimizer._spelling.read(group, scheduled, optimizer._optimization_state, optimizer.name)
-    return {**present._asdict(), **scheduled}

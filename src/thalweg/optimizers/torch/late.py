@@ -1,0 +1,59 @@
+"""What is set in a param group too late: what a rule reads at the first step only, and arrays that it needs twice."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from thalweg.optimizers.settings import is_lagged_array, lagged, same
+from thalweg.optimizers.telling import level_of_user
+
+if TYPE_CHECKING:
+    from thalweg.optimizers.torch.configured import ConfiguredTorchOptimizer as Configured
+
+
+def refuse_lagged(optimizer: Configured, hypers: Mapping[int, Any]) -> None:
+    """Refuse arrays that were set, or left, since the last step, which the coming one needs as they were.
+
+    Args:
+        optimizer: the optimizer.
+        hypers: the hyperparameters of the coming step by param group.
+
+    Raises:
+        HyperparameterError: there is such an array.
+    """
+    for group, hyper in hypers.items():
+        now = {name: getattr(hyper, name) for name in optimizer.rule.lagged}
+        known = optimizer._lagged.get(group, now)
+        for name, value in now.items() if _begun(optimizer, group) else ():
+            if is_lagged_array(known[name], value) and not same(known[name], value):
+                raise lagged(optimizer.rule, name)
+        optimizer._lagged[group] = now
+
+
+def tell(optimizer: Configured, hypers: Mapping[int, Any]) -> None:
+    """Say once that something was set, by a scheduler maybe, that is read at a parameter's first step only.
+
+    Args:
+        optimizer: the optimizer.
+        hypers: the hyperparameters of the coming step by param group.
+    """
+    rule = optimizer.rule
+    for group, hyper in hypers.items():
+        now = {name: getattr(hyper, name) for name in rule.initial}
+        known = optimizer._initial.setdefault(group, now) if _begun(optimizer, group) else now
+        optimizer._initial[group] = known
+        late = [name for name, value in known.items() if not same(value, now[name])]
+        if late and "late" not in optimizer._told:
+            optimizer._told.add("late")
+            warnings.warn(
+                f"{optimizer.name}: {late[0]} of a param group was changed, and {rule.name} reads it at a "
+                "parameter's first step only, as PyTorch's own does: it changes nothing after that; "
+                f"{rule.initial[late[0]]}",
+                stacklevel=level_of_user(),
+            )
+
+
+def _begun(optimizer: Configured, group: int) -> bool:
+    return any(optimizer.state.get(param) for param in optimizer.param_groups[group]["params"])

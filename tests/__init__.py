@@ -1,0 +1,1 @@
+"""A package, so that test modules import what they share by its name: ``from tests.references import oracles``."""

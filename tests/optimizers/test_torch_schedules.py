@@ -1,0 +1,121 @@
+"""Schedules that remember what they were told, in our PyTorch optimizers: whose they are, and what is saved of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import thalweg as tw
+from thalweg.errors import StateMismatchError
+from thalweg.optimizers.torch import TorchOptimizer
+from thalweg.schedules import Plateau
+
+
+def plateau() -> Plateau:
+    return Plateau(1.0, factor=0.5, patience=0)
+
+
+def made(recipe: Any, *tables: str) -> TorchOptimizer:
+    """An optimizer with a param group for each text, whose letters are its parameters' names."""
+    groups = [{"params": [(name, torch.zeros(1, requires_grad=True)) for name in table]} for table in tables]
+    return TorchOptimizer(groups, recipe)
+
+
+def rates(optimizer: TorchOptimizer) -> list[float]:
+    """Those that a step uses."""
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    before = [param.item() for param in params]
+    for param in params:
+        param.grad = torch.ones(1)
+    optimizer.step()
+    return [old - param.item() for old, param in zip(before, params, strict=True)]
+
+
+def observe(optimizer: TorchOptimizer, *losses: float) -> None:
+    for loss in losses:
+        optimizer.observe(loss)
+
+
+def remembered(optimizer: TorchOptimizer) -> Any:
+    return optimizer.state_dict()["param_groups"][0]["thalweg"]["schedule_states"]
+
+
+def apart() -> TorchOptimizer:
+    """Two param groups of one schedule, of which one was told nothing."""
+    optimizer = made(tw.SGD(learning_rate=plateau()), "a", "b")
+    observe(optimizer, 1.0, 2.0, 3.0)
+    optimizer.param_groups[1]["lr"] = plateau()
+    assert rates(optimizer) == [0.25, 1.0]
+    return optimizer
+
+
+def test_two_optimizers_of_one_recipe_have_each_its_own() -> None:
+    one = plateau()
+    recipe = tw.SGD(learning_rate=one, groups=[{"variables": "b", "learning_rate": one}])
+    first, second = made(recipe, "ab"), made(recipe, "ab")
+    observe(first, 1.0, 2.0, 3.0)
+    assert (rates(first), rates(second)) == ([0.25, 0.25], [1.0, 1.0])
+    second.restore(made(recipe, "ab").snapshot())
+    assert rates(first) == [0.25, 0.25]
+    assert first.param_groups[0]["lr"] == 0.25
+    assert one.state() == plateau().state()
+    schedules = [scheduled["learning_rate"] for scheduled in first._scheduled]
+    assert schedules[0] is schedules[1]  # as it was in the recipe
+
+
+def test_a_snapshot_has_each_with_what_it_remembers() -> None:
+    optimizer = apart()
+    snapshot = optimizer.snapshot()
+    assert [table["variables"] for table in snapshot.meta["groups"]] == [["b"]]
+    twin = made(tw.SGD(learning_rate=plateau()), "a", "b")
+    twin.restore(snapshot)
+    assert rates(twin) == [0.25, 1.0]
+    for one in (optimizer, twin):
+        observe(one, 9.0)
+        assert rates(one) == [0.125, 1.0]
+        observe(one, 10.0)
+        assert rates(one) == [0.0625, 0.5]
+
+
+def test_a_state_dict_has_each_with_what_it_remembers() -> None:
+    optimizer = apart()
+    twin = made(tw.SGD(learning_rate=plateau()), "a", "b")
+    twin.load_state_dict(optimizer.state_dict())
+    assert rates(twin) == [0.25, 1.0]
+    for one in (optimizer, twin):
+        observe(one, 9.0, 10.0)
+        assert rates(one) == [0.0625, 0.5]
+    assert remembered(twin) == remembered(optimizer)
+
+
+def test_a_state_dict_of_one_schedule_leaves_it_one() -> None:
+    optimizer = made(tw.SGD(learning_rate=plateau()), "a", "b")
+    observe(optimizer, 1.0, 2.0)
+    twin = made(tw.SGD(learning_rate=plateau()), "a", "b")
+    twin.load_state_dict(optimizer.state_dict())
+    assert twin._scheduled[0]["learning_rate"] is twin._scheduled[1]["learning_rate"]
+    assert rates(twin) == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("state", [{"factor": 0.5}, None, 3])
+def test_a_state_that_cannot_be_used_changes_nothing(state: Any) -> None:
+    optimizer = made(tw.SGD(learning_rate=plateau()), "a", "b")
+    observe(optimizer, 1.0, 2.0)
+    saved = optimizer.state_dict()
+    saved["param_groups"][0]["thalweg"]["schedule_states"]["1.learning_rate"] = state
+    twin = made(tw.SGD(learning_rate=plateau()), "a", "b")
+    with pytest.raises(StateMismatchError, match=r"schedule at 1\.learning_rate cannot be used"):
+        twin.load_state_dict(saved)
+    assert rates(twin) == [1.0, 1.0]
+
+
+def test_one_in_a_table_is_the_user_s_own_object() -> None:
+    """As on NumPy, where it may be told by itself."""
+    mine = plateau()
+    tables = [{"params": [("a", torch.zeros(1, requires_grad=True))], "lr": mine}]
+    optimizer = TorchOptimizer(tables, tw.SGD())
+    for loss in (1.0, 2.0):
+        mine.observe(loss)
+    assert rates(optimizer) == [0.5]
