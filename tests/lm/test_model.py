@@ -461,6 +461,28 @@ def test_a_cancelled_request_counts_as_lost_unless_somebody_else_waits(make, tmp
     model.close()
 
 
+def test_who_asks_the_same_while_a_request_is_being_given_up_gets_an_answer(make, tmp_path):
+    with Stub(delay=0.1) as stub:
+        model = make(stub, cache=tmp_path)
+
+        async def go():
+            given_up = asyncio.ensure_future(model.complete(HELLO))
+            while not stub.requests:
+                await asyncio.sleep(0.001)
+            given_up.cancel()
+            await asyncio.sleep(0)  # it is being noted as lost, which takes the disk a while
+            assert not given_up.done()
+            answer = await model.complete(HELLO)
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            return answer, model.cache.lost()[0]
+
+        answer, lost = tw.wait(go())
+        model.close()
+    assert answer.text == "morning good"
+    assert (lost, model.counts.answered, len(stub.requests)) == (1, 1, 2)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_the_counts_agree(make, tmp_path, seed):
     """Random failures, cancellations and repeats: the budget is kept, and the disk has what was spent."""
@@ -554,6 +576,30 @@ def test_what_never_fits_is_an_error_that_says_what_it_cost(make):
     assert caught.value.details["usage"] == model.spending.used
 
 
+@pytest.mark.parametrize("broken", [Reply(503), Reply(drop=True)], ids=["refused", "broke off"])
+def test_a_repair_without_an_answer_is_an_error_that_says_what_all_of_it_cost(make, broken):
+    with Stub(lambda body: "no idea", script=[None, broken]) as stub:
+        model = make(stub, retries=0)
+        with pytest.raises(LanguageModelError) as caught:
+            tw.wait(model.structured(HELLO, LABEL))
+    assert len(stub.requests) == 2
+    assert caught.value.details["usage"] == model.spending.used != Usage()
+
+
+def test_who_waits_for_the_same_request_that_breaks_off_is_charged_what_it_has_paid_itself(make):
+    """Five of them share two requests: an answer that does not fit, and its repair, which breaks off."""
+    with Stub(lambda body: "no idea", script=[None, Reply(drop=True)]) as stub:
+        model = make(stub, retries=0)
+
+        async def many():
+            return await asyncio.gather(*(model.structured(HELLO, LABEL) for _ in range(5)), return_exceptions=True)
+
+        errors = tw.wait(many())
+    assert len(stub.requests) == 2
+    assert [error.details["usage"] for error in errors] == [model.spending.used] * 5
+    assert len(set(map(id, errors))) == 5
+
+
 def test_a_server_that_knows_no_schemas_gets_it_in_words(make):
     def answer(body):
         return '```json\n{"label": "Yes", "why": "so"}\n```'
@@ -564,6 +610,35 @@ def test_a_server_that_knows_no_schemas_gets_it_in_words(make):
     assert first.value == second.value == {"label": "Yes", "why": "so"}
     assert ["response_format" in body for body in stub.requests] == [True, False, False]
     assert json.dumps(LABEL) in stub.requests[1]["messages"][-1]["content"]
+
+
+BROKEN = Reply(drop=True, content="x" * 1000)
+NO_SCHEMAS = Reply(400, {"error": {"message": "unknown field response_format"}})
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        pytest.param([BROKEN, NO_SCHEMAS], None, id="answered"),
+        pytest.param([BROKEN, NO_SCHEMAS, NO_SCHEMAS], EndpointError, id="refused again"),
+        pytest.param([BROKEN, NO_SCHEMAS, BROKEN], EndpointError, id="broke off again"),
+        pytest.param([BROKEN, NO_SCHEMAS, Reply(200, "<html>")], AnswerError, id="no answer"),
+    ],
+)
+def test_what_broke_off_before_a_schema_was_refused_is_charged_and_within_the_bound(make, script, error):
+    with Stub(lambda body: '{"label": "Yes"}', script=script) as stub:
+        model = make(stub, paid_retries=1, retries=3)
+        most = model.most_structured(HELLO, LABEL, repairs=0)
+        if error is None:
+            used = tw.wait(model.structured(HELLO, LABEL, repairs=0)).usage
+        else:
+            with pytest.raises(error) as caught:
+                tw.wait(model.structured(HELLO, LABEL, repairs=0))
+            used = caught.value.details["usage"]
+        assert len(stub.requests) == 3
+    assert used == model.spending.used
+    assert model.spending.lost == 1 + (script[2:] not in ([], [NO_SCHEMAS]))
+    assert used.tokens <= most.tokens
 
 
 def test_a_refusal_for_another_reason_is_shown(make):

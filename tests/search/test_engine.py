@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -122,6 +123,22 @@ def test_the_same_seed_gives_the_same_candidates_and_another_one_others(kind):
         assert go(other, 12) != go(make(kind, seed=0), 12)
     for engine in (first, second, other):
         engine.close()
+
+
+@pytest.mark.parametrize("kind", MINE)
+def test_an_engine_that_begins_anew_knows_nothing_and_says_numbers_as_they_are_counted(kind):
+    engine, fresh = make(kind), make(kind)
+    first = go(engine, 14)
+    engine.begin_anew()
+    assert engine.state() == fresh.state()
+    engine.count_from(100)
+    again = go(engine, 14)
+    assert [(one.number, one.values) for one in again] == [(one.number, one.values) for one in first]
+    texts = [(one.origin, another.origin) for one, another in zip(first, again, strict=True)]
+    added = [re.sub(r"\b\d+\b", lambda found: str(100 + int(found[0])), before) for before, _ in texts]
+    assert added == [after for _, after in texts]
+    for each in (engine, fresh):
+        each.close()
 
 
 @pytest.mark.parametrize("kind", MINE)

@@ -264,6 +264,16 @@ def test_a_damaged_state_changes_nothing(damage):
     assert engine.state() == before
 
 
+def test_it_begins_anew():
+    engine = make(neighbors=1.0)
+    climb(engine, lambda c: len(shown(c)), 5)
+    engine.begin_anew()
+    assert engine.state() == make(neighbors=1.0).state()
+    engine.count_from(5)
+    climb(engine, lambda c: len(shown(c)), 1)
+    assert ask(engine)[0].origin == "an example of 5 changed"
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -285,3 +285,71 @@ def test_a_damaged_state_is_refused_in_our_own_words_or_can_be_gone_on_with(kind
     for nonsense in ([], 3, "x", None):
         with pytest.raises(StateMismatchError):
             search.restore(snapshot(nonsense))
+
+
+# -- evaluations that fail -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe", "cma_es", "cobyqa", "evolution", "auto"])
+def test_failed_evaluations_are_counted_and_never_the_best(kind):
+    point = variable()
+    search = Search(kind, seed=3)
+    failed = 0
+    for _ in range(40):
+        if point.json()["x"] > 0.0 and search.iterations:  # the best ones
+            failed += 1
+            wait(search.fail([point], ValueError("x is too large")))
+        else:
+            wait(search.apply_optimization([point], reward_of(point)))
+    wait(search.finalize_variable_values([point]))
+    assert point.json()["x"] <= 0.0 or point.json() == {"x": 4.0, "y": -4.0}
+    assert 0 < failed == search.metrics()["failed"]
+    assert search.iterations == 40
+
+
+def test_the_engine_is_told_of_a_failure_as_in_a_run():
+    point, told = variable(), []
+    search = Search("random", seed=0)
+    wait(search.apply_optimization([point], -1.0))
+    tell = search.engine.tell
+    search.engine.tell = lambda results: (told.extend(results), tell(results))
+    wait(search.fail([point], OSError("no\nanswer")))
+    assert [(one.number, one.reward, one.feedback) for one in told] == [(1, None, ("answer",))]
+    wait(search.fail([point], "the oven was cold"))
+    assert told[-1].feedback == ("the oven was cold",)
+    assert len(search.scores.failed) == 2
+
+
+def test_a_start_that_fails_and_a_space_of_which_all_fails():
+    choice = StructuredVariable(
+        {"n": 1}, {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}, name="choice"
+    )
+    search = Search("random", seed=0)
+    for _ in range(4):
+        wait(search.fail([choice], "broken"))
+    assert len(search.scores.failed) == 2
+    before = choice.json()
+    wait(search.finalize_variable_values([choice]))
+    assert choice.json() == before
+
+
+def test_a_failure_is_in_the_state():
+    point = variable()
+    search = Search("tpe", seed=2, options={"startup": 3})
+    for step in range(8):
+        wait(search.fail([point], "odd") if step % 2 else search.apply_optimization([point], reward_of(point)))
+    store = {}
+    search.save_own_variables(store)
+    again, other = Search.from_config(search.get_config()), variable()
+    again.bind([other])
+    again.load_own_variables(json.loads(json.dumps(store)))
+    other.assign(point.json())
+    for one, values in ((search, point), (again, other)):
+        wait(one.fail([values], "odd"))
+    assert point.json() == other.json()
+    assert again.metrics()["failed"] == search.metrics()["failed"] == 5
+
+
+def test_what_is_no_reward_says_how_a_failure_is_told():
+    with pytest.raises(SearchError, match=r"Search\.fail"):
+        wait(Search("random", seed=0).apply_optimization([variable()], float("nan")))

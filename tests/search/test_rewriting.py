@@ -6,7 +6,7 @@ import pytest
 
 import thalweg as tw
 from thalweg.errors import SearchError, StateMismatchError
-from thalweg.lm import LanguageModel, Spending
+from thalweg.lm import LanguageModel, Prices, Spending
 from thalweg.lm.stub import Reply, Stub
 from thalweg.search.budget import Spent
 from thalweg.search.engine import Told
@@ -184,6 +184,21 @@ def test_a_model_that_is_not_there_ends_nothing(trouble, monkeypatch):
     assert engine.metrics()["rewrite_replaced"] == 23.0
 
 
+@pytest.mark.parametrize("first", [Reply(drop=True), None], ids=["the question", "the repair"])
+def test_what_broke_off_may_have_been_paid_for_and_is_counted(first):
+    prices = Prices(prompt=1.0, completion=2.0)
+    with Stub(lambda body: "nonsense", script=[first, Reply(drop=True)]) as stub:
+        engine = make(stub, model={"spending": Spending(prices=prices)})
+        ask(engine)
+        engine.tell([Told(0, 0.5)])
+        most = engine.most_ask(1)
+        (candidate,) = ask(engine)
+    used = engine.model.spending.used
+    assert candidate.origin.startswith("without a model (there was no answer: ")
+    assert engine.spent == Spent(tokens=used.tokens, money=prices.money(used))
+    assert 0 < engine.spent.tokens <= most.tokens
+
+
 def test_candidates_that_are_asked_for_at_once_are_different():
     with Stub(lambda body: '{"instructions": "Always the same."}') as stub:
         engine = make(stub)
@@ -339,6 +354,18 @@ def test_lm_makes_a_model():
         engine.close()
     with pytest.raises(SearchError, match="a LanguageModel cannot be made of"):
         make(stub, lm={"url": "x"})
+
+
+def test_it_begins_anew_with_the_model_that_it_was_given():
+    with Stub(counting) as stub:
+        engine = make(stub)
+        model, fresh = engine.model, engine.state()
+        engine.tell([Told(candidate.number, 0.5) for candidate in ask(engine, 3)])
+        engine.begin_anew()
+        assert engine.state() == fresh
+        assert engine.model is model
+        assert [one.origin for one in ask(engine, 2)] == ["the start", "rewritten"]
+    assert "not scored yet" in stub.requests[-1]["messages"][-1]["content"]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_the_best_is_the_one_with_the_highest_lower_bound_and_ties_go_to_the_fir
     scores.fail(2)
     assert scores.best() == 4
     assert scores.best(among=[2]) is None
-    assert (scores.failures, scores.has_failed(2), scores.has_failed(4)) == (1, True, False)
+    assert (scores.failed, scores.has_failed(2), scores.has_failed(4)) == ({2}, True, False)
 
 
 def test_contenders_are_those_that_could_still_be_the_best():

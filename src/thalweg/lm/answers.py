@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from thalweg.lm.spending import Usage
@@ -45,9 +45,13 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept on disk."""
-        document = asdict(self)
-        del document["cached"]
-        return document
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "usage": {"prompt": self.usage.prompt, "completion": self.usage.completion},
+            "counted": self.counted,
+            "lost": {"prompt": self.lost.prompt, "completion": self.lost.completion},
+        }
 
     @classmethod
     def from_json(cls, document: Any) -> Answer:

@@ -16,7 +16,6 @@ Locks need a local file system.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import json
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.checkpoints.manifest import digest
+from thalweg.checkpoints.shared import Shared
 from thalweg.errors import CheckpointCorruptError, CheckpointVersionError, LanguageModelError
 from thalweg.lm.answers import Answer
 from thalweg.lm.spending import Usage
@@ -81,6 +81,7 @@ class AnswerCache:
         self._lock = threading.Lock()  # of writing
         self._reading = threading.Lock()
         self._jobs: deque[_Job] = deque()
+        self._shared = Shared()
         lock = -1
         connection: sqlite3.Connection | None = None
         reader: sqlite3.Connection | None = None
@@ -227,13 +228,13 @@ class AnswerCache:
     async def _write(self, operation: Operation) -> Any:
         job = _Job(operation)
         self._jobs.append(job)
-        await asyncio.to_thread(self._commit)
+        await self._shared(self._commit)
         if job.error is not None:
             raise job.error
         return job.result
 
     def _commit(self) -> None:
-        """Commit every job that waits; whoever comes while that goes on finds its own done, or takes the next lot."""
+        """Commit every job that waits."""
         with self._lock:
             jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
             if not jobs:

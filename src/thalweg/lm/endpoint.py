@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from thalweg.errors import LanguageModelError, MissingExtraError
+from thalweg.graph.finishing import to_the_end
 from thalweg.lm.checking import integer, number
-from thalweg.lm.waiting import to_the_end
 
 if TYPE_CHECKING:
     import httpx
@@ -60,14 +60,11 @@ class Endpoint:
         self.api_key_env = api_key_env
         self.timeout = number(timeout, "timeout", least=1e-3, unit=" s")
         self.concurrency = integer(concurrency, "concurrency", least=1)
+        self.url: httpx.URL = self._httpx.URL(f"{self.base_url}/chat/completions")
+        """Where requests are posted to."""
         self._lock = threading.Lock()
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = weakref.WeakKeyDictionary()
         self._tls: ssl.SSLContext | None = None
-
-    @property
-    def url(self) -> str:
-        """Where requests are posted to."""
-        return f"{self.base_url}/chat/completions"
 
     def key(self) -> str | None:
         """What authorizes a request, as the environment has it now.
@@ -100,7 +97,7 @@ class Endpoint:
             self._tls = self._httpx.create_ssl_context()
         limits = self._httpx.Limits(max_connections=1, max_keepalive_connections=1)
         client: httpx.AsyncClient = self._httpx.AsyncClient(
-            timeout=self._httpx.Timeout(self.timeout, connect=min(self.timeout, 10.0), pool=None),
+            timeout=self._httpx.Timeout(None, connect=min(self.timeout, 10.0)),  # of all of it `exchange` takes care
             limits=limits,
             verify=self._tls if self._tls is not None else False,  # without https there is nothing to verify
             trust_env=not self.loopback,  # a proxy cannot reach this machine's own servers

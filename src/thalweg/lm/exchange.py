@@ -55,7 +55,7 @@ class Failed:
 
 async def exchange(
     client: httpx.AsyncClient,
-    url: str,
+    url: httpx.URL,
     body: Mapping[str, Any],
     *,
     key: str | None,
@@ -75,17 +75,20 @@ async def exchange(
         most: the bound of what it can cost.
     """
     httpx = import_module("httpx")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     model = str(body.get("model"))
+    request = _request(client, url, body, key)
     try:
         async with asyncio.timeout(timeout):
-            async with client.stream("POST", url, json=dict(body), headers=headers) as response:
+            response = await client.send(request, stream=True)
+            try:
                 content = bytearray()
                 async for piece in response.aiter_bytes():
                     content += piece
                     if len(content) > LARGEST:
                         text = f"{url} sent more than {LARGEST >> 20} MiB; that is no answer of a language model."
                         return Failed(EndpointError(text), again=False, charged=True, status=response.status_code)
+            finally:
+                await response.aclose()
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         text = f"No server answers at {url} ({_why(error)}). Start it, or correct base_url."
         return Failed(EndpointError(text), again=True, charged=False)
@@ -107,8 +110,19 @@ async def exchange(
         return Failed(AnswerError(text, usage=most), again=True, charged=True, status=200)
 
 
+def _request(client: httpx.AsyncClient, url: httpx.URL, body: Mapping[str, Any], key: str | None) -> httpx.Request:
+    """The request as `client.stream` would make it, without reading the address and merging settings each time."""
+    headers = [*client.headers.raw, (b"Content-Type", b"application/json")]
+    if key:
+        headers.append((b"Authorization", f"Bearer {key}".encode()))
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    extensions = {"timeout": client.timeout.as_dict()}
+    make: type[httpx.Request] = import_module("httpx").Request
+    return make("POST", url, headers=headers, content=content, extensions=extensions)
+
+
 def _refused(
-    response: httpx.Response, content: bytes, url: str, model: str, key: str | None, key_env: str | None
+    response: httpx.Response, content: bytes, url: httpx.URL, model: str, key: str | None, key_env: str | None
 ) -> Failed:
     status = response.status_code
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
@@ -196,13 +197,19 @@ class LanguageModel:
 
         Raises:
             AnswerError: no answer fits; ``details["usage"]`` has what they cost.
-            LanguageModelError: as :meth:`complete`, or the schema is none.
+            LanguageModelError: as :meth:`complete`, or the schema is none; ``details["usage"]`` has what all requests
+                may have cost, if one could not be answered.
         """
         read = Validator(schema)
         asked = check_messages(messages)
         answers: list[Answer] = []
         while True:
-            answer = await self._constrained(asked, schema, sample, max_tokens, temperature)
+            try:
+                answer = await self._constrained(asked, schema, sample, max_tokens, temperature)
+            except LanguageModelError as error:
+                before = sum((one.charged for one in answers), Usage())  # answers that were to be repaired
+                error.details["usage"] = before + error.details.get("usage", Usage())
+                raise
             answers.append(answer)
             try:
                 return Structured(read(answer.text), tuple(answers))
@@ -313,12 +320,18 @@ class LanguageModel:
                 if error.details.get("status") not in (400, 404, 422, 501):
                     raise
                 refused = error
+            before: Usage = refused.details["usage"]  # of attempts that broke off before the refusal
             body = self._body(instructed(messages, schema), sample, max_tokens, temperature, ())
             try:
-                answer = await self._payer.ask(body, sample, body[self.limit_key])
-            except EndpointError:
-                raise refused from None  # it was not the schema that it did not like
+                answer = await self._payer.ask(
+                    body, sample, body[self.limit_key], charged=refused.details["charged_attempts"]
+                )
+            except LanguageModelError as error:
+                # A refusal again: it was not the schema that it did not like.
+                shown = refused if isinstance(error, EndpointError) else error
+                shown.details["usage"] = before + error.details.get("usage", Usage())
+                raise shown from None
             self._constrain = False
-            return answer
+            return replace(answer, lost=answer.lost + before)
         body = self._body(instructed(messages, schema), sample, max_tokens, temperature, ())
         return await self._payer.ask(body, sample, body[self.limit_key])

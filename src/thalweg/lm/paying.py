@@ -23,19 +23,21 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thalweg.errors import LanguageModelError
+from thalweg.graph.finishing import to_the_end
 from thalweg.lm.answers import Answer
+from thalweg.lm.before_paying import BEFORE_PAYING
 from thalweg.lm.cache import AnswerCache, flight_name
 from thalweg.lm.checking import integer, number
 from thalweg.lm.endpoint import Endpoint
 from thalweg.lm.exchange import Failed, exchange
 from thalweg.lm.requests import most_usage, request_key
 from thalweg.lm.spending import Spending, Usage
-from thalweg.lm.waiting import to_the_end
 
 if TYPE_CHECKING:
     import httpx
@@ -80,6 +82,11 @@ class _Here:
     places: asyncio.Semaphore
     flights: dict[str, _Flight] = field(default_factory=dict)
 
+    def end(self, key: str, flight: _Flight, _: object = None) -> None:
+        """Nobody joins this flight any more."""
+        if self.flights.get(key) is flight:
+            del self.flights[key]
+
 
 class Payer:
     """Gets answers, and keeps them.
@@ -117,6 +124,7 @@ class Payer:
         self._sleep = sleep
         self._given_cache = cache
         self._cache: AnswerCache | None = cache if isinstance(cache, AnswerCache) else None
+        self._opening = threading.Lock()  # held while the cache is opened, so not by the event loop
         self._lock = threading.Lock()
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = weakref.WeakKeyDictionary()
 
@@ -128,7 +136,7 @@ class Payer:
             LanguageModelError: the folder cannot be used.
             CheckpointCorruptError: its file is damaged.
         """
-        with self._lock:
+        with self._opening:
             if self._cache is None and self._given_cache is not None:
                 assert not isinstance(self._given_cache, AnswerCache)
                 self._cache = AnswerCache(self._given_cache)
@@ -136,13 +144,20 @@ class Payer:
 
     def close(self) -> None:
         """Give the cache back, if this object opened it."""
-        with self._lock:
+        with self._opening:
             if self._cache is not None and not isinstance(self._given_cache, AnswerCache):
                 self._cache.close()
                 self._cache = None
 
-    async def ask(self, body: dict[str, Any], sample: int, limit: int) -> Answer:
-        """The answer of a request: from the disk, from the same request under way, or from the server."""
+    async def ask(self, body: dict[str, Any], sample: int, limit: int, *, charged: int = 0) -> Answer:
+        """The answer of a request: from the disk, from the same request under way, or from the server.
+
+        Args:
+            body: the request's JSON.
+            sample: which draw it is.
+            limit: the most tokens of the answer.
+            charged: attempts at the same answer, in other words, that may have been paid for: so many fewer may be.
+        """
         key = request_key(body, sample)
         here = self._here()
         if self._given_cache is not None and self._cache is None:
@@ -153,18 +168,23 @@ class Payer:
             if kept is not None:
                 self.counts.cached += 1
                 return kept
-            task = asyncio.ensure_future(self._pay(body, key, most_usage(body, limit), here))
+            task = asyncio.ensure_future(self._pay(body, key, most_usage(body, limit), here, charged))
             flight = here.flights[key] = _Flight(task)
-            task.add_done_callback(lambda _: here.flights.pop(key, None))
+            task.add_done_callback(partial(here.end, key, flight))
             first = True
         else:
             first = False
         flight.waiting += 1
         try:
             answer = await asyncio.shield(flight.task)
+        except LanguageModelError as error:
+            # Several may wait for it, and each adds what it had paid before: one of its own for each.
+            raise type(error)(str(error), **error.details) from error.__cause__
         except asyncio.CancelledError:
             if flight.waiting == 1 and not flight.task.done():
-                # Nobody wants it any more. It is counted as lost before the cancellation goes on.
+                # Nobody wants it any more. It is counted as lost before the cancellation goes on; whoever asks the same
+                # from here on sends a request of its own.
+                here.end(key, flight)
                 flight.task.cancel()
                 await asyncio.wait({flight.task})
                 if not flight.task.cancelled():
@@ -177,9 +197,9 @@ class Payer:
         self.counts.shared += 1
         return answer.again()
 
-    async def _pay(self, body: dict[str, Any], key: str, most: Usage, here: _Here) -> Answer:
+    async def _pay(self, body: dict[str, Any], key: str, most: Usage, here: _Here, paid: int) -> Answer:
         async with here.places, self.endpoint.connections().open() as client:
-            lost, paid = Usage(), 0
+            lost = Usage()
             for attempt in range(self.retries + 1):
                 outcome = await self._attempt(client, body, key, most, lost)
                 if isinstance(outcome, Answer):
@@ -188,7 +208,7 @@ class Payer:
                 paid += outcome.charged
                 delay = self._delay(key, attempt, outcome)
                 if attempt == self.retries or paid == self.paid_attempts or delay is None:
-                    raise _after(outcome.error, attempt + 1, outcome.wait, lost)
+                    raise _after(outcome.error, attempt + 1, outcome.wait, lost, paid)
                 self.counts.retried += 1
                 await self._sleep(delay)
         raise AssertionError("the last attempt returns or raises")
@@ -201,8 +221,7 @@ class Payer:
         reservation = await self.spending.reserve(most)
         flight = flight_name()
         try:
-            if cache is not None:
-                await to_the_end(cache.begin(key, most, flight=flight))
+            await to_the_end(self._noted(key, most, flight))
         except BaseException:
             reservation.release()
             with contextlib.suppress(LanguageModelError):  # what was raised first says more
@@ -238,6 +257,16 @@ class Payer:
             await to_the_end(cache.lose(flight) if outcome.charged else cache.end(flight))
         return outcome
 
+    async def _noted(self, key: str, most: Usage, flight: str) -> None:
+        """Have it on the disk that a request may be paid for: with the answers, and in the caller's books."""
+        cache, before = self.cache, BEFORE_PAYING.get()
+        notes = [cache.begin(key, most, flight=flight)] if cache is not None else []
+        for outcome in await asyncio.gather(
+            *notes, *([before()] if before is not None else []), return_exceptions=True
+        ):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
     def _delay(self, key: str, attempt: int, outcome: Failed) -> float | None:
         """s before the next attempt; None if there is to be none."""
         if not outcome.again or outcome.wait > LONGEST_DELAY:
@@ -252,11 +281,11 @@ class Payer:
             return self._loops.setdefault(loop, _Here(asyncio.Semaphore(self.endpoint.concurrency)))
 
 
-def _after(error: LanguageModelError, attempts: int, wait: float, lost: Usage) -> LanguageModelError:
+def _after(error: LanguageModelError, attempts: int, wait: float, lost: Usage, paid: int) -> LanguageModelError:
     """The error, with how often it was tried, and what that may have cost."""
     text = str(error)
     if wait > LONGEST_DELAY:
         text += f" (It asks to wait {wait:,.0f} s, which is more than the {LONGEST_DELAY:g} s that are waited at most.)"
     if attempts > 1:
         text += f" (Tried {attempts} times.)"
-    return type(error)(text, **{**error.details, "attempts": attempts, "usage": lost})
+    return type(error)(text, **{**error.details, "attempts": attempts, "usage": lost, "charged_attempts": paid})

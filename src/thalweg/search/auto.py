@@ -18,12 +18,14 @@ a time), samples that can be left out at first (``halving``).
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar
 
-from thalweg.errors import SchemaError, StateMismatchError
+from thalweg.errors import SchemaError, SearchError, StateMismatchError
 from thalweg.search.budget import Spent
 from thalweg.search.cobyqa import MOST_NUMBERS
-from thalweg.search.engine import Candidate, Engine, Proposal, Told, whole
+from thalweg.search.engine import Candidate, Engine, Proposal, Told
+from thalweg.search.options import whole
 from thalweg.search.space import Space, Values
 from thalweg.search.space_compound import Items
 from thalweg.search.space_nodes import Grid, Real, Whole
@@ -79,9 +81,10 @@ class Auto(Engine):
         seed: of the engine.
         start: the present values.
         start_first: whether they are candidate 0.
-        evaluations: how many candidates there will be; None: not known, so 100 are assumed.
+        evaluations: how many candidates there will be; None: not known, so 100 are assumed. A study fills it in.
 
-    ``inner`` is the engine that was chosen, ``reason`` says why.
+    ``inner`` is the engine that was chosen, ``reason`` says why. A search that goes on from a saved state goes on with
+    the engine that was chosen then, and ``evaluations`` is that of then: a larger budget makes it no other search.
 
     Example:
         >>> from thalweg.search.auto import Auto
@@ -102,14 +105,18 @@ class Auto(Engine):
         start_first: bool = True,
         evaluations: int | None = None,
     ) -> None:
-        from thalweg.search.engines import engine_class  # it knows all engines, this one too
-
         super().__init__(space, seed=seed, start=start, start_first=start_first)
         self.evaluations = None if evaluations is None else whole(evaluations, "evaluations", least=1)
-        chosen, options, self.reason = choose(space, evaluations)
-        made: Any = engine_class(chosen)
-        self.inner: Engine = made(space, seed=seed, start=start, start_first=start_first, **options)
+        self.inner, self.reason = self._made()
         self.sequential = self.inner.sequential
+
+    def _made(self) -> tuple[Engine, str]:
+        """The engine for the present number of evaluations, and the reason."""
+        from thalweg.search.engines import engine_class  # it knows all engines, this one too
+
+        chosen, options, reason = choose(self.space, self.evaluations)
+        made: Any = engine_class(chosen)
+        return made(self.space, seed=self.seed, start=self.start, start_first=self.start_first, **options), reason
 
     @property
     def exhausted(self) -> bool:
@@ -134,6 +141,10 @@ class Auto(Engine):
     def most_ask(self, count: int) -> Spent:
         """As the engine that was chosen has it."""
         return self.inner.most_ask(count)
+
+    def count_from(self, number: int) -> None:
+        """Have the engine that was chosen do so."""
+        self.inner.count_from(number)
 
     def close(self) -> None:
         """Close the engine that was chosen."""
@@ -160,11 +171,32 @@ class Auto(Engine):
         return {**self._identity(), "chosen": self.inner.kind, "inner": self.inner.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """As for every engine."""
-        self._check_identity(state)
+        """As for every engine, with the engine that was chosen when the search began."""
+        options = state.get("options") if isinstance(state, dict) else None
+        twin = copy.copy(self)
+        if isinstance(options, dict) and "evaluations" in options:
+            try:
+                then = options["evaluations"]
+                twin.evaluations = None if then is None else whole(then, "evaluations", least=1)
+            except SearchError as error:
+                raise StateMismatchError(f"the saved search cannot be read: {error} It is damaged.") from error
+        twin._check_identity(state)
+        twin.inner, twin.reason = twin._made()
+        twin.sequential = twin.inner.sequential
+        if state.get("chosen") != twin.inner.kind:
+            raise StateMismatchError(
+                f"the saved search chose the engine {state.get('chosen')!r}, where this release chooses "
+                f"{twin.inner.kind!r}; take the engine of then by its name, or begin a new search."
+            )
         if not isinstance(state.get("inner"), dict):
             raise StateMismatchError("the saved search has no engine in it; it is damaged.")
-        self.inner.restore(state["inner"])
+        try:
+            twin.inner.restore(state["inner"])
+        except BaseException:
+            twin.inner.close()
+            raise
+        self.inner.close()
+        self.__dict__.update(twin.__dict__)
 
     async def _propose(self, count: int) -> list[Proposal]:
         return await self.inner._propose(count)

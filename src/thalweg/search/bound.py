@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from thalweg.errors import SearchError, StateMismatchError, ThalwegError
 from thalweg.schedules import OptimizationState
-from thalweg.search.engine import Candidate, Engine, Told, real, whole
-from thalweg.search.engines import check_options, engine_class
+from thalweg.search.alike import Alike
+from thalweg.search.engine import Candidate, Engine, Told
+from thalweg.search.engines import check_options, engine_class, engine_options
 from thalweg.search.optimizer import RewardOptimizer
+from thalweg.search.options import real, whole
 from thalweg.search.scores import Scores
 from thalweg.search.space import Space
 from thalweg.search.structured import StructuredVariable
@@ -26,6 +29,7 @@ class BoundSearch(RewardOptimizer):
         kind: str = "auto",
         *,
         options: Mapping[str, Any] | None = None,
+        evaluations: int | None = None,
         candidates: int = 1,
         rescore: int = 1,
         finalists: int = 4,
@@ -42,6 +46,7 @@ class BoundSearch(RewardOptimizer):
         check_options(kind, dict(options or {}))
         self.kind = kind
         self.options = copy_json(dict(options or {}))
+        self.evaluations = None if evaluations is None else whole(evaluations, "evaluations", least=1)
         self.candidates = whole(candidates, "candidates", least=1)
         self.rescore = whole(rescore, "rescore", least=0)
         self.finalists = whole(finalists, "finalists", least=1)
@@ -52,9 +57,12 @@ class BoundSearch(RewardOptimizer):
         self._engine: Engine | None = None
         self._scores = Scores(None, confidence=self.confidence)
         self._values: dict[int, dict[str, Any]] = {}
+        self._alike = Alike()  # what is known of one is known of all of them; in the scores it is the first
         self._present: int | None = None
         self._samples = 0  # that the page's face has used up
+        self._named: set[int] = set()  # samples that the page's face was told by number
         self._trials: list[Trial] = []
+        self._first = 0
 
     # -- binding -------------------------------------------------------------------------
 
@@ -75,7 +83,8 @@ class BoundSearch(RewardOptimizer):
             return
         start = {str(variable.name): variable.json() for variable in variables}
         space = Space.of_variables(list(variables))
-        self._engine = engine_class(self.kind)(space, seed=self.seed, start=start, **self.options)
+        known = {"evaluations": self.evaluations} if "evaluations" in engine_options(self.kind) else {}
+        self._engine = engine_class(self.kind)(space, seed=self.seed, start=start, **{**known, **self.options})
         self._scores = Scores(samples, confidence=self.confidence)
         self._bound = tuple(variables)
 
@@ -97,6 +106,39 @@ class BoundSearch(RewardOptimizer):
         """What is known of the candidates."""
         return self._scores
 
+    @property
+    def first(self) -> int:
+        """The number of the first candidate that is compared, mostly the start: 0, unless the search began anew."""
+        return self._first
+
+    @property
+    def asked(self) -> int:
+        """How many candidates there are, with those from before the search began anew."""
+        return self._first + self.engine.asked
+
+    def _begin_anew(self, store: Mapping[str, Any]) -> None:
+        """Go on after :meth:`save_own_variables` without the rewards, since those to come are decided by something
+        else: the values may fit the variables no more, and the engine has learnt nothing. The start is the next
+        candidate; numbers go on, so that no two candidates share one."""
+        saved, samples = dict(store.get("search") or {}), self._scores.samples
+        try:
+            first = whole(saved["first"], "first", least=0) + len(saved["values"])
+            counts = OptimizationState(**saved["counts"])
+        except (SearchError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise StateMismatchError(f"the saved search cannot be read ({error!r}); it is damaged.") from error
+        super().load_own_variables({name: entry for name, entry in store.items() if name != "search"})
+        self.optimization_state = counts
+        self.engine.begin_anew()
+        self.engine.count_from(first)
+        self._first, self._scores = first, Scores(samples, confidence=self.confidence)
+        self._values, self._alike, self._trials, self._present = {}, Alike(), [], None
+
+    def _was_told(self, number: int) -> bool:
+        return self.engine.was_told(number - self._first)
+
+    def _pending(self) -> set[int]:
+        return {self._first + candidate.number for candidate in self.engine.pending}
+
     def values(self, number: int) -> dict[str, Any]:
         """The values of a candidate, by variable name; a copy."""
         return dict(copy_json(self._values[number]))
@@ -107,25 +149,43 @@ class BoundSearch(RewardOptimizer):
             variable.assign(self._values[number][str(variable.name)])
 
     async def _ask(self, count: int) -> list[Candidate]:
-        fresh = await self.engine.ask(count)
+        ordered = self.engine.space.ordered
+        asked = await self.engine.ask(count)
+        fresh = [replace(one, number=self._first + one.number, values=ordered(one.values)) for one in asked]
         for candidate in fresh:
             self._values.setdefault(candidate.number, copy_json(candidate.values))
+            self._alike.add(candidate.number, candidate.values)
         return fresh
 
     def _count(self) -> None:
         self._iteration.assign({"iteration": self.iterations + 1})
 
     def _tell(self, rounds: Sequence[Scored]) -> None:
-        results = []
+        results: dict[int, Told] = {}
         for scored in rounds:
-            failed = self._scores.has_failed(scored.number)
+            first, reward = self._alike.first(scored.number), None
             texts = [sample.feedback for _, sample in sorted(scored.rewards.items())]
             texts += [text.strip().splitlines()[-1] for _, text in sorted(scored.failed.items()) if text.strip()]
-            reward = None if failed else self._scores.mean(scored.number)
+            if not self._scores.has_failed(first):
+                reward = self._scores.mean(first)
             samples = tuple((item, sample.reward) for item, sample in sorted(scored.rewards.items()))
-            results.append(Told(scored.number, reward, tuple(text for text in texts if text), samples))
+            number = scored.number - self._first
+            results[number] = Told(number, reward, tuple(text for text in texts if text), samples)
+        for told in list(results.values()):
+            for other in self._outdated(told):
+                results.setdefault(other, Told(other, told.reward))
         if results:
-            self.engine.tell(results)
+            self.engine.tell(list(results.values()))
+
+    def _outdated(self, told: Told) -> list[int]:
+        """The candidates with the same values that the engine knows by another reward."""
+        group = self._alike.of(self._first + told.number)
+        if len(group) == 1:
+            return []
+        pending = self._pending()
+        numbers = [number - self._first for number in group if number not in pending]
+        engine = self.engine
+        return [n for n in numbers if engine.was_told(n) and engine.reward_of(n) != told.reward]
 
     # -- state ---------------------------------------------------------------------------
 
@@ -139,6 +199,8 @@ class BoundSearch(RewardOptimizer):
             "values": {str(number): copy_json(values) for number, values in sorted(self._values.items())},
             "present": self._present,
             "samples": self._samples,
+            "named": sorted(self._named),
+            "first": self._first,
             "trials": [trial_state(trial) for trial in self._trials],
             "counts": self.optimization_state.get_config(),
         }
@@ -164,22 +226,31 @@ class BoundSearch(RewardOptimizer):
             trials = [trial_of(entry) for entry in saved["trials"]]
             counts = OptimizationState(**saved["counts"])
             present, samples = saved["present"], whole(saved["samples"], "samples", least=0)
+            named = {whole(number, "named", least=0) for number in saved.get("named", [])}
+            first = whole(saved["first"], "first", least=0)
             if engine is not None:
                 engine = copy.copy(engine)
                 engine.restore(saved["engine"])
-            self._check_saved(engine, scores, values, trials, present)
+            known = range(first, first + (engine.asked if engine is not None else 0))
+            self._check_saved(known, scores, values, trials, present)
+            if engine is not None:  # what was saved has its keys by name
+                values = {number: engine.space.ordered(entry) for number, entry in values.items()}
+                trials = [trial.with_values(values[trial.candidate.number]) for trial in trials]
         except ThalwegError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise StateMismatchError(f"the saved search cannot be read ({error!r}); it is damaged.") from error
         super().load_own_variables({name: entry for name, entry in store.items() if name != "search"})
-        self._engine = engine
-        self._scores, self._values, self._trials = scores, values, trials
+        self._engine, self._first = engine, first
+        if engine is not None:
+            engine.count_from(first)
+        self._scores, self._values, self._trials, self._alike = scores, values, trials, Alike(values)
         self._present, self._samples, self.optimization_state = present, samples, counts
+        self._named = named
 
     def _check_saved(
         self,
-        engine: Engine | None,
+        known: range,
         scores: Scores,
         values: Mapping[int, dict[str, Any]],
         trials: Sequence[Trial],
@@ -191,7 +262,6 @@ class BoundSearch(RewardOptimizer):
             ValueError, KeyError: it does not; this is damage.
             ValueMismatchError: a value does not fit its variable.
         """
-        known = range(engine.asked if engine is not None else 0)
         if values.keys() != set(known):
             raise ValueError(f"{len(known)} candidates were asked for, and there are values of {len(values)}")
         for entry in values.values():
@@ -211,6 +281,7 @@ class BoundSearch(RewardOptimizer):
             **super().get_config(),
             "kind": self.kind,
             "options": copy_json(self.options),
+            "evaluations": self.evaluations,
             "candidates": self.candidates,
             "rescore": self.rescore,
             "finalists": self.finalists,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from thalweg.errors import MissingExtraError, SchemaError, SearchError
-from thalweg.search.engine import truth, whole
+from thalweg.search.options import truth, whole
 from thalweg.search.optuna_engine import OptunaEngine, optuna
 from thalweg.search.space import Space, Values
 from thalweg.search.space_nodes import Grid, Real, Whole

@@ -26,7 +26,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from thalweg.errors import MissingExtraError, SchemaError, SearchError, ValueMismatchError
-from thalweg.search.engine import Proposal, real, truth, whole
+from thalweg.search.engine import Proposal
+from thalweg.search.options import real, truth, whole
 from thalweg.search.replaying import ReplayEngine
 from thalweg.search.space import Space, Values
 from thalweg.search.turned import Objective, Turned

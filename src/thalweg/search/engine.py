@@ -16,12 +16,13 @@ import abc
 import copy
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from thalweg.errors import SearchError, StateMismatchError
 from thalweg.search.budget import Spent
+from thalweg.search.options import truth, whole
 from thalweg.search.space import Space, Values
 from thalweg.search.values import Json, copy_json, digest_json
 
@@ -138,6 +139,7 @@ class Engine(abc.ABC):
         self._rewards: dict[int, float | None] = {}
         self._pending: dict[int, Candidate] = {}
         self._asking = False
+        self._counted_from = 0
         self._nothing_left = False  # gone through, where branches overlap and the size is only a bound
 
     @classmethod
@@ -146,6 +148,15 @@ class Engine(abc.ABC):
         parameters = inspect.signature(cls.__init__).parameters.values()
         fixed = ("self", "space", "seed", "start")
         return {one.name: one.default for one in parameters if one.name not in fixed}
+
+    def count_from(self, number: int) -> None:
+        """Have texts for people, such as ``"mutation of 12"``, add this to their numbers, as other candidates were
+        there before. The numbers themselves begin with 0."""
+        self._counted_from = number
+
+    def called(self, number: int) -> int:
+        """The number of a candidate in texts for people."""
+        return self._counted_from + number
 
     @property
     def exhausted(self) -> bool:
@@ -166,6 +177,19 @@ class Engine(abc.ABC):
     def spent(self) -> Spent:
         """What asking has cost so far: nothing, unless the engine asks a model."""
         return Spent()
+
+    @property
+    def paid(self) -> Spent:
+        """What asking has cost in this process: :attr:`spent` without answers that were there already."""
+        return self.spent
+
+    def pays_after(self, noted: Callable[[], Awaitable[None]]) -> None:
+        """Be told what to await in this task before anything is paid for; it raises if nothing may be.
+
+        Args:
+            noted: has it noted on the disk that something may be paid for.
+        """
+        return
 
     def most_ask(self, count: int) -> Spent:
         """The most that the next ``ask(count)`` may cost."""
@@ -334,6 +358,15 @@ class Engine(abc.ABC):
             "engine": self._own_state(),
         }
 
+    def begin_anew(self) -> None:
+        """Forget what was asked and told; what the engine was given besides, such as a model, it keeps."""
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in type(self).options()}
+        twin = type(self)(self.space, seed=self.seed, start=self.start, **chosen)
+        try:
+            self.restore(twin.state())
+        finally:
+            twin.close()
+
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where a ``state()`` was taken: the same candidates follow.
 
@@ -364,27 +397,3 @@ class Engine(abc.ABC):
                 raise
             raise StateMismatchError(f"the saved search cannot be read ({error!r}); it is damaged.") from error
         self.__dict__.update(twin.__dict__)
-
-
-def whole(value: Any, name: str, *, least: int, most: float = math.inf) -> int:
-    """Check an option that is an integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        span = f"at least {least}" if math.isinf(most) else f"from {least} to {most}"
-        raise SearchError(f"{name} is {value!r}; it is an integer, {span}.", option=name)
-    return value
-
-
-def truth(value: Any, name: str) -> bool:
-    """Check an option that is True or False."""
-    if not isinstance(value, bool):
-        raise SearchError(f"{name} is {value!r}; it is True or False.", option=name)
-    return value
-
-
-def real(value: Any, name: str, *, above: float, most: float = math.inf) -> float:
-    """Check an option that is a number, above < value ≤ most."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not above < value <= most:
-        span = f"above {above:g}" + ("" if math.isinf(most) else f" and at most {most:g}")
-        raise SearchError(f"{name} is {value!r}; it is a number {span}.", option=name)
-    return float(value)

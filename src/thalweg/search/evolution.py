@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from thalweg.errors import StateMismatchError, ValueMismatchError
-from thalweg.search.engine import Engine, Proposal, Told, real, whole
+from thalweg.search.engine import Engine, Proposal, Told
 from thalweg.search.evolution_steps import crossed, mutated
+from thalweg.search.options import real, whole
 from thalweg.search.space import Space, Values
 from thalweg.search.values import Json, copy_json, digest_json
 
@@ -121,7 +122,7 @@ class Evolution(Engine):
 
     def _offspring(self, parents: list[int], rng: np.random.Generator) -> Proposal:
         mother = self._winner(parents, rng)
-        values, origin = self._pool[mother][1], f"mutation of {mother}"
+        values, origin = self._pool[mother][1], f"mutation of {self.called(mother)}"
         changes = 1 + int(rng.poisson(self.mutations))
         others = [number for number in parents if number != mother]
         if others and rng.random() < self.crossover:
@@ -130,7 +131,7 @@ class Evolution(Engine):
                 name: crossed(node, values[name], self._pool[father][1][name], rng)
                 for name, node in self.space.nodes.items()
             }
-            origin = f"crossover of {mother} and {father}"
+            origin = f"crossover of {self.called(mother)} and {self.called(father)}"
             changes -= 1
         for _ in range(changes):
             values = self._mutated(values, rng)

@@ -32,7 +32,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from thalweg.errors import SearchError
-from thalweg.search.engine import Engine, Proposal, Told, real
+from thalweg.search.engine import Engine, Proposal, Told
+from thalweg.search.options import real
 from thalweg.search.shelves import credit, find_shelves, known, put, softmax_order
 from thalweg.search.space import Space, Values
 from thalweg.search.values import Json, copy_json, digest_json
@@ -149,8 +150,9 @@ class FewShot(Engine):
             shelf = self.shelves[place]
             near = best is not None and self.method != "random" and rng.random() < self.neighbors
             for attempt in range(DRAWS):
-                if near and attempt < DRAWS // 2:
-                    picked, origin = self._neighbor(rng, place, base[place]), f"an example of {best} changed"
+                if near and best is not None and attempt < DRAWS // 2:
+                    picked = self._neighbor(rng, place, base[place])
+                    origin = f"an example of {self.called(best)} changed"
                 else:
                     length = shelf.longest
                     if rng.random() >= self.full or attempt >= DRAWS // 4:

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from thalweg.errors import SearchError, StateMismatchError
 from thalweg.search.budget import Spent
-from thalweg.search.engine import Candidate, Engine, Proposal, Told, real
+from thalweg.search.engine import Candidate, Engine, Proposal, Told
+from thalweg.search.options import real
 from thalweg.search.space import Space, Values
 from thalweg.search.values import Json, copy_json
 
@@ -100,6 +101,11 @@ class Halving(Engine):
         """What the other engine has spent."""
         return self._inner.spent
 
+    def count_from(self, number: int) -> None:
+        """As for every engine; the other one is told, too."""
+        super().count_from(number)
+        self._inner.count_from(number)
+
     def close(self) -> None:
         """Close the other engine."""
         self._inner.close()
@@ -111,7 +117,7 @@ class Halving(Engine):
         for number, values in rising.items():
             self._rung[number] += 1
             share = self.share(self._rung[number])
-            proposals.append(Proposal(values, f"{number} rose", share, number))
+            proposals.append(Proposal(values, f"{self.called(number)} rose", share, number))
         for one in new:
             self._rung[one.number] = 0
             proposals.append(Proposal(one.values, one.origin, self.share(0)))

@@ -397,4 +397,4 @@ def _known_arguments(cls: type) -> list[str]:
         names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return names
+    return list(dict.fromkeys(names))

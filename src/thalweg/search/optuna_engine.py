@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg.errors import MissingExtraError, ValueMismatchError
-from thalweg.search.engine import Proposal, truth
+from thalweg.search.engine import Proposal
+from thalweg.search.options import truth
 from thalweg.search.replaying import ReplayEngine
 from thalweg.search.space import Space, Values
 from thalweg.search.space_nodes import Plain

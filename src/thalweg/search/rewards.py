@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ class SampleReward:
         feedback: what is wrong, in words, for people and language models.
         tokens: what finding out took, of prompts and answers together.
         money: what it cost, in the currency of the price list.
+        sample: which sample it is, from 0, for a :class:`~thalweg.search.Search` that is told rewards from Python and
+            may see a sample again: a fold, a row. Without it, each one counts as another sample. A run knows it.
 
     Raises:
         SearchError: a number is not finite, or negative where it cannot be, or the feedback is no text.
@@ -35,6 +37,7 @@ class SampleReward:
     feedback: str = ""
     tokens: int = 0
     money: float = 0.0
+    sample: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reward", finite(self.reward, "the reward of a sample"))
@@ -45,6 +48,8 @@ class SampleReward:
         object.__setattr__(self, "money", finite(self.money, "the money of a sample"))
         if self.money < 0:
             raise SearchError(f"the money of a sample is {self.money!r}; expected at least 0.")
+        if self.sample is not None and (type(self.sample) is not int or self.sample < 0):
+            raise SearchError(f"the number of a sample is {self.sample!r}; expected an integer of at least 0, or None.")
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ def finite(value: Any, what: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise SearchError(
-            f"{what} is {number!r}; expected a finite number. An evaluation that failed has no reward: raise an error."
+            f"{what} is {number!r}; expected a finite number. An evaluation that failed has no reward: raise an error "
+            "in a run, call Search.fail without one."
         )
     return number

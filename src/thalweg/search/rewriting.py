@@ -23,15 +23,19 @@ with a schema, feedback of single samples, and the fallback.
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from thalweg.errors import AnswerError, LanguageModelError, SearchError, ValueMismatchError
-from thalweg.lm import LanguageModel, Message
+from thalweg.lm import LanguageModel, Message, Usage
+from thalweg.lm.before_paying import BEFORE_PAYING
 from thalweg.search.budget import Spent
-from thalweg.search.engine import Engine, Proposal, Told, real, truth, whole
+from thalweg.search.engine import Engine, Proposal, Told
+from thalweg.search.options import real, truth, whole
 from thalweg.search.recombining import recombined
 from thalweg.search.rewritten import Path, RewriteCounts, Tried, change_texts, part_of, put_into, question, rewritable
 from thalweg.search.shelves import Shelf, credit, find_shelves, known, put, softmax_order
@@ -153,6 +157,18 @@ class Rewrite(Engine):
         """What the model's answers have cost."""
         return self._spent
 
+    @property
+    def paid(self) -> Spent:
+        """What the model was paid in this process, by whoever asked it: answers from the disk are not among it."""
+        if self.model is None:
+            return Spent()
+        spending = self.model.spending
+        return Spent(tokens=spending.used.tokens, money=spending.paid)
+
+    def pays_after(self, noted: Callable[[], Awaitable[None]]) -> None:
+        """The model waits for it before it sends a request."""
+        BEFORE_PAYING.set(noted)
+
     def most_ask(self, count: int) -> Spent:
         """The most that the next ``ask(count)`` may cost."""
         model = self.model
@@ -172,6 +188,11 @@ class Rewrite(Engine):
     def metrics(self) -> dict[str, float]:
         """The counts, for the history."""
         return {f"rewrite_{name}": float(count) for name, count in asdict(self.counts).items()}
+
+    def keep_answers(self, folder: str | os.PathLike[str]) -> None:
+        """Keep what the model of ``lm`` answers in a folder, unless ``lm`` names one; a run does it before it asks."""
+        if self.lm is not None and self.lm.get("cache") is None:
+            self.model = LanguageModel(**{**self.lm, "cache": folder})
 
     def close(self) -> None:
         """Give the model's cache back, if this engine made the model."""
@@ -271,14 +292,12 @@ class Rewrite(Engine):
                     max_tokens=self.max_tokens,
                 )
             except AnswerError as error:
-                usage, tries = error.details.get("usage"), len(error.details.get("answers", ()))
-                if usage is not None:
-                    spent += Spent(tokens=usage.tokens, money=model.spending.prices.money(usage))
-                counts += RewriteCounts(repaired=max(tries - 1, 0))
+                spent += _charged(error, model)
+                counts += RewriteCounts(repaired=max(len(error.details.get("answers", ())) - 1, 0))
                 why = "the model's answer was invalid"
                 continue
             except LanguageModelError as error:
-                return _Asked(None, f"there was no answer: {_short(error)}", spent, counts)
+                return _Asked(None, f"there was no answer: {_short(error)}", spent + _charged(error, model), counts)
             spent += Spent(tokens=found.usage.tokens, money=model.spending.prices.money(found.usage))
             counts += RewriteCounts(repaired=found.repairs)
             values: Values = {**base, name: put_into(base[name], found.value, part)}
@@ -381,6 +400,12 @@ def _untried(name: str, part: dict[str, Any], present: Json) -> list[Message]:
     messages = question(name, part, [Tried(0, present, 0.0, ())], 0)
     text = messages[-1]["content"].replace("- reward 0: ", "- the present value, not scored yet: ", 1)
     return [*messages[:-1], {"role": "user", "content": text}]
+
+
+def _charged(error: LanguageModelError, model: LanguageModel) -> Spent:
+    """What may have been paid although there is no value: for answers that do not fit, and requests that broke off."""
+    usage = error.details.get("usage", Usage())
+    return Spent(tokens=usage.tokens, money=model.spending.prices.money(usage))
 
 
 def _short(error: Exception) -> str:

@@ -6,6 +6,7 @@ With n_i different samples of N behind candidate i, and the standard deviation s
     s²  = Σ_i Σ_j (r_ij − m_i)² / Σ_i (n_i − 1)
     m_i ± z · s / √n_i · √(1 − n_i / N)
 
+Candidates with equal values are one here, under the number of the first of them: they are the same in all but number.
 The last factor is the finite population correction (Cochran, Sampling Techniques, 1977, eq. 2.20): a candidate
 that was scored on every sample there is has nothing left to be unsure of. A candidate is judged by its *lower*
 bound, so that one which was lucky on a few samples does not win over one which was good on many.
@@ -81,9 +82,9 @@ class Scores:
         return number in self._failed
 
     @property
-    def failures(self) -> int:
-        """How many candidates have failed."""
-        return len(self._failed)
+    def failed(self) -> frozenset[int]:
+        """The candidates that have failed."""
+        return frozenset(self._failed)
 
     @property
     def numbers(self) -> frozenset[int]:

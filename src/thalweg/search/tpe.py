@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from thalweg.errors import SearchError
-from thalweg.search.engine import truth, whole
+from thalweg.search.options import truth, whole
 from thalweg.search.optuna_engine import OptunaEngine, optuna
 from thalweg.search.space import Space, Values
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from thalweg.search.engine import Candidate
@@ -24,6 +24,10 @@ class Trial:
     candidate: Candidate
     seen: frozenset[int]
     again: bool
+
+    def with_values(self, values: Mapping[str, Any]) -> Trial:
+        """The same with a copy of these values, in their order."""
+        return replace(self, candidate=replace(self.candidate, values=copy_json(dict(values))))
 
 
 @dataclass(frozen=True)

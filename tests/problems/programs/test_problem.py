@@ -8,9 +8,9 @@ import sys
 import textwrap
 
 import pytest
-from program_labels_for_tests import answer, document
 
 import thalweg as tw
+from tests.problems.programs.labels import answer, document
 from thalweg.errors import EndpointError, LanguageModelError, StudyError
 from thalweg.lm import AnswerCache
 from thalweg.lm.requests import request_key
@@ -240,11 +240,11 @@ def test_a_budget_is_hard(tmp_path, limit):
     with Stub(answer) as stub:
         study = document(tmp_path, stub.url)
         study["problem"]["lm"] |= {"price_prompt": 10.0, "price_completion": 10.0, "retries": 0}
-        study["budget"] = {"tokens": 44_000} if limit == "tokens" else {"money": 0.44}
+        study["budget"] = {"tokens": 21_000} if limit == "tokens" else {"money": 0.21}
         outcome = tw.wait(Run(Study.from_document(study, folder=tmp_path), out=tmp_path / "run").execute())
     spent = outcome.summary["search"]["spent"]
-    assert 0 < spent["tokens"] <= 44_000
-    assert spent["money"] <= 0.44
+    assert 0 < spent["tokens"] <= 21_000
+    assert spent["money"] <= 0.21
     assert limit in outcome.summary["search"]["stopped"]
 
 
@@ -318,3 +318,20 @@ def test_the_kind_is_installed():
     from thalweg.runs.kinds import find_kind
 
     assert find_kind("program")[0] is ProgramProblem
+
+
+def test_an_evaluation_is_on_the_disk_before_its_request_is_sent(tmp_path):
+    known = []
+
+    def watched(body):
+        rows = History(tmp_path / "run").evaluations()  # what another process would see
+        known.append(sum(row.tokens > 0 for row in rows) - len(known))
+        return answer(body)
+
+    with Stub(watched) as stub:
+        study = document(tmp_path, stub.url, train=6, held_out=0, test=0)
+        study["problem"]["lm"]["concurrency"] = 3
+        study["blocks"] = [{"iterations": 2}]
+        tw.wait(Run(Study.from_document(study, folder=tmp_path), out=tmp_path / "run").execute())
+    assert len(known) > 20
+    assert min(known) > 0

@@ -9,6 +9,7 @@ from thalweg.problems.sklearn.data import load, split
 from thalweg.problems.sklearn.estimators import ESTIMATORS, estimator_class, make_pipeline
 from thalweg.runs import Run, Study, find_study
 from thalweg.runtime import Dask, Local
+from thalweg.search import digest_json
 
 
 @pytest.fixture
@@ -176,3 +177,21 @@ def test_the_shipped_study_is_valid_and_says_what_it_costs():
     study = Study.load(find_study("digits-search"))
     plan = dict(wait(Run(study).plan()))
     assert plan["evaluations"] == "at most 335, 35 for the final choice"
+
+
+def test_what_decides_a_score_is_the_data_its_parts_the_steps_and_the_metric(tmp_path, document):
+    def decided(**changes):
+        study = Study.from_document({**document, "problem": {**document["problem"], **changes}}, folder=tmp_path)
+        problem = study.build_problem()
+        return digest_json([problem.decisive(study.settings.problem), problem.fingerprint()])
+
+    before = decided()
+    for name, value in (("folds", 4), ("held_out", 0.3), ("test", 0.1), ("metric", "f1_macro"), ("data", "wine")):
+        assert decided(**{name: value}) != before, name
+    assert decided(start={"scale": {"kind": "none"}, "model": {"kind": "svc", "C": 1.0}}) == before
+    assert decided(held_out=0.2) == before, "a default that is spelled out"
+    iris = load("iris")
+    np.savez(tmp_path / "same.npz", features=iris.features, labels=iris.labels)
+    np.savez(tmp_path / "other.npz", features=iris.features[::-1], labels=iris.labels)
+    assert decided(data="same.npz") == before, "the name of the file does not matter"
+    assert decided(data="other.npz") != before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +12,7 @@ from pydantic import BaseModel
 
 from thalweg.errors import LanguageModelError, SearchError, StudyError
 from thalweg.lm import LanguageModel, Prices, Spending, Usage
+from thalweg.lm.before_paying import BEFORE_PAYING
 from thalweg.problems.programs.data import deal, read_rows, records
 from thalweg.problems.programs.metrics import METRICS, score
 from thalweg.problems.programs.program import Program
@@ -22,7 +25,7 @@ from thalweg.runtime import Runtime
 from thalweg.search.budget import Spent
 from thalweg.search.rewards import SampleReward
 from thalweg.search.structured import StructuredVariable
-from thalweg.search.values import Json
+from thalweg.search.values import Json, digest_json
 
 SHOWN = 160
 """Characters of an input, an expected or a given value in the feedback."""
@@ -59,6 +62,8 @@ class ProgramProblem(RewardProblem):
         sizes = (settings.train, settings.held_out, settings.test)
         parts = deal(len(rows), sizes, seed if settings.split_seed is None else settings.split_seed)
         self.rows = [rows[index] for part in parts for index in part]
+        self._digest = digest_json([digest_json(row) for row in rows])
+        self._pools: dict[str, list[dict[str, Json]]] = {}
         self.items, self.held_out, self.test = sizes
         self._different = len(rows)
         self.variables = tuple(
@@ -107,7 +112,12 @@ class ProgramProblem(RewardProblem):
         ]
         present = {str(variable.name): variable.json() for variable in self.variables}
         most = max((self._usage(present, item) for item in range(self.items)), key=lambda usage: usage.tokens)
-        lines.append(("an evaluation", f"at most {most.tokens:,} tokens with the present values"))
+        text = f"at most {most.tokens:,} tokens with the present values"
+        dearest = self.dearest()
+        if dearest != present:
+            most = max((self._usage(dearest, item) for item in range(self.items)), key=lambda usage: usage.tokens)
+            text += f", {most.tokens:,} with the longest examples"
+        lines.append(("an evaluation", text))
         return lines
 
     async def prepare(self, runtime: Runtime, progress: Progress) -> None:
@@ -134,7 +144,49 @@ class ProgramProblem(RewardProblem):
 
     def most(self, values: dict[str, Any], item: int) -> Spent:
         """The most that one evaluation can cost, all attempts that may be paid for included."""
-        return self._spent(self._usage(values, item), evaluations=0)
+        return self._spent(self._usage(values, item))
+
+    def pays_after(self, noted: Callable[[], Awaitable[None]]) -> bool:
+        """The model waits for it while it makes its own note."""
+        BEFORE_PAYING.set(noted)
+        return True
+
+    def once(self, values: dict[str, Any], item: int) -> Spent:
+        """The most that one evaluation can cost if no request breaks off."""
+        return self._spent(self._usage(values, item, attempts=1))
+
+    def dearest(self) -> dict[str, Any]:
+        """The present instructions with the longest examples; instructions that a model writes can be longer."""
+        values = {str(variable.name): variable.json() for variable in self.variables}
+        for step, table in zip(self.program.steps, self._settings.steps, strict=True):
+            pool = sorted(self._pools[step.name], key=step.length, reverse=True)
+            values[step.name]["examples"] = pool[: table.examples]
+        return values
+
+    def decisive(self, table: dict[str, Any]) -> Any:
+        """The parts of the data, the model, its requests without instructions and examples, which are the candidates',
+        and the metric. How the model is reached, retried and paid for decides no reward; the address neither, as with
+        answers that are kept."""
+        settings, lm = self._settings, self._settings.lm
+        steps = [
+            {
+                "name": step.name,
+                "inputs": _in_order(step.inputs),
+                "outputs": _in_order(step.outputs),
+                "answer": step.answer,
+                "max_tokens": step.max_tokens or lm.max_tokens,
+                "constrain": lm.constrain and step.answer == "json",
+            }
+            for step in settings.steps
+        ]
+        model = {"serve": self._served.model} if self._served is not None else {"model": lm.model}
+        parts = ("fields", "train", "held_out", "test", "split_seed", "expected", "metric")
+        requests = {"temperature": lm.temperature, "limit_key": lm.limit_key, "extra": lm.extra}
+        return {"steps": steps, **settings.model_dump(include=set(parts)), "lm": {**model, **requests}}
+
+    def fingerprint(self) -> str:
+        """The digest of all different rows."""
+        return self._digest
 
     def concurrency(self, runtime: Runtime) -> int:
         """As many as the model is asked at once."""
@@ -230,14 +282,14 @@ class ProgramProblem(RewardProblem):
                 faults.append(f"{output} should be {_short(expected)} and was {_short(got)}")
         return sum(rewards) / len(rewards), f"for {asked}: {'; '.join(faults)}{cut}" if faults else ""
 
-    def _usage(self, values: dict[str, Any], item: int) -> Usage:
+    def _usage(self, values: dict[str, Any], item: int, attempts: int | None = None) -> Usage:
         """The bound of one evaluation; without a server for the model, too."""
         inputs = {name: self.rows[item][name] for name in self.program.inputs}
         model = self._model or self._connect("http://127.0.0.1/v1", "bound")
-        return self.program.most(model, values, inputs)
+        return self.program.most(model, values, inputs, attempts=attempts)
 
-    def _spent(self, usage: Usage, *, evaluations: int = 0) -> Spent:
-        return Spent(evaluations, tokens=usage.tokens, money=self.prices.money(usage))
+    def _spent(self, usage: Usage) -> Spent:
+        return Spent(tokens=usage.tokens, money=self.prices.money(usage))
 
     def _variable(self, step: Step, table: StepSettings) -> StructuredVariable:
         pool: list[dict[str, Json]] = []
@@ -254,6 +306,7 @@ class ProgramProblem(RewardProblem):
             for row in self.rows[: self._settings.examples_from or self.items][: self.items]:
                 outputs = {name: _first(row[of[name]]) for name in step.outputs}
                 pool.append({"inputs": {name: row[name] for name in step.inputs}, "outputs": outputs})
+        self._pools[step.name] = pool
         try:
             return step.variable(table.instructions, pool=pool, most=table.examples, description=table.description)
         except SearchError as error:
@@ -302,6 +355,11 @@ def _without(values: dict[str, Any], row: dict[str, Json]) -> dict[str, Any]:
         name: {**value, "examples": [example for example in value.get("examples", []) if not is_row(example)]}
         for name, value in values.items()
     }
+
+
+def _in_order(schemas: dict[str, Any]) -> str:
+    """Fields with their schemas, in the order of the prompt."""
+    return json.dumps([[name, schema] for name, schema in schemas.items()], sort_keys=True)
 
 
 def _first(value: Json) -> Json:

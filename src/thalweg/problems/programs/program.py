@@ -92,11 +92,20 @@ class Program:
             known |= outcome.outputs
         return Outcome({name: known[name] for step in self.steps for name in step.outputs}, "", usage, truncated)
 
-    def most(self, model: LanguageModel, values: dict[str, Any], record: dict[str, Json]) -> Usage:
-        """The most that :meth:`run` can cost."""
+    def most(
+        self, model: LanguageModel, values: dict[str, Any], record: dict[str, Json], *, attempts: int | None = None
+    ) -> Usage:
+        """The most that :meth:`run` can cost.
+
+        Args:
+            model: who answers.
+            values: instructions and examples by step.
+            record: the inputs by name.
+            attempts: of each request; None stands for as many as may be paid for.
+        """
         known = dict(record)
         total = Usage()
         for step in self.steps:
-            total += step.most(model, values[step.name], {name: known[name] for name in step.inputs})
+            total += step.most(model, values[step.name], {name: known[name] for name in step.inputs}, attempts=attempts)
             known |= step.longest(model)
         return total

@@ -7,6 +7,7 @@ a free port of 127.0.0.1. It ends when it is closed, and also when this process 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -26,6 +27,8 @@ STARTING = 120.0
 
 CONTEXT = 2048
 """Tokens of prompt and answer together, of each request."""
+
+_MARKED = 1 << 20  # bytes at each end of a file that its mark is made of
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def find_weights(name: str, folder: Path = Path()) -> tuple[Path, str]:
     """The file of a model, and the name that requests have.
 
     Args:
-        name: one of :data:`MODELS`, or the path of a ``.gguf`` file.
+        name: one of :data:`MODELS`, or the path of a ``.gguf`` file, whose requests are named after it and its content.
         folder: where a relative path starts.
 
     Raises:
@@ -83,7 +86,17 @@ def find_weights(name: str, folder: Path = Path()) -> tuple[Path, str]:
         raise StudyError(
             f"problem.lm.serve is {name!r}, which is neither one of {', '.join(MODELS)} nor a .gguf file that is there."
         )
-    return path, path.stem
+    return path, f"{path.stem}-{_mark(path)}"
+
+
+def _mark(path: Path) -> str:
+    """What tells weights of the same name apart, as their answers differ: of the size, the beginning and the end."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        mark = hashlib.blake2b(f"{size}\n".encode() + file.read(_MARKED), digest_size=4)
+        file.seek(max(0, size - _MARKED))
+        mark.update(file.read())
+    return mark.hexdigest()
 
 
 class ServedModel:

@@ -167,17 +167,24 @@ class Step:
             return Outcome(None, fault, error.details["usage"], last.truncated)
         return Outcome(found.value, "", found.usage)
 
-    def most(self, model: LanguageModel, value: dict[str, Any], inputs: dict[str, Json]) -> Usage:
-        """The most that :meth:`run` can cost."""
+    def most(
+        self, model: LanguageModel, value: dict[str, Any], inputs: dict[str, Json], *, attempts: int | None = None
+    ) -> Usage:
+        """The most that :meth:`run` can cost; ``attempts`` as :meth:`LanguageModel.most` has it."""
         messages = self.messages(value, inputs)
         if self.answer == "text":
-            return model.most(messages, max_tokens=self.max_tokens)
-        return model.most_structured(messages, self.outputs_schema, max_tokens=self.max_tokens)
+            return model.most(messages, max_tokens=self.max_tokens, attempts=attempts)
+        return model.most_structured(messages, self.outputs_schema, max_tokens=self.max_tokens, attempts=attempts)
 
     def longest(self, model: LanguageModel) -> dict[str, Json]:
         """Outputs as long as they can be, for the bounds of the steps after this one."""
         text = "x" * (LONGEST_OF_A_TOKEN * (self.max_tokens or model.max_tokens))
         return dict.fromkeys(self.outputs, text)
+
+    def length(self, example: dict[str, Any]) -> int:
+        """Bytes of an example in a prompt."""
+        texts = (self._asked(example["inputs"]), self._answered(example["outputs"]))
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
     def _asked(self, inputs: dict[str, Json]) -> str:
         if len(self.inputs) == 1:

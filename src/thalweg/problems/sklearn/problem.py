@@ -125,6 +125,10 @@ class PipelineProblem(RewardProblem):
             settings = settings.model_copy(update={"data": str((folder / settings.data).resolve())})
         return cls(settings, seed)
 
+    def decisive(self, table: dict[str, Any]) -> Any:
+        """The steps, the parts of the data and the metric; what is in the data has a digest of its own."""
+        return self._settings.model_dump(include={"steps", "folds", "held_out", "test", "metric"})
+
     def fingerprint(self) -> str:
         """The digest of the data."""
         return digest(load(self._settings.data))
@@ -198,13 +202,11 @@ def _check_metric(metric: str | None) -> None:
         return
     from sklearn.metrics import get_scorer_names
 
-    from thalweg.runs.validation import nearest
+    from thalweg.runs.validation import meant
 
     names = get_scorer_names()
     if metric not in names:
-        raise StudyError(
-            f'problem.metric: there is no scorer {metric!r}; the nearest known one is "{nearest(metric, names)}".'
-        )
+        raise StudyError(f"problem.metric: there is no scorer {metric!r}{meant(metric, names)}.")
 
 
 def _check_kinds(settings: PipelineSettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -42,3 +43,10 @@ def read_array(folder: Path, path: str, key: str) -> NDArray[Any]:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise StudyError(f"{key!r} in {full} holds NaN or infinity.")
     return np.asarray(array)
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """A digest of an array: its shape, dtype and numbers."""
+    found = hashlib.blake2b(f"{array.dtype.str}{array.shape}".encode(), digest_size=16)
+    found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves import settings as spec
 from thalweg.problems.waves.grid import Grid
+from thalweg.problems.waves.memory import memory_needed
 from thalweg.problems.waves.observed import ObservedShot, add_noise
 from thalweg.problems.waves.propagator import Propagator
 from thalweg.problems.waves.setup import OBSERVED_ORDER, WaveSetup
-from thalweg.problems.waves.shots import Band, ShotFeedback, traces_digest
+from thalweg.problems.waves.shots import Band, ShotFeedback
 from thalweg.problems.waves.time_dispersion import RemoveTimeDispersion
 from thalweg.runs.problem import Check, Feedback, Problem, Progress
 from thalweg.runtime import Pieces, Shared
@@ -28,8 +29,6 @@ from thalweg.runtime import Pieces, Shared
 if TYPE_CHECKING:
     from thalweg.runs.history import History
     from thalweg.runtime import Runtime
-
-PROCESS_MEMORY = 350 * 2**20  # bytes that Python, NumPy, SciPy and numba's compiler took on x86-64
 
 
 class WaveProblem(Problem):
@@ -49,7 +48,7 @@ class WaveProblem(Problem):
         self.items = len(self.setup.sources)
         self._vp = Variable(self.setup.start.copy(), name="vp", needs_grad=True)
         self.variables = (self._vp,)
-        self._observed: dict[int, NDArray[Any] | str] = {}  # or the digest of the file's traces
+        self._observed: dict[int, NDArray[Any]] = {}  # by block; empty if they are in a file
         self._band: Shared[Band] | None = None
         self._points = 0.0
         self._seconds = 0.0
@@ -59,34 +58,20 @@ class WaveProblem(Problem):
         """Make the problem of a study; see `Problem.build`."""
         return cls(settings, blocks, seed=seed, folder=folder)
 
+    def inputs(self) -> dict[str, str]:
+        """Return digests of what came from files; see `Problem.inputs`."""
+        return dict(self.setup.inputs)
+
     def plan(self, runtime: Runtime, iterations: int) -> list[tuple[str, str]]:
         """Return what the run will need; see `Problem.plan`."""
-        setup, grid, s = self.setup, self.setup.grid, self.setup.settings
+        grid, s = self.setup.grid, self.setup.settings
         rows, columns = grid.padded_shape
-        workers = min(max(1, runtime.workers), self.items)
-        shot = setup.propagator(0).memory(setup.dtype)
-        trace = s.steps * len(setup.receivers) * setup.dtype.itemsize
-        # One gradient a level of the tree, and the traces of a shot with their residual and their corrected form.
-        reducing = (self.items.bit_length() + workers) * grid.shape[0] * grid.shape[1] * setup.dtype.itemsize
-        observed = len(setup.blocks) * self.items * trace
-        correcting = setup.correction.memory(setup.dtype) if setup.correction else 0
-        arrays = workers * (shot + 4 * trace) + reducing + observed + correcting
-        if isinstance(s.observed, spec.Simulated):
-            finer, _ = setup.finer(s.observed, 0)
-            fine = finer.memory(setup.dtype, gradient=False) + 8 * finer.steps * len(setup.receivers) * 4
-            fine_correcting = RemoveTimeDispersion(finer.steps).memory(setup.dtype) if s.time_correction else 0
-            arrays = max(arrays, workers * fine + fine_correcting + observed)
-        kept = "every wavefield" if s.save_every == 1 else f"every {s.save_every}th wavefield"
         cells = f"{grid.shape[0]} × {grid.shape[1]} cells of {grid.spacing:g} m"
-        needed = (
-            f"about {_mebibytes(arrays + PROCESS_MEMORY)}: {workers} × {_mebibytes(shot)} for a shot ({kept}), "
-            f"{_mebibytes(observed)} of observed data, {_mebibytes(PROCESS_MEMORY)} for Python and its compiler"
-        )
         return [
             ("grid", f"{cells}, {rows} × {columns} with the absorbing ones"),
             ("time", f"{s.steps} steps of {s.time_step:g} s"),
-            ("array", f"{self.items} shots, {len(setup.receivers)} receivers"),
-            ("memory", needed),
+            ("array", f"{self.items} shots, {len(self.setup.receivers)} receivers"),
+            ("memory", memory_needed(self.setup, runtime)),
         ]
 
     async def prepare(self, runtime: Runtime, progress: Progress) -> None:
@@ -95,9 +80,7 @@ class WaveProblem(Problem):
         await runtime.run(self._compile)
         table = self.setup.settings.observed
         if isinstance(table, spec.FromFile):
-            digest = await runtime.run(lambda: traces_digest(self.setup.measured(table)))
-            self._observed = dict.fromkeys(range(len(self.setup.blocks)), digest)
-            return
+            return  # who needs them reads them: here, or on the workers
         for block in range(len(self.setup.blocks)):
             self._observed[block] = await self._simulate(table, block, runtime, progress)
 
@@ -150,7 +133,7 @@ class WaveProblem(Problem):
 
     async def begin_block(self, index: int) -> None:
         """Choose the frequency band."""
-        self._band = Shared(Band, self.setup, index, self._observed[index])
+        self._band = Shared(Band, self.setup, index, self._observed.get(index))
 
     async def feedback(self, batch: NDArray[np.int64], runtime: Runtime) -> Feedback:
         """Return the misfit of a batch of shots and its gradient; see `Problem.feedback`."""
@@ -218,7 +201,3 @@ class WaveProblem(Problem):
         from thalweg.problems.waves.checks import wave_checks
 
         return wave_checks(self)
-
-
-def _mebibytes(count: int) -> str:
-    return f"{count / 2**20:.0f} MiB"

@@ -13,7 +13,7 @@ from thalweg.errors import PositionError, ShapeError, StudyError
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves import settings as spec
 from thalweg.problems.waves import stability
-from thalweg.problems.waves.files import read_array
+from thalweg.problems.waves.files import array_digest, read_array
 from thalweg.problems.waves.geometry import line_array, ring_array
 from thalweg.problems.waves.grid import Grid
 from thalweg.problems.waves.observed import check_low_pass, finer_grid, interpolate, low_pass
@@ -47,6 +47,7 @@ class WaveSetup:
         region: weight of the gradient, 1 where the model may change and 0 where not.
         correction: what takes the error of the time step out of simulated traces, or None.
         speeds: lowest and highest sound speed that the simulations must bear, m/s.
+        inputs: digests of the arrays that came from files, by the key of the study that names the file.
     """
 
     def __init__(self, settings: spec.WaveSettings, blocks: list[spec.WaveBlock], *, folder: Path) -> None:
@@ -55,6 +56,7 @@ class WaveSetup:
         self.grid = Grid(s.shape, s.spacing, s.absorbing, s.free_surface)
         self.dtype = np.dtype(s.dtype)
         self._folder = folder.absolute()  # workers have other present folders
+        self.inputs: dict[str, str] = {}
         self.sources = self._transducers(s.sources, "sources")
         self.receivers = self.sources if s.receivers is None else self._transducers(s.receivers, "receivers")
         self.start = self._starting_model()
@@ -135,7 +137,7 @@ class WaveSetup:
         elif isinstance(table, spec.Line):
             positions = line_array(table.count, table.start, table.stop)
         else:
-            positions = read_array(self._folder, table.path, table.key or name)
+            positions = self._file(table, table.key or name, f"{name}.path")
         found = self.grid.check_positions(positions, name, inside_model=True)
         if self.grid.free_surface and (found[:, 0] == 0.0).any():
             first = int(np.flatnonzero(found[:, 0] == 0.0)[0])
@@ -151,10 +153,21 @@ class WaveSetup:
         table = self.settings.start
         if isinstance(table, spec.Constant):
             return np.full(self.grid.shape, table.speed, self.dtype)
-        return self._model(table)
+        return self._model(table, "start")
 
-    def _model(self, table: spec.FromFile) -> NDArray[Any]:
-        model = read_array(self._folder, table.path, table.key or "vp").astype(self.dtype)
+    def _file(self, table: spec.FromFile, array: str, key: str, kind: Any = np.float64) -> NDArray[Any]:
+        """Read an array of a file that the study names at ``problem.<key>``: the same at every reading, anywhere."""
+        read = read_array(self._folder, table.path, array)
+        key, digest = f"problem.{key}", array_digest(read)
+        if self.inputs.setdefault(key, digest) != digest:
+            raise StudyError(
+                f"{array} in {table.path} ({key}) is not what the run began with: the file was changed, or a worker "
+                "has another one under the same path. Give all machines the same file."
+            )
+        return read.astype(kind)
+
+    def _model(self, table: spec.FromFile, key: str) -> NDArray[Any]:
+        model = self._file(table, table.key or "vp", f"{key}.path", self.dtype)
         self.grid.check_model(model, f"{table.key or 'vp'} in {table.path}")
         return model
 
@@ -168,10 +181,10 @@ class WaveSetup:
             speed, inside = inclusion(grid, **table.model_dump(exclude={"kind"}))
             return speed.astype(self.dtype), inside
         assert table is not None
-        model = self._model(table)
+        model = self._model(table, "truth")
         inside = np.ones(self.grid.shape, dtype=bool)
         if table.mask is not None:
-            mask = read_array(self._folder, table.path, table.mask)
+            mask = self._file(table, table.mask, "truth.mask")
             self.grid.check_model(mask, f"{table.mask} in {table.path}")
             if not np.isin(mask, (0, 1)).all():
                 raise StudyError(f"{table.mask} in {table.path} must hold True and False (or 1 and 0) only.")
@@ -185,7 +198,7 @@ class WaveSetup:
         if table is None:
             return np.ones(self.grid.shape, self.dtype)
         if isinstance(table, spec.FromFile):
-            region = read_array(self._folder, table.path, table.key or "region").astype(self.dtype)
+            region = self._file(table, table.key or "region", "region.path", self.dtype)
             self.grid.check_model(region, f"{table.key or 'region'} in {table.path}")
             return region
         center = table.center or (0.5 * self.grid.extent[0], 0.5 * self.grid.extent[1])
@@ -195,7 +208,7 @@ class WaveSetup:
         return np.asarray(0.5 - 0.5 * np.cos(np.pi * ramp), self.dtype)
 
     def _file_wavelet(self, table: spec.FromFile) -> NDArray[np.float64]:
-        wavelet = read_array(self._folder, table.path, table.key or "wavelet").astype(np.float64)
+        wavelet = self._file(table, table.key or "wavelet", "wavelet.path")
         if wavelet.shape != (self.settings.steps,):
             raise ShapeError(f"wavelet in {table.path} has shape {wavelet.shape}, steps is {self.settings.steps}.")
         return wavelet
@@ -273,11 +286,11 @@ class WaveSetup:
 
     def measured(self, table: spec.FromFile) -> NDArray[Any]:
         """Return the observed traces of a file, (shots, steps, receivers)."""
-        traces = read_array(self._folder, table.path, table.key or "traces")
+        traces = self._file(table, table.key or "traces", "observed.path", self.dtype)
         expected = (len(self.sources), self.settings.steps, len(self.receivers))
         if traces.shape != expected:
             raise ShapeError(
                 f"{table.key or 'traces'} in {table.path} has shape {traces.shape}; sources, steps and receivers make "
                 f"{expected}."
             )
-        return traces.astype(self.dtype)
+        return traces

