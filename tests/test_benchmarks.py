@@ -6,8 +6,11 @@ import importlib
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,21 +88,48 @@ def test_graph(tmp_path):
 @pytest.mark.slow
 def test_search(tmp_path):
     figures, printed = run(tmp_path, "search", "--no-peers")
-    for name in ("ackley, 8 dimensions", "rosenbrock, 8 dimensions", "digits, error, tpe", "networks, evolution"):
+    functions = ("ackley", "rosenbrock", "rastrigin", "griewank", "levy", "ellipsoid", "steps", "mixed")
+    for name in (*functions, "network", "formula", "program"):
         assert figures[f"{name}: best loss"]["value"] >= 0.0
         assert len(figures[f"{name}: best loss"]["samples"]) == 2
-    assert figures["ackley, 8 dimensions: better than random search"]["verdict"] == "not judged (--quick)"
-    assert "digits, error, auto: best loss" in figures
+        kind = "auto" if name in functions else "evolution"
+        assert figures[f"{name}, {kind}: better than random search"]["verdict"] == "not judged (--quick)"
+    for kind in ("tpe", "auto"):
+        assert figures[f"digits, {kind}: no worse than random search"]["value"] is not None
+    assert "ackley, auto: no worse than nevergrad NGOpt" not in figures, "there is no peer"
     for name in figures:
         assert name in printed
 
 
 def test_intervals_of_the_search_contest(modules):
     intervals = modules("benchmarks.search_intervals")
-    low, high = intervals.mean_interval([1.0, 2.0, 3.0, 4.0])
-    assert 1.0 < low < 2.5 < high < 4.0
+    low, high = intervals.mean_interval(range(30))
+    error = (30 * 31 / 12 / 30) ** 0.5  # of the mean: variance n(n+1)/12
+    assert low == pytest.approx(14.5 - 2.05 * error, abs=0.15 * error)
+    assert high == pytest.approx(14.5 + 2.05 * error, abs=0.15 * error)
+    assert intervals.mean_interval([2.0]) == (2.0, 2.0)
     assert intervals.difference([1.0, 2.0], [2.0, 3.0]) == (-1.0, -1.0)
-    assert intervals.written([2.0, 2.0]) == "mean 2 [2, 2]"
+    assert intervals.written([2.0, 2.0]) == "2 [2, 2]"
+
+
+def test_instances_of_the_search_contest(modules):
+    """Each has an optimum of its own, the same for all contenders; no set shares one, or a seed, with another."""
+    job, functions = modules("benchmarks.contenders.search_job"), modules("benchmarks.contenders.search_functions")
+    nested = modules("benchmarks.contenders.search_nested")
+    sets = ("development", *job.STREAMS)
+    for name in (*functions.LANDSCAPES, "mixed"):
+        found = [job.task({"instances": one}, name, k) for one in sets for k in range(3)]
+        again = [job.task({"instances": one}, name, k) for one in sets for k in range(3)]
+        points = [one.start for one in found]
+        losses = [[one.loss(point) for point in points] for one in found]
+        assert len({tuple(some) for some in losses}) == len(found)
+        assert losses == [[one.loss(point) for point in points] for one in again]
+        assert np.min(losses) >= 0.0
+    for name in nested.TASKS:
+        seeds = {job.task({"instances": one}, name, k).seed for one in sets for k in range(3)}
+        assert len(seeds) == 3 * len(sets)
+    for name, shape in functions.LANDSCAPES.items():
+        assert shape.f(np.zeros(8)) == pytest.approx(0.0, abs=1e-12), name
 
 
 def test_calls(tmp_path):
@@ -120,13 +150,64 @@ def test_the_interval_of_the_prompt_contest(modules):
     assert high == pytest.approx(0.25 + 1.96 * 0.25 / 200**0.5, abs=0.01)
 
 
+def test_the_interval_leaves_out_samples_that_failed_in_a_run(modules):
+    interval = modules("benchmarks.prompt").interval
+    right, wrong = dict.fromkeys(range(9), 1.0), dict.fromkeys(range(1, 10), 0.0)
+    assert interval([(right, wrong), (right, right)]) == (0.5, 0.5, 0.5)
+    assert np.isnan(interval([(right, {})])).all()
+
+
+def test_random_selection_spends_as_many_tokens_and_each_seed_is_told_when_it_is_there(modules, monkeypatch):
+    prompt, contest = modules("benchmarks.prompt"), modules("benchmarks.contest")
+    asked, told = [], []
+
+    def searched(seed, method, options, iterations=None):
+        asked.append((seed, method, iterations))
+        count = iterations or 8
+        reward = {"softmax": 0.75, "random": 0.5}[method]
+        tokens = {"softmax": 1000 + 100 * seed, "random": 125 * count}[method]
+        samples = [dict.fromkeys(range(4), value) for value in (reward, 0.25)]
+        return prompt.Searched(*samples, tokens, 9 * count, 0.6, count)
+
+    monkeypatch.setattr(prompt, "_run", searched)
+    monkeypatch.setattr(prompt.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(prompt, "ROOT", ROOT / "none")
+    assert prompt.figures(contest.Options())[0].note == "model or data are not here: make lm"
+    monkeypatch.setattr(type(ROOT), "glob", lambda self, pattern: [self])
+    accuracy, lower, tokens = prompt.figures(contest.Options(seeds=(0, 3), say=told.append))
+    again = [(3, "random", count) for count in (None, 9, 10, 11)]
+    assert asked == [(0, "softmax", None), (0, "random", None), (3, "softmax", None), *again]
+    assert told == [
+        "SEED 0: start 0.250, chosen 0.750, difference +0.500 (+0.500 to +0.500), 1,000 tokens; commonest label 0.600; "
+        "random selection 0.500, 1,000 tokens",
+        "SEED 3: start 0.250, chosen 0.750, difference +0.500 (+0.500 to +0.500), 1,300 tokens; commonest label 0.600; "
+        "random selection 0.500, 1,375 tokens",
+    ]
+    assert (accuracy.name, accuracy.samples) == ("accuracy of the chosen program, seeds 0, 3", (0.75, 0.75))
+    assert [peer.samples for peer in accuracy.peers] == [(0.25, 0.25), (0.6,), (0.5, 0.5)]
+    assert (lower.value, lower.reached) == (0.5, True)
+    assert [peer.samples for peer in tokens.peers] == [(1.0, 1.375)]
+
+
+def test_a_part_of_the_search_contest_can_be_run_alone_and_is_told_when_it_is_there(modules, monkeypatch):
+    search, contest, figures = (modules(f"benchmarks.{name}") for name in ("search", "contest", "figures"))
+    said = []
+    monkeypatch.setattr(search, "_functions", lambda options, of, names: [figures.Figure(names[0], (1.0,))])
+    monkeypatch.setattr(search, "_overhead", lambda options, kind: figures.Figure(f"overhead, {kind}", (2.0,)))
+    found = search.figures(contest.Options(only=("overhead", "levy"), say=said.append))
+    assert [figure.name for figure in found] == ["levy", "overhead, tpe", "overhead, cma_es"]
+    assert [text.partition(":")[0] for text in said] == ["levy", "overhead"]
+    assert "overhead, cma_es" in said[1]
+
+
 @pytest.mark.slow
 def test_runs(tmp_path):
-    figures, _ = run(tmp_path, "runs", "--no-peers", "--rounds", "1")
+    figures, _ = run(tmp_path, "runs", "--no-peers", "--rounds", "1", "--whole")
     assert list(figures) == [
         "checkpoint of 0.00 GB, write",
         "checkpoint of 0.00 GB, read",
         "a checkpoint after every iteration",
+        "a checkpoint after every iteration, whole runs",
         "bookkeeping of an iteration",
         "map_reduce of 100 trivial tasks ÷ by hand",
         "efficiency of shots on two threads",
@@ -136,7 +217,34 @@ def test_runs(tmp_path):
         assert figure["verdict"] in ("", "not judged (--quick)")
     assert [peer["name"] for peer in figures["checkpoint of 0.00 GB, write"]["peers"]] == ["torch", "numpy"]
     targets = [figure["target"] for figure in figures.values()]
-    assert targets == [None, None, "≤ 5", "≤ 50", "≤ 1.2", "≥ 0.9"]
+    assert targets == [None, None, "≤ 5", "≤ 5", "≤ 50", "≤ 1.2", "≥ 0.9"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_cost_of_checkpoints_is_that_of_neighbours_in_time(modules, late):
+    """A machine that gets slower from iteration to iteration changes nothing, and a write that goes on is no value."""
+    cost, contest = modules("benchmarks.checkpoint_cost").cost, modules("benchmarks.contest")
+    after = threading.Event()
+
+    class Demo:
+        def run(self, *, iterations, every, display):
+            assert (iterations, every) == (8, 2)
+            now = 0.0
+            for k in range(1, iterations + 1):
+                now += (10.0 + 0.1 * k) * (
+                    1.03 if k % 2 else 1.0
+                )  # a checkpoint after 2, 4, 6 is written beside 3, 5, 7
+                display.iteration(SimpleNamespace(iteration=k, seconds=now))
+
+    if late:
+        threading.Thread(target=after.wait, name="thalweg-checkpoint").start()
+    try:
+        figure = cost(contest.Options(rounds=3), Demo())
+    finally:
+        after.set()
+    assert figure.samples == (() if late else (pytest.approx(3.0),) * 3)
+    assert figure.verdict == ("NO VALUE" if late else "ok")
+    assert figure.note == ("a write took longer than iteration 1: use --whole" if late else "iterations of 10.63 s")
 
 
 def test_imports(tmp_path):

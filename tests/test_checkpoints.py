@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -412,3 +413,30 @@ def test_the_golden_checkpoint_is_read_and_written_to_the_same_bytes(tmp_path: P
     path = CheckpointStore(tmp_path).save(expected, meta)
     for file in ("manifest.json", "state.safetensors"):
         assert (path / file).read_bytes() == (WRITTEN / "000001" / file).read_bytes(), file
+
+
+def test_who_saves_and_who_prunes_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """What is being removed is not taken for what a killed save has left."""
+    CheckpointStore(tmp_path).save({}, {"step": 0})
+    faults: list[BaseException] = []
+
+    def work(one: Callable[[], Any]) -> None:
+        try:
+            for _ in range(60):
+                one()
+        except BaseException as error:
+            faults.append(error)
+
+    saver, pruner = CheckpointStore(tmp_path), CheckpointStore(tmp_path)
+    arrays = {"x": np.zeros(3)}
+    threads = [
+        threading.Thread(target=work, args=(lambda: saver.save(arrays, {}),)),
+        threading.Thread(target=work, args=(lambda: pruner.prune(1),)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    pruner.prune(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["000061"]

@@ -208,11 +208,12 @@ def test_the_second_signal_stops_at_once(place):
         wait_until(lambda: "press Ctrl-C again" in process.stdout.readline())
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
+        rest = process.communicate(timeout=30)[0]
         assert time.monotonic() - began < 20
     assert process.returncode == 130
     assert summary_of(out)["status"] == "interrupted"
     assert iterations(out) == 0
+    assert rest.splitlines()[-1] == "go on with: thalweg resume out"
 
 
 def test_a_reader_that_leaves_does_not_end_the_run(place):

@@ -26,9 +26,9 @@ MAY_KNOW: dict[str, set[str]] = {
     "transforms": {"errors", "rules"},
     "checkpoints": {"errors"},
     "optimizers": {"errors", "graph", "rules", "lowering", "schedules", "transforms", "checkpoints"},
-    "lm": {"errors", "checkpoints"},
+    "lm": {"errors", "graph", "checkpoints"},
     "search": {"errors", "graph", "rules", "schedules", "checkpoints", "optimizers", "lm"},
-    "runtime": {"errors", "graph"},
+    "runtime": {"errors", "graph", "lowering"},
     "runs": {"errors", "graph", "rules", "schedules", "transforms", "checkpoints", "optimizers", "search", "runtime"},
     "problems": {
         "errors",

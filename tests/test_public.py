@@ -16,7 +16,7 @@ PUBLIC: dict[str, set[str]] = {
         *("Variable", "Operator", "Call", "Graph", "Node", "check_adjoint", "check_gradient", "wait"),
         *("Optimizer", "LocalOptimizer", "OptimizationState", "GradientDescent", "SGD", "Momentum", "Nesterov"),
         *("AdaGrad", "RMSProp", "Adadelta", "Adam", "AMSGrad", "AdamW", "Adamax", "Nadam", "RAdam", "Lion", "Rprop"),
-        *("LAMB", "ScheduleFreeAdamW", "get_updater", "normalized_gradient"),
+        *("LAMB", "ScheduleFreeAdamW", "get_updater", "get_learning_rate", "get_momentum", "normalized_gradient"),
         *("ThalwegError", "errors", "optimizers", "rules", "schedules", "transforms", "__version__"),
     },
     "thalweg.graph": {
@@ -30,7 +30,7 @@ PUBLIC: dict[str, set[str]] = {
         *("amsgrad", "adamw", "nadam", "radam", "lion", "rprop", "lamb", "schedule_free_adamw"),
     },
     "thalweg.rules.arithmetic": {
-        *("absolute", "cos", "floor", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"),
+        *("absolute", "cos", "floor", "if_number", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"),
     },
     "thalweg.lowering": {"Batch", "Kernel", "Part", "address_of", "compile_rule"},
     "thalweg.schedules": {
@@ -46,7 +46,7 @@ PUBLIC: dict[str, set[str]] = {
         *("Optimizer", "LocalOptimizer", "GradientDescent", "SGD", "Momentum", "Nesterov", "AdaGrad", "RMSProp"),
         *("Adadelta", "Adam", "AMSGrad", "AdamW", "Adamax", "Nadam", "RAdam", "Lion", "Rprop", "LAMB"),
         *("ScheduleFreeAdamW", "OptimizerSnapshot", "Scheduled", "Group", "build", "registry"),
-        *("get_updater", "normalized_gradient"),
+        *("get_updater", "get_learning_rate", "get_momentum", "normalized_gradient"),
     },
     "thalweg.search": {
         *("Json", "StructuredVariable", "copy_json", "digest_json", "schema_of", "standardize_schema"),
@@ -91,7 +91,7 @@ ERRORS = {
     *("GraphFreedError", "ModifiedSinceForwardError", "GradientError", "GradientShapeError", "GradientDtypeError"),
     *("NonFiniteGradientError", "MissingGradientError", "OptimizerError", "HyperparameterError", "ParameterError"),
     *("StateMismatchError", "CheckpointError", "CheckpointCorruptError", "CheckpointVersionError"),
-    "UninitializedError",
+    *("UninitializedError", "RuleError"),
     *("SimulationError", "UnstableTimeStepError", "DispersionError", "PositionError", "SpeedError", "ShapeError"),
     *("SearchError", "SchemaError", "ValueMismatchError", "LanguageModelError"),
     *("EndpointError", "AnswerError", "SpendingError"),
@@ -111,7 +111,6 @@ WITHOUT_EXAMPLE = {
     "thalweg.optimizers.Optimizer": "abstract; LocalOptimizer has it",
     "thalweg.checkpoints.whole": "a check that others share",
     "thalweg.optimizers.jax.JaxState": "made by JaxOptimizer.init",
-    "thalweg.optimizers.OptimizerSnapshot": "made by LocalOptimizer.state; docs/optimizers.md",
     "thalweg.search.Matching": "made by RewardOptimizer.matching; docs/structured.md",
     "thalweg.runtime.Runtime": "a protocol; Local has it",
     "thalweg.runs.Run": "Problem has it",

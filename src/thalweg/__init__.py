@@ -27,6 +27,8 @@ from thalweg.optimizers import (
     RMSProp,
     Rprop,
     ScheduleFreeAdamW,
+    get_learning_rate,
+    get_momentum,
     get_updater,
     normalized_gradient,
 )
@@ -65,6 +67,8 @@ __all__ = [
     "check_adjoint",
     "check_gradient",
     "errors",
+    "get_learning_rate",
+    "get_momentum",
     "get_updater",
     "normalized_gradient",
     "optimizers",

@@ -18,6 +18,7 @@
     ├── OptimizerError                    update rules, schedules, optimizers
     │   ├── HyperparameterError           out of range, not finite, unknown
     │   ├── ParameterError                a parameter that cannot be updated in place
+    │   ├── RuleError                     a rule whose text or declarations a backend cannot run
     │   ├── StateMismatchError            saved state that does not fit the optimizer
     │   └── UninitializedError            a subclass forgot super().__init__()
     ├── CheckpointError                   state on disk
@@ -118,6 +119,10 @@ class HyperparameterError(OptimizerError, ValueError):
 
 class ParameterError(OptimizerError, TypeError):
     """A parameter cannot be updated in place."""
+
+
+class RuleError(OptimizerError, TypeError):
+    """An update rule cannot be run: its text, or how it is declared or wrapped."""
 
 
 class StateMismatchError(OptimizerError, ValueError):

@@ -12,9 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import victim
-
+from tests.faults import victim
 from thalweg.graph import wait
 from thalweg.runs import QuietDisplay, Run, Study
 

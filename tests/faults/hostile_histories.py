@@ -8,8 +8,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from tests_of_faults import victim
-
+from tests.faults import victim
 from thalweg.checkpoints import CheckpointStore
 from thalweg.graph import wait
 from thalweg.runs import Run, Study

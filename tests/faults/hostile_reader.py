@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-import victim
-
 import thalweg.problems.waves
+from tests.faults import victim
+from tests.faults.wave_study import WAVES
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import ThalwegError
 from thalweg.graph import wait
@@ -153,27 +152,6 @@ def warm_up():
                     HOW[how](str(path))
                 except ThalwegError:
                     continue
-
-
-WAVES = """
-title = "t"
-[problem]
-kind = "waves"
-shape = [40, 40]
-spacing = 1e-3
-time_step = 2e-7
-steps = 40
-start = {{ kind = "file", path = '{path}' }}
-truth = {{ kind = "inclusion", background = 1500.0, speed = 1550.0, center = [0.02, 0.02], radius = 0.005 }}
-observed = {{ kind = "simulated" }}
-sources = {{ kind = "ring", count = 4, radius = 0.015 }}
-wavelet = {{ kind = "ricker" }}
-[optimizer]
-kind = "adam"
-[[blocks]]
-iterations = 1
-frequency = 1e5
-"""
 
 
 def main():

@@ -7,7 +7,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from tests_of_faults.hostile_checkpoints import Evil
+
+from tests.faults.hostile_checkpoints import Evil
+from tests.faults.wave_study import WAVES
 
 GOOD = """
 title = "t"
@@ -57,7 +59,7 @@ CASES = {
     "a pipe": os.mkfifo,
     "a device": device,
     "a link to itself": lambda path: path.symlink_to(path),
-    "a byte order mark": text(b"\xef\xbb\xbf" + GOOD.encode()),
+    "two byte order marks": text(b"\xef\xbb\xbf" * 2 + GOOD.encode()),
     "UTF-16": text(GOOD.encode("utf-16")),
     "invalid UTF-8": text(GOOD.encode() + b'[x]\na = "\xff"'),
     "a null": text(GOOD + "# \0"),
@@ -86,6 +88,7 @@ CASES = {
     "a dotted key of 100,000 parts": top("a" + ".a" * 100_000 + " = 1"),
     "a quoted dotted key": top('"="' + '."="' * 100_000 + " = 1"),
     "many dotted keys": many("a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t{} = 1\n", 10_000),
+    "as many dotted keys as may be": many("a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t{} = 1\n", 3_900),
     "a dotted header": text("[" + "a." * 100_000 + "a]\n" + GOOD),
     "many headers": many("[a.b.c.d.e.f.g.h.i.j{}]\n", 30_000),
     "as many headers as may be": many("[a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.u.v.w{}]\n", 4_900),
@@ -133,26 +136,6 @@ CASES = {
     "no threads": text(GOOD + "[runtime]\nthreads = -1\n"),
     "an address that is a command": text(GOOD + '[runtime]\nkind = "dask"\nscheduler = ["sh", "-c", "x"]\n'),
 }
-
-WAVES = """
-title = "t"
-[problem]
-kind = "waves"
-shape = [40, 40]
-spacing = 1e-3
-time_step = 2e-7
-steps = 40
-start = {{ kind = "file", path = '{path}' }}
-truth = {{ kind = "inclusion", background = 1500.0, speed = 1550.0, center = [0.02, 0.02], radius = 0.005 }}
-observed = {{ kind = "simulated" }}
-sources = {{ kind = "ring", count = 4, radius = 0.015 }}
-wavelet = {{ kind = "ricker" }}
-[optimizer]
-kind = "adam"
-[[blocks]]
-iterations = 1
-frequency = 1e5
-"""
 
 
 def data(make, path="data.npz"):

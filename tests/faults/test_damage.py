@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from tests_of_faults.sampling import ALL, sample
 
+from tests.sampling import ALL, sample
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointCorruptError, CheckpointError, CheckpointVersionError
 

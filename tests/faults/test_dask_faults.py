@@ -1,22 +1,25 @@
 """Workers killed, stopped and missing, a scheduler that dies: the same bits or an error in time, never a standstill."""
 
 import asyncio
-import contextlib
+import logging
 import os
 import signal
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests_of_faults.clusters import HARD_LIMIT, Cluster, wait_for
-from tests_of_faults.sampling import ALL, sample
 
 import thalweg.graph as graph
+from tests.faults.clusters import HARD_LIMIT, Cluster, wait_for
+from tests.faults.strikes import begun_by, holding, kill, limited, pid_of, strike, values
+from tests.runs import slow_shots as slow
+from tests.sampling import ALL
 from thalweg.errors import RunError
 from thalweg.runs import Run, Study
-from thalweg.runtime import Dask, Local, Shared
+from thalweg.runtime import Dask, Shared
 
 pytest.importorskip("distributed")
 
@@ -28,86 +31,6 @@ def cluster(tmp_path):
     made = Cluster(tmp_path)
     yield made
     made.close()
-
-
-def values(n, seed):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, 50)) * 10.0 ** rng.integers(-12, 12, (n, 1))
-
-
-def holding(table, folder, held):
-    """A task that says who has begun each item, and that stays in one of them until it may go on."""
-    folder = str(folder)
-
-    def task(i):
-        place = Path(folder)
-        (place / f"begun-{i}-{os.getpid()}").touch()
-        while i == held and not (place / "go").exists():
-            time.sleep(0.01)
-        return {"g": table[i].copy(), "loss": float(table[i, 0])}
-
-    return task
-
-
-def pid_of(folder, item):
-    """The process that has begun this item."""
-    found = next(iter(folder.glob(f"begun-{item}-*")), None)
-    return int(found.name.rpartition("-")[2]) if found else None
-
-
-def bits(total):
-    return total["g"].tobytes() + np.float64(total["loss"]).tobytes()
-
-
-def expected(table):
-    with Local(1) as local:
-        return bits(
-            graph.wait(
-                local.map_reduce(lambda i: {"g": table[i].copy(), "loss": float(table[i, 0])}, range(len(table)))
-            )
-        )
-
-
-async def limited(work):
-    return await asyncio.wait_for(work, HARD_LIMIT)
-
-
-def strike(runtime, folder, seed, hit, *, n=23, go_on=True):
-    """Run a sum and hit the worker of a random item in the middle of it; who that was, and which item.
-
-    Without ``go_on`` the item is finished by another worker only: the one that was hit stays in it.
-    """
-    print(f"seed {seed}")
-    table = values(n, seed)
-    held = int(np.random.default_rng(seed).integers(n))
-    place = folder / f"seed-{seed}"
-    place.mkdir()
-
-    async def main():
-        work = asyncio.ensure_future(limited(runtime.map_reduce(holding(table, place, held), range(n))))
-        pid = await asyncio.to_thread(wait_for, lambda: pid_of(place, held))
-        hit(pid)
-        if not go_on:
-            await asyncio.to_thread(wait_for, lambda: begun_by(place, held) - {pid})
-        (place / "go").touch()
-        return pid, await work
-
-    pid, total = asyncio.run(main())
-    assert bits(total) == expected(table)
-    return pid, place, held
-
-
-def kill(pid):
-    os.kill(pid, signal.SIGKILL)
-
-
-def begun_by(place, item):
-    return {int(path.name.rpartition("-")[2]) for path in place.glob(f"begun-{item}-*")}
-
-
-def count(runtime):
-    """How many workers the cluster has."""
-    return len(runtime._client.scheduler_info(n_workers=-1)["workers"])
 
 
 WAYS = ["killed", "stopped", "cut off"]
@@ -138,30 +61,6 @@ def test_a_hurt_workers_items_are_computed_again_to_the_same_bits(cluster, tmp_p
         assert told == (way != "killed"), notes
     DONE[way] += 1
     print(f"seed {seed}: {way} in item {held}, done after {time.monotonic() - began:.1f} s; so far {dict(DONE)}")
-
-
-# All eight show an open fault: after some six kills of one cluster's own workers Dask's nanny brings none back.
-@pytest.mark.parametrize("seeds", [range(8) if ALL else sample(range(5), 3, seed=1)], ids=["seeds"])
-def test_workers_of_our_own_that_are_killed_are_replaced(tmp_path, seeds):
-    with Dask(workers=2) as runtime:
-        for seed in seeds:
-            pid, place, held = strike(runtime, tmp_path, seed, kill)
-            assert begun_by(place, held) - {pid}
-            wait_for(lambda: count(runtime) == 2)  # a new process takes its time on a busy machine
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", sample(range(5), 1, seed=2))
-def test_a_stopped_worker_of_our_own_is_replaced(tmp_path, seed):
-    with Dask(workers=2, patience=12.0) as runtime:
-        pid, place, held = strike(runtime, tmp_path, seed, lambda pid: os.kill(pid, signal.SIGSTOP), go_on=False)
-        assert begun_by(place, held) - {pid}
-        wait_for(lambda: count(runtime) == 2)
-        pids = set(runtime._client.run(os.getpid).values())
-        assert len(pids) == 2
-        assert pid not in pids
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_queue_is_waited_for_and_dead_workers_are_not(cluster, tmp_path):
@@ -229,7 +128,12 @@ def test_all_workers_dead_is_an_error_within_a_minute_without_further_settings(c
 
 
 def test_a_scheduler_that_dies_is_an_error_at_once(cluster, tmp_path):
+    """And the only one: what Dask's client has to say of it is of no use."""
     cluster.add_worker()
+    said = []
+    listener = logging.Handler()
+    listener.emit = said.append
+    logging.getLogger("distributed.client").addHandler(listener)
 
     with Dask(cluster.address) as runtime:
 
@@ -246,22 +150,9 @@ def test_a_scheduler_that_dies_is_an_error_at_once(cluster, tmp_path):
         with pytest.raises(RunError, match="scheduler is lost"):
             graph.wait(limited(runtime.map_reduce(abs, [1])))
         assert graph.wait(runtime.run(abs, -1)) == 1  # what closes a run goes on
+    logging.getLogger("distributed.client").removeHandler(listener)
+    assert [record.getMessage() for record in said] == []
     (tmp_path / "go").touch()
-
-
-def test_an_item_that_kills_its_workers_is_named():
-    def task(i):
-        if i == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return i
-
-    with Dask(workers=2) as runtime:
-        with pytest.raises(
-            RunError, match=r"Item 3 \(number 4 of 6\) was being worked on by 4 workers that died"
-        ) as error:
-            graph.wait(limited(runtime.map_reduce(task, range(6))))
-        assert error.value.details["worker"].startswith("tcp://")
-        assert graph.wait(limited(runtime.map_reduce(abs, range(6)))) == 15
 
 
 def test_an_error_of_an_items_own_is_tried_again_as_often_as_asked(tmp_path):
@@ -279,6 +170,8 @@ def test_an_error_of_an_items_own_is_tried_again_as_often_as_asked(tmp_path):
         with pytest.raises(OSError, match="for the 3th time") as error:
             graph.wait(limited(runtime.map_reduce(flaky, [3])))
     assert "while working on item 3 (number 1 of 1)" in error.value.__notes__
+    assert traceback.extract_tb(error.value.__traceback__)[-1].name == "flaky", "the last one's own traceback"
+    assert len(list(tmp_path.glob("try-3-*"))) == 3
 
 
 def test_what_is_shared_is_sent_again_when_it_is_lost(cluster):
@@ -314,25 +207,11 @@ def test_two_clients_of_one_cluster_do_not_get_each_others_results(cluster, tmp_
     assert len(list(tmp_path.glob("begun-*"))) == 12
 
 
-def slow_shots():
-    """The module of the runs' tests whose shots wait where a test wants it."""
-    import importlib.util
-    import sys
-
-    name = "slow_shots_for_tests"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "runs" / "slow_shots.py"
-        specification = importlib.util.spec_from_file_location(name, path)
-        sys.modules[name] = module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
-    return sys.modules[name]
-
-
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("hurt", ["scheduler", "all workers"])
 @pytest.mark.parametrize("keep", [False, True], ids=["sums lost", "sums kept"])
 def test_a_run_whose_cluster_died_goes_on_to_the_same_bits(tmp_path, hurt, keep):
-    slow = slow_shots()
     kinds = {"slow": slow.Slow}
     (tmp_path / "whole").mkdir()
     whole = graph.wait(Run(slow.study(tmp_path / "whole", "one", checkpoint_shots=False), out=tmp_path / "w").execute())

@@ -4,9 +4,9 @@ import shutil
 import time
 
 import pytest
-from tests_of_faults.clusters import Certificates, Cluster
 
 import thalweg as tw
+from tests.faults.clusters import Certificates, Cluster
 from thalweg.errors import RunError
 from thalweg.runs import Run, Study, find_study
 from thalweg.runtime import Dask, Local

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests_of_faults import hostile_histories, victim
-from tests_of_faults.bits import bits
-from tests_of_faults.hostile_checkpoints import signed, state_of
-from tests_of_faults.sampling import ALL
 
+from tests.faults import hostile_histories, victim
+from tests.faults.bits import bits
+from tests.faults.hostile_checkpoints import signed, state_of
+from tests.sampling import ALL
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointError, RunError, StudyError, ThalwegError
 from thalweg.runs import History, Run, Selection, Study

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests_of_faults.sampling import ALL
 
+from tests.sampling import ALL
+
+ROOT = Path(__file__).parents[2]
 ITERATIONS, FIRST = (10_000, 2_000) if ALL else (2_500, 1_000)
 
 
@@ -17,12 +19,13 @@ def test_a_long_run_does_not_grow(tmp_path):
     at = FIRST - 5  # as far from the last checkpoint as the end is
     command = [
         sys.executable,
-        str(Path(__file__).with_name("grower.py")),
+        "-m",
+        "tests.faults.grower",
         str(tmp_path / "run"),
         str(ITERATIONS),
         str(at),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500, cwd=ROOT)
     assert done.stderr == ""
     first, last, end = map(json.loads, done.stdout.splitlines())
     print(f"\niteration {first['iteration']}: {first}\niteration {last['iteration']}: {last}")

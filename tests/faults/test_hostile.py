@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests_of_faults import hostile_checkpoints, hostile_histories, hostile_studies
 
+from tests.faults import hostile_checkpoints, hostile_histories, hostile_studies
 from thalweg import errors
 from thalweg.checkpoints import CheckpointStore
 
+ROOT = Path(__file__).parents[2]
 SECONDS = 1.0  # of the processor, so that it does not matter who else uses the machine
 MEMORY = 64 << 20
 
@@ -28,7 +29,8 @@ class Reader:
             stdout=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": str(folder)},
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)},
         )
         self.folder = folder
         assert self.process.stdout.readline() == "ready\n"

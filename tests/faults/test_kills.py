@@ -5,38 +5,21 @@ import contextlib
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from tests_of_faults import victim
-from tests_of_faults.bits import fingerprint
-from tests_of_faults.sampling import ALL
 
+from tests.faults import victim
+from tests.faults.bits import fingerprint
+from tests.faults.killing import kill, start
+from tests.sampling import ALL
 from thalweg.errors import RunError
 from thalweg.graph import wait
 from thalweg.runs import Run, Study
 
-HERE = Path(__file__).parent
 ITERATIONS = 24
 KILLS = 200 if ALL else 6
 SEED = 20261124
-
-
-def start(folder, what):
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "victim.py"), str(folder), str(ITERATIONS), what],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout.readline() == b"ready\n"
-    process.stdin.write(b"\n")
-    process.stdin.flush()
-    return process
 
 
 def within_a_write(checkpoints):
@@ -46,7 +29,7 @@ def within_a_write(checkpoints):
         return False
 
 
-def kill(process, folder, rng, aimed):
+def strike(process, folder, rng, aimed):
     """Kill it at a random moment, or when a checkpoint is being written; what was going on is what it left."""
     checkpoints = folder / "checkpoints"
     if aimed:
@@ -65,11 +48,7 @@ def kill(process, folder, rng, aimed):
         while not checkpoints.is_dir() and process.poll() is None and time.perf_counter() - begun < 60:
             time.sleep(0.001)
         time.sleep(rng.random() * 0.5)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for stream in (process.stdin, process.stdout, process.stderr):
-        stream.close()
-    if process.returncode != -signal.SIGKILL:
+    if not kill(process):
         return "after the end"
     if not (folder / "run.sqlite").is_file():
         return "before there was a run"
@@ -101,7 +80,7 @@ def test_killed_runs_go_on_to_the_same_bits(tmp_path):
         folder = tmp_path / f"run-{number}"
         what = "run"
         for _again in range(rng.choice([1, 1, 2])):  # some runs die twice
-            place = kill(start(folder, what), folder, rng, aimed=rng.random() < 0.7)
+            place = strike(start("victim", folder, ITERATIONS, what), folder, rng, aimed=rng.random() < 0.7)
             histogram[place] += 1
             if place == "before there was a run":
                 break

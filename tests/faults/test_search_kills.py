@@ -2,37 +2,20 @@
 
 import json
 import random
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from tests_of_faults import search_victim
-from tests_of_faults.sampling import ALL
 
+from tests.faults import search_victim
+from tests.faults.killing import kill, start
+from tests.sampling import ALL
 from thalweg.runs import History
 
-HERE = Path(__file__).parent
 KILLS = 60 if ALL else 4
 SEED = 20261128
 
 
-def start(folder, log, what):
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "search_victim.py"), str(folder), str(log), what],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout.readline() == b"ready\n"
-    process.stdin.write(b"\n")
-    process.stdin.flush()
-    return process
-
-
-def kill(process, log, rng, most):
+def strike(process, log, rng, most):
     """After so many calls, and a little later."""
     left = rng.randint(1, most)
     begun = time.monotonic()
@@ -41,10 +24,7 @@ def kill(process, log, rng, most):
             break
         time.sleep(0.001)
     time.sleep(rng.random() * 0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for stream in (process.stdin, process.stdout, process.stderr):
-        stream.close()
+    kill(process)
 
 
 def result(folder):
@@ -65,10 +45,10 @@ def test_killed_searches_come_to_the_same_result_and_pay_for_no_answer_twice(tmp
     for number in range(KILLS):
         folder, log = tmp_path / str(number), tmp_path / f"{number}.log"
         deaths = 1 + number % 2  # some of them twice
-        kill(start(folder, log, "run"), log, rng, len(calls) - 20)
+        strike(start("search_victim", folder, log, "run"), log, rng, len(calls) - 20)
         if deaths == 2:
             before = log.read_bytes().count(b"\n")
-            kill(start(folder, log, "resume"), log, rng, before + 20)
+            strike(start("search_victim", folder, log, "resume"), log, rng, before + 20)
         outcome = search_victim.go(folder, log, "resume")
         assert result(folder) == expected, number
         made = log.read_text().splitlines()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests_of_faults import victim
-from tests_of_faults.bits import bits, fingerprint
-from tests_of_faults.disk import KINDS, REALLY_FULL, FaultyDisk
-from tests_of_faults.sampling import ALL, sample
 
+from tests.faults import victim
+from tests.faults.bits import bits, fingerprint
+from tests.faults.disk import KINDS, REALLY_FULL, FaultyDisk
+from tests.sampling import ALL, sample
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointError, RunError
 from thalweg.graph import wait
@@ -25,6 +25,7 @@ from thalweg.runs import History, QuietDisplay, Run, Study
 from thalweg.runs.history import HistoryWriter, IterationRecord
 from thalweg.runs.record import RunRecord
 
+ROOT = Path(__file__).parents[2]
 ITERATIONS = 8
 CODES = (errno.ENOSPC, errno.EIO)
 
@@ -167,7 +168,7 @@ def as_nobody(folder, script):
         from thalweg.runs.record import RunRecord
         from thalweg.runs import session
         sys.path.insert(0, sys.argv[2])
-        import victim
+        from tests.faults import victim
         kinds = victim.kinds()
         folder = Path(sys.argv[1])
         Study.from_document(victim.document(8), kinds=kinds)
@@ -182,7 +183,7 @@ def as_nobody(folder, script):
     """
     code = textwrap.dedent(head) + textwrap.dedent(script)
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder), str(Path(__file__).parent)],
+        [sys.executable, "-c", code, str(folder), str(ROOT)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -352,7 +353,7 @@ def test_a_process_whose_files_may_not_grow(tmp_path, expected):
     script = """
         import resource, sys
         sys.path.insert(0, sys.argv[2])
-        import victim
+        from tests.faults import victim
         from pathlib import Path
         from thalweg.errors import ThalwegError
         from thalweg.graph import wait
@@ -364,7 +365,7 @@ def test_a_process_whose_files_may_not_grow(tmp_path, expected):
             print(error)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(folder), str(Path(__file__).parent)],
+        [sys.executable, "-c", textwrap.dedent(script), str(folder), str(ROOT)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -391,8 +392,9 @@ def test_a_read_only_run_is_read_and_not_gone_on_with(open_to_all, expected):
         """
         record = RunRecord.read(folder)
         print(record.status, record.done)
+        session = Run.resume(folder, kinds=kinds)
         try:
-            Run.resume(folder, kinds=kinds)._open()
+            session._open(session.study.build_problem())
         except RunError as error:
             print(error)
         """,

@@ -1,20 +1,15 @@
 """A process that is to be killed: runs or goes on with a small study. ``victim.py FOLDER ITERATIONS run|resume``."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
+from tests.runs.deconvolution import Deconvolution
 from thalweg.graph import wait
 from thalweg.runs import Run, Study
 
 
 def kinds():
-    path = Path(__file__).parents[1] / "runs" / "deconvolution.py"
-    specification = importlib.util.spec_from_file_location("deconvolution_for_tests", path)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return {"deconvolution": module.Deconvolution}
+    return {"deconvolution": Deconvolution}
 
 
 def document(iterations):

@@ -89,13 +89,22 @@ def test_what_cannot_be_awaited():
             wait(thing)
 
 
-def test_an_interrupt_inside_a_running_loop_cancels_and_waits():
-    """As in Jupyter, where the interrupt raises KeyboardInterrupt in the thread that waits."""
+@pytest.mark.parametrize(
+    "interrupt",
+    [
+        lambda: os.kill(os.getpid(), signal.SIGINT),
+        lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT),
+    ],
+    ids=["to the process", "to a thread that does not wait"],
+)
+def test_an_interrupt_inside_a_running_loop_cancels_and_waits(interrupt):
+    """As in Jupyter, where the interrupt raises KeyboardInterrupt in the thread that waits, whichever thread the system
+    gives the signal to: only one that comes to a thread already asleep wakes it."""
     events = []
 
     async def inner():
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt()
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             await asyncio.sleep(0)

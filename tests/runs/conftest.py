@@ -1,34 +1,16 @@
 """What the tests of runs share."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
-
-def _load(name):
-    path = Path(__file__).with_name(f"{name}.py")
-    specification = importlib.util.spec_from_file_location(f"{name}_for_tests", path)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-_load("searching")  # test modules import it: searching_for_tests
-
-
-@pytest.fixture(scope="session")
-def deconvolution():
-    """The module of the problem that the tests run."""
-    return _load("deconvolution")
+from tests.runs.deconvolution import Deconvolution
+from thalweg.runs.folder import RunFolder
+from thalweg.runs.history import HistoryWriter, IterationRecord
 
 
 @pytest.fixture
-def kinds(deconvolution):
-    deconvolution.Deconvolution.instances.clear()
-    return {"deconvolution": deconvolution.Deconvolution}
+def kinds():
+    Deconvolution.instances.clear()
+    return {"deconvolution": Deconvolution}
 
 
 @pytest.fixture
@@ -45,3 +27,21 @@ def document():
         ],
         "runtime": {"threads": 2},
     }
+
+
+@pytest.fixture
+def started(tmp_path):
+    """A run whose process is this one: 3 iterations are done, and it goes on."""
+    folder = RunFolder.create(tmp_path / "run")
+    text = 'title = "T"\n[problem]\nkind = "k"\n[[blocks]]\nname = "one"\niterations = 2\n[[blocks]]\niterations = 5\n'
+    folder.write_study(text)
+    folder.write_summary({"status": "running", "title": "T"})
+    writer = HistoryWriter(folder.history)
+    writer.fact("study", text)
+    writer.event("started", "7 iterations in 2 blocks")
+    for k in (1, 2, 3):
+        writer.iteration(IterationRecord(k, k // 3, 1, 2, 8.0 / k, (0, 1), 0.5 * k, {"learning_rate": 0.1}))
+    writer.flush()
+    yield folder, writer
+    writer.close()
+    folder.release()

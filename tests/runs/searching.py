@@ -1,11 +1,13 @@
-"""A quick problem with rewards, which counts what is asked of it."""
+"""A quick problem with rewards, which counts what is asked of it; and going on with a run of it, or ending one."""
 
 import asyncio
 
 import numpy as np
+import pytest
 from pydantic import BaseModel, ConfigDict
 
-from thalweg.runs import RewardProblem
+from thalweg.graph import wait
+from thalweg.runs import RewardProblem, Run
 from thalweg.search import SampleReward, Spent, StructuredVariable
 
 NUMBER = {"type": "number", "minimum": -4.0, "maximum": 4.0}
@@ -89,3 +91,20 @@ class Valley(RewardProblem):
 def valley():
     """A class of its own for each test, with its own counts."""
     return type("Valley", (Valley,), {"calls": [], "flying": 0, "most_flying": 0})
+
+
+def resume(cls, out, *overrides):
+    return Run.resume(out, kinds={"valley": cls}, overrides=overrides)
+
+
+def dies(cls, at, made):
+    """The run is cancelled twice in a call."""
+
+    async def cancelled():
+        cls.stop_at = at
+        cls.task = asyncio.ensure_future(made.execute())
+        with pytest.raises(asyncio.CancelledError):
+            await cls.task
+        cls.stop_at = None
+
+    wait(cancelled())

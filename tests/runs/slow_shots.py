@@ -3,7 +3,6 @@
 ``slow_shots.py FOLDER RUNTIME``: runs into FOLDER/run; each computed shot appends a line to FOLDER/shots.
 """
 
-import importlib.util
 import os
 import sys
 import time
@@ -83,17 +82,6 @@ def study(folder, runtime, **output):
 
 
 RUNTIMES = {"one": {"threads": 1}, "two": {"threads": 2}, "dask": {"kind": "dask", "workers": 2}}
-
-
-def load():
-    """This module, under a name that it has in every process."""
-    path = Path(__file__)
-    if "slow_shots_for_tests" not in sys.modules:
-        specification = importlib.util.spec_from_file_location("slow_shots_for_tests", path)
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[specification.name] = module
-        specification.loader.exec_module(module)
-    return sys.modules["slow_shots_for_tests"]
 
 
 if __name__ == "__main__":

@@ -5,17 +5,19 @@ k-th, wherever it is at that moment.
 """
 
 import asyncio
-import os
 import random
+import shutil
 import threading
 
+import numpy as np
 import pytest
 
+from tests.runs.deconvolution import Deconvolution
+from tests.runs.going import Stopping, every_byte, fingerprint, stopped
+from tests.sampling import ALL
 from thalweg.checkpoints import CheckpointStore
 from thalweg.graph import wait
 from thalweg.runs import History, QuietDisplay, Run, Study, model_digest
-
-ALL = os.environ.get("THALWEG_FAULTS") == "all"
 
 
 class Steps:
@@ -62,8 +64,8 @@ class _Stepped:
 class Models(QuietDisplay):
     """Notes the model after each committed step."""
 
-    def __init__(self, deconvolution):
-        self._problems = deconvolution.Deconvolution.instances
+    def __init__(self):
+        self._problems = Deconvolution.instances
         self.after = {}
 
     def iteration(self, record):
@@ -97,10 +99,10 @@ def study(document, kinds):
 
 
 @pytest.mark.parametrize("place", ["on the loop", "in a thread"])
-def test_cancelled_at_any_await(tmp_path, deconvolution, kinds, study, monkeypatch, place):
+def test_cancelled_at_any_await(tmp_path, kinds, study, monkeypatch, place):
     if place == "in a thread":  # as the steps of large models
         monkeypatch.setattr("thalweg.runs.loop.SHORT_STEP", 0)
-    steps, models = Steps(), Models(deconvolution)
+    steps, models = Steps(), Models()
     error, left = execute(Run(study, out=tmp_path / "whole", display=models), steps)
     assert (error, left) == (None, set())
     whole = steps.count
@@ -152,4 +154,41 @@ def test_cancelled_at_any_await(tmp_path, deconvolution, kinds, study, monkeypat
         again = outcome.history.iterations()
         assert all(again[name].tolist() == history[name].tolist() for name in history if name != "seconds")
     assert ends >= ({0, 1, 2, 3} if ALL else {1})
+    print(f"{whole} steps, cancelled at {len(moments)} of them, after {sorted(ends)} iterations")
+
+
+def test_a_resumed_run_cancelled_at_any_await(tmp_path, kinds, study):
+    """Also while it is built, tried, opened and prepared: the result is never the problem's start."""
+    begun = tmp_path / "begun"
+    display = Stopping(2)
+    stopped(Run(study, out=begun, display=display), display)
+    shutil.copytree(begun, tmp_path / "whole")
+    steps = Steps()
+    error, left = execute(Run.resume(tmp_path / "whole", kinds=kinds), steps)
+    assert (error, left) == (None, set())
+    expected, whole = fingerprint(tmp_path / "whole"), steps.count
+    moments = range(1, whole + 1) if ALL else sorted(random.Random(6).sample(range(1, whole + 1), 12))
+    ends = set()
+    for k in moments:
+        folder, steps = tmp_path / str(k), Steps()
+        shutil.copytree(begun, folder)
+        steps.at = k
+        session = Run.resume(folder, kinds=kinds)
+        error, left = execute(session, steps)
+        assert left == set(), f"cancelled at step {k}, tasks are left"
+        if session.outcome is None:
+            assert every_byte(folder) == every_byte(begun), k
+        else:
+            summary = session.outcome.summary
+            arrays, meta, _ = CheckpointStore(folder / "checkpoints").load()
+            assert 2 <= summary["iterations"] == meta["iteration"], k
+            with np.load(folder / "result.npz") as result:
+                assert model_digest({"x": result["x"]}) == summary["digest"]
+            assert model_digest({"x": arrays["variable/x"]}) == summary["digest"]
+            ends.add(summary["iterations"])
+        if error is not None and (session.outcome is None or session.outcome.status != "finished"):
+            assert isinstance(error, asyncio.CancelledError), (k, error)
+            assert wait(Run.resume(folder, kinds=kinds).execute()).status == "finished"
+        assert fingerprint(folder) == expected, k
+    assert ends >= ({2, 3, 4} if ALL else {2})
     print(f"{whole} steps, cancelled at {len(moments)} of them, after {sorted(ends)} iterations")

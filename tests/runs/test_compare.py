@@ -3,11 +3,13 @@
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.runs.going import Stopping, go_on, run, stop_after, stopped
 from thalweg.errors import RunError
 from thalweg.graph import wait
 from thalweg.runs import Run, Study
@@ -50,6 +52,39 @@ def test_the_table_says_what_is_equal_and_what_differs(runs):
     assert "All ended with the same model" in printed(Comparison.read(runs[:2]))
     assert "the studies are the same" in printed(Comparison.read(runs[:2]))
     assert "No two of them" in printed(Comparison.read(runs[1:]))
+
+
+def test_what_changed_on_the_way_is_said(tmp_path, document, kinds):
+    """Two studies that end the same are not the same runs."""
+    document["output"] = {"checkpoint_every": 1, "figures": False}
+    stop_after(document, kinds, tmp_path / "changed", 3)
+    go_on(tmp_path / "changed", kinds, "optimizer.learning_rate=0.02", "runtime.threads=1")
+    document["optimizer"]["learning_rate"] = 0.02
+    run(document, kinds, tmp_path / "same")
+    comparison = Comparison.read([tmp_path / "same", tmp_path / "changed"])
+    lines = {" ".join(line.split()[:2]): line for line in printed(comparison, 400).splitlines()}
+    assert "the studies are the same" not in printed(comparison, 400)
+    assert lines["optimizer.learning_rate 0.05"].split(maxsplit=1)[1].strip() == "0.05 → 0.02 after iteration 3"
+    found = [entry["changes"] for entry in comparison.to_json()["runs"]]
+    change = {"after_iteration": 3, "key": "optimizer.learning_rate", "before": "0.05", "after": "0.02"}
+    assert found == [[], [change]]
+
+
+def test_a_change_holds_from_where_the_run_went_on_at_last(tmp_path, document, kinds):
+    """With its checkpoints gone, a run begins again with what was changed: all of it is of one study."""
+    document["output"] = {"checkpoint_every": 1, "figures": False}
+    run(document, kinds, tmp_path / "whole", "optimizer.learning_rate=0.02")
+    stop_after(document, kinds, tmp_path / "again", 1)
+    display = Stopping(2)
+    changes = ["optimizer.learning_rate=0.02"]
+    stopped(Run.resume(tmp_path / "again", overrides=changes, kinds=kinds, display=display), display)
+    for checkpoint in (tmp_path / "again" / "checkpoints").iterdir():
+        shutil.rmtree(checkpoint)
+    assert go_on(tmp_path / "again", kinds).status == "finished"
+    comparison = Comparison.read([tmp_path / "whole", tmp_path / "again"])
+    assert len(comparison.same_model()) == 1
+    assert "the studies are the same" in printed(comparison)
+    assert comparison.to_json()["runs"][1]["changes"] == []
 
 
 def test_json_has_all_of_it(runs):

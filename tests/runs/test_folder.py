@@ -12,7 +12,8 @@ import pytest
 
 from thalweg.errors import RunError
 from thalweg.runs.digest import model_digest
-from thalweg.runs.folder import RunFolder, replacing
+from thalweg.runs.files import replacing
+from thalweg.runs.folder import RunFolder
 
 
 def test_the_next_free_number_is_taken_and_nothing_is_written_over(tmp_path):
@@ -247,3 +248,45 @@ os.kill(os.getpid(), signal.SIGKILL)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, 9)
+
+
+def test_what_was_made_is_in_the_folders_above_when_the_power_fails(tmp_path, monkeypatch):
+    """A folder's name is in the one above it, which has to reach the disk, too."""
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    RunFolder.create(tmp_path / "runs" / "mine")
+    assert synced == [str(tmp_path), str(tmp_path / "runs"), str(tmp_path / "runs" / "mine")]
+    synced.clear()
+    RunFolder.create_next(tmp_path / "runs", "a")
+    assert synced == [str(tmp_path / "runs"), str(tmp_path / "runs" / "a-1")]
+
+
+def test_what_a_killed_process_was_writing_goes(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_model(0, {"x": np.zeros(2)})
+    folder.write_values({"a": 1})
+    folder.release()
+    left = [
+        ".study.toml.x",
+        ".summary.json.x",
+        ".result.npz.x",
+        ".result.json.x",
+        "models/.block-0.npz.x",
+        "figures/.a.png",
+    ]
+    for name in left:
+        (folder.path / name).write_bytes(b"half")
+    RunFolder(folder.path).reopen()
+    assert not list(folder.path.rglob(".*"))
+    assert folder.values.is_file()
+
+
+def test_the_models_of_later_blocks_are_forgotten(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    folder.forget_models(0)
+    for block in (0, 2, 10):
+        folder.write_model(block, {"x": np.zeros(2)})
+    (folder.models / "block-x.npz").touch()
+    folder.forget_models(2)
+    assert sorted(path.name for path in folder.models.iterdir()) == ["block-0.npz", "block-x.npz"]

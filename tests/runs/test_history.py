@@ -9,12 +9,15 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.runs.going import Doing, run
 from thalweg.errors import RunError
+from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.history import History, HistoryWriter, IterationRecord
 
 
@@ -65,6 +68,29 @@ def test_floats_come_back_with_the_same_bits(tmp_path):
     columns = History(tmp_path).iterations()
     assert columns["loss"].tobytes() == values.tobytes()
     assert columns["m"].tobytes() == values.tobytes()
+
+
+def test_a_zero_has_the_same_sign_before_and_after_the_table(tmp_path, document, kinds, monkeypatch):
+    """SQLite's tables have no −0; metrics are JSON, which has."""
+    row = Evaluation(1, 1, 0, "key", 0, "search", "done", reward=-0.0)
+    with HistoryWriter(tmp_path / "run.sqlite") as writer:
+        writer.evaluation(row)
+        writer.iteration(IterationRecord(1, 0, 1, 1, 0.0, (0,), 0.0, {"m": -0.0}))
+    history = History(tmp_path)
+    assert [str(reward) for reward in (row.reward, history.evaluations()[0].reward)] == ["0.0", "0.0"]
+    assert np.signbit(history.iterations()["m"]).tolist() == [True]
+
+    feedback, seen = kinds["deconvolution"].feedback, []
+
+    async def none_is_left(problem, batch, runtime):
+        return replace(await feedback(problem, batch, runtime), loss=-0.0)
+
+    monkeypatch.setattr(kinds["deconvolution"], "feedback", none_is_left)
+    display = Doing(7, lambda: None)
+    display.iteration = seen.append
+    outcome = run(document, kinds, tmp_path / "run", display=display)
+    losses = outcome.history.iterations()["loss"]
+    assert [str(record.loss) for record in seen] == [str(loss) for loss in losses.tolist()] == ["0.0"] * 7
 
 
 def test_readable_while_the_writer_is_active_and_one_plain_file_afterwards(tmp_path):
@@ -206,6 +232,13 @@ def test_not_finite_numbers_are_refused_before_they_are_stored(tmp_path):
     ):
         writer.iteration(record(1, bad=float("nan")))
     assert len(History(tmp_path).iterations()["loss"]) == 0
+    for loss, seconds in ((float("inf"), 0.0), (float("nan"), 0.0), (1.0, float("inf"))):
+        with (
+            HistoryWriter(tmp_path / "run.sqlite") as writer,
+            pytest.raises(ValueError, match="give finite numbers"),
+        ):
+            writer.iteration(IterationRecord(1, 0, 1, 1, loss, (0,), seconds))
+    assert len(History(tmp_path).iterations()["loss"]) == 0
 
 
 def test_missing_and_damaged_histories_are_named(tmp_path):
@@ -303,3 +336,38 @@ def test_what_a_killed_process_left_beside_a_new_history_goes(tmp_path):
         writer.iteration(record(1))
     assert [path.name for path in tmp_path.iterdir()] == ["run.sqlite"]
     assert History(tmp_path).iterations()["iteration"].tolist() == [1]
+
+
+def test_a_new_history_has_its_facts_from_the_first_moment_on(tmp_path, monkeypatch):
+    """Killed before anything else is written, it knows its study all the same."""
+    monkeypatch.setattr("thalweg.runs.history.wal.switch", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        HistoryWriter(tmp_path / "run.sqlite", {"study": "seed = 1", "study_folder": "/data"})
+    assert History(tmp_path).facts() == {"study": "seed = 1", "study_folder": "/data"}
+    monkeypatch.undo()
+    with HistoryWriter(tmp_path / "run.sqlite", {"study": "another"}):
+        pass
+    assert History(tmp_path).facts()["study"] == "seed = 1"
+
+
+def test_rows_for_which_there_was_no_thread_are_written_by_the_next_flush(tmp_path, monkeypatch):
+    writer = HistoryWriter(tmp_path / "run.sqlite")
+
+    def none(*arguments):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer._thread, "submit", none)
+        with pytest.raises(RuntimeError, match="new thread"):
+            writer.iteration(record(1))
+    writer.flush()
+    assert History(tmp_path).iterations()["iteration"].tolist() == [1]
+    writer.close()
+
+
+def test_a_writer_that_had_nothing_to_say_leaves_no_log_of_a_readers(tmp_path):
+    HistoryWriter(tmp_path / "run.sqlite").close()
+    writer = HistoryWriter(tmp_path / "run.sqlite")
+    assert History(tmp_path).events() == []
+    writer.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.sqlite"]

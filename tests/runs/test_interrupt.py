@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from thalweg.graph.finishing import to_the_end
 from thalweg.runs.interrupt import Interrupted, run_interruptible
-from thalweg.runs.waiting import to_the_end
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
+import thalweg as tw
+from tests.runs.going import stop_after
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointError, RunError
 from thalweg.graph import wait
-from thalweg.runs import History, QuietDisplay, Run, Study
+from thalweg.runs import Feedback, History, Problem, QuietDisplay, Run, Study
 from thalweg.runs.exporting import export
-from thalweg.runs.keeping import Mark, Retention
+from thalweg.runs.keeping import Keeper, Mark, Retention
 from thalweg.runs.position import Position
 from thalweg.runs.room import room_for
 from thalweg.runs.tuning import build_optimizer
@@ -202,11 +205,17 @@ def test_a_run_without_room_is_refused_before_there_is_anything(tmp_path, docume
     with pytest.raises(RunError, match=r"needs .* of disk \(4 checkpoints of 6\.\d KiB at once, .* has 9\.8 KiB free"):
         run(document, kinds, tmp_path / "new" / "run", "output.checkpoint_every=1")
     assert not (tmp_path / "new").exists()
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 50_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 150_000))
     run(document, kinds, tmp_path / "run", "output.checkpoint_every=1", display=Reading())
-    assert lines["disk"].endswith("48.8 KiB are free")
+    assert lines["disk"].endswith("146.5 KiB are free")
     there = sum(file.stat().st_size for file in (tmp_path / "run" / "checkpoints").glob("*/*")) / 3
     assert there < float(lines["disk"].partition("checkpoints of ")[2].split()[0]) * 1024 < 3 * there
+    assert "models, a history of " in lines["disk"]
+    with pytest.raises(RunError, match=r"most of it is the history, .* fewer iterations need less"):
+        run(document, kinds, tmp_path / "long", "blocks.0.iterations=1000000000")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 1 << 20))
+    ended = run(document, kinds, tmp_path / "long", "blocks.0.iterations=1000000000", "budget.seconds=0.1")
+    assert "the budget of 0.1 seconds" in ended.summary["stopped"]  # which is all that such a study asks for
 
 
 @pytest.mark.parametrize("figures", ["true", "false"])
@@ -217,18 +226,61 @@ def test_the_room_covers_all_that_a_run_leaves(tmp_path, document, kinds, monkey
     run(document, kinds, tmp_path / "run", "output.keep=1", f"output.figures={figures}")
     sizes = {
         name: sum(path.stat().st_size for path in (tmp_path / "run").glob(pattern))
-        for name, pattern in [("checkpoints", "checkpoints/*/*"), ("models", "models/*"), ("figures", "figures/*")]
+        for name, pattern in {
+            "checkpoints": "checkpoints/*/*",
+            "models": "models/*",
+            "figures": "figures/*",
+            "history": "run.sqlite*",
+        }.items()
     }
     (room,) = estimates
     assert (room.models, room.pictures > 0) == (3, figures == "true")
     assert sizes["models"] + (tmp_path / "run" / "models" / "block-0.npz").stat().st_size <= room.models * room.model
     assert sizes["figures"] <= room.pictures
+    assert sizes["history"] <= room.history
     assert sum(sizes.values()) <= room.needed
     # What is there already needs no more room.
     study = Study.from_document(document, kinds=kinds)
     problem = study.build_problem()
     again = room_for(study, problem, build_optimizer(study.settings.optimizer, problem), tmp_path / "run")
     assert again.there == sum(sizes.values()) + (tmp_path / "run" / "result.npz").stat().st_size
+
+
+@pytest.mark.parametrize("size", [1, 50, 3000])
+def test_the_room_covers_a_history_whose_batches_are_large(tmp_path, size):
+    """A full batch of many items is most of what a run leaves; one that is overestimated refuses runs for nothing."""
+
+    class Counted(Problem):
+        kind, items = "counted", size
+
+        class Settings(BaseModel, extra="forbid"):
+            pass
+
+        BlockSettings = Settings
+
+        def __init__(self):
+            self.variables = (tw.Variable(np.zeros(1), name="x", needs_grad=True),)
+
+        @classmethod
+        def build(cls, settings, blocks, *, seed, folder):
+            return cls()
+
+        async def feedback(self, batch, runtime):
+            return Feedback(1.0, {"x": np.ones(1)}, metrics={"of_the_problem": 1 / 3})
+
+    document = {
+        "title": "many items",
+        "problem": {"kind": "counted"},
+        "optimizer": {"kind": "sgd", "learning_rate": 0.1},
+        "blocks": [{"iterations": 100}, {"iterations": 100}],
+        "output": {"figures": False, "checkpoint_every": 100},
+    }
+    study = Study.from_document(document, kinds={"counted": Counted})
+    problem = study.build_problem()
+    room = room_for(study, problem, build_optimizer(study.settings.optimizer, problem), tmp_path)
+    run(document, {"counted": Counted}, tmp_path / "run")
+    there = (tmp_path / "run" / "run.sqlite").stat().st_size
+    assert there <= room.history <= 1.5 * there + (1 << 16)
 
 
 def test_the_number_of_checkpoints_is_that_at_most_on_the_disk(tmp_path, document, kinds, monkeypatch):
@@ -328,3 +380,29 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, document, kinds, me
         Run.resume(tmp_path / "run", kinds=kinds)
     with pytest.raises(RunError, match="of no run"):
         export(tmp_path / "run", tmp_path / "x.npz")
+
+
+def test_without_a_thread_to_be_had_nothing_is_waited_for(tmp_path, monkeypatch):
+    keeper = Keeper(CheckpointStore(tmp_path), Retention(), lambda: None)
+
+    def none(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    with pytest.raises(RuntimeError, match="new thread"):
+        keeper.begin({}, {})
+    monkeypatch.undo()
+    wait(keeper.wait())
+    keeper.begin({}, {"iteration": 1})
+    wait(keeper.wait())
+    assert CheckpointStore(tmp_path).meta() == {"iteration": 1}
+
+
+def test_an_interruption_makes_one_checkpoint_more_and_that_is_reckoned_with(tmp_path, document, kinds):
+    document["blocks"] = [{"iterations": 8}]
+    document["output"] = {"checkpoint_every": 4}
+    study = Study.from_document(document, kinds=kinds)
+    stop_after(document, kinds, tmp_path / "run", 2)
+    wait(Run.resume(tmp_path / "run", kinds=kinds).execute())
+    assert kept(tmp_path / "run") == [2, 6, 8]
+    assert Retention.of(study.settings.output).most(study.blocks) == 3

@@ -1,19 +1,21 @@
 """Kept sums of the iteration in progress: after a kill the finished shots are not computed again, to the same bits."""
 
-import importlib.util
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import thalweg as tw
+from tests.runs import slow_shots as slow
+from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
 from thalweg.runs import Run
 from thalweg.runs.flat import flatten, restore
@@ -24,17 +26,8 @@ from thalweg.runtime.tree import Absent
 PROGRAM = Path(__file__).with_name("slow_shots.py")
 
 
-def _load():
-    name = "slow_shots_for_tests"
-    if name not in sys.modules:
-        specification = importlib.util.spec_from_file_location(name, PROGRAM)
-        sys.modules[name] = module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
-    return sys.modules[name]
-
-
-slow = _load()
 KINDS = {"slow": slow.Slow}
+Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +65,8 @@ def kill_in_the_middle(folder, runtime, model, held):
     with process:
         try:
             wait_for(lambda: len(list(folder.glob("held-*"))) == len(held) or process.poll() is not None)
-            wait_for(lambda: covered(kept) >= finished(folder, model, held) or process.poll() is not None)
+            some = {-1}  # is never covered: at least one is to be finished
+            wait_for(lambda: covered(kept) >= (finished(folder, model, held) or some) or process.poll() is not None)
             assert process.poll() is None, process.stderr.read()
         finally:
             process.send_signal(signal.SIGKILL)
@@ -161,6 +155,15 @@ def test_a_damaged_sum_is_computed_again_and_said(killed, expected):
     assert sum("a sum of finished shots is damaged, so its shots are computed again" in text for text in warnings) == 2
     assert sum(n for (model, _), n in computed.items() if model == models[1]) > 2
     assert set(computed.values()) == {1}
+
+
+def test_what_is_not_computed_again_is_said(tmp_path):
+    told = []
+    KeptSums(tmp_path, {}, print).keep(1, 1, {"loss": 3.0})
+    KeptSums(tmp_path, {}, print).keep(0, 6, {"loss": 3.0})
+    KeptSums(tmp_path, {}, print, tell=told.append).sums(7)
+    KeptSums(tmp_path / "none", {}, print, tell=told.append).sums(7)
+    assert told == ["3 of 7 shots were finished before, and are not computed again"]
 
 
 def test_sums_of_another_study_are_not_used_and_that_is_said(killed):
@@ -292,3 +295,39 @@ def test_a_sum_that_a_kill_left_beside_one_that_contains_it_goes(tmp_path):
     again = KeptSums(tmp_path, {}, print)
     assert again.sums(5) == {(1, 0): 3.0}
     assert again._store.generations() == [2]
+
+
+@pytest.mark.parametrize("runtime", ["one", "two"])
+def test_the_room_of_kept_sums_is_reckoned_with(tmp_path, monkeypatch, runtime):
+    """As many as there are at most, and not as many as there are shots."""
+    rooms, seen = [], []
+    save = CheckpointStore.save
+
+    def counting(self, arrays, meta):
+        path = save(self, arrays, meta)
+        if self.folder.parent.name == "shots":
+            with contextlib.suppress(FileNotFoundError):  # another thread has just removed one
+                seen.append((len(self.generations()), sum(f.stat().st_size for f in self.folder.glob("*/*"))))
+        return path
+
+    monkeypatch.setattr(CheckpointStore, "save", counting)
+    monkeypatch.setattr("thalweg.runs.room.Room.check", lambda self: rooms.append(self))
+    tw.wait(Run(slow.study(tmp_path, runtime), out=tmp_path / "run").execute())
+    (room,) = rooms
+    assert len(seen) >= slow.ITEMS
+    assert max(count for count, _ in seen) <= room.sums < slow.ITEMS
+    assert max(size for _, size in seen) <= room.sums * room.sum
+    others = room.checkpoints * room.each + room.models * room.model + room.history
+    assert room.needed - room.sums * room.sum == others
+    assert f"{room.sums} sums of finished items" in room.line[1]
+
+
+def test_a_run_that_has_no_room_for_its_sums_is_refused(tmp_path, monkeypatch):
+    study = slow.study(tmp_path, "two")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 110_000))
+    tw.wait(Run(slow.study(tmp_path, "two", checkpoint_shots=False), out=tmp_path / "without").execute())
+    with pytest.raises(
+        RunError, match=r"8 sums of finished items of 4\.\d KiB, .*no sums \(output\.checkpoint_shots\)"
+    ):
+        tw.wait(Run(study, out=tmp_path / "run").execute())
+    assert not (tmp_path / "run").exists()

@@ -3,11 +3,13 @@
 import itertools
 import re
 import shutil
+import time
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from tests.runs.deconvolution import Deconvolution
 from thalweg.errors import RunError
 from thalweg.graph import wait
 from thalweg.runs import History, Run, Study
@@ -23,7 +25,7 @@ from thalweg.runs.report.markup import element, join, table
 from thalweg.runs.report.models import Models, draw_models
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "link", "input"}
 
 
 class Page(HTMLParser):
@@ -75,24 +77,6 @@ def needs_nothing_else(page):
         assert "url(" not in re.sub(r"url\(#", "", attributes.get("style") or "")
     policies = [meta for meta in page.tags("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert policies[0]["content"].startswith("default-src 'none'")
-
-
-@pytest.fixture
-def started(tmp_path):
-    """A run whose process is this one: 3 iterations are done, and it goes on."""
-    folder = RunFolder.create(tmp_path / "run")
-    text = 'title = "T"\n[problem]\nkind = "k"\n[[blocks]]\nname = "one"\niterations = 2\n[[blocks]]\niterations = 5\n'
-    folder.write_study(text)
-    folder.write_summary({"status": "running", "title": "T"})
-    writer = HistoryWriter(folder.history)
-    writer.fact("study", text)
-    writer.event("started", "7 iterations in 2 blocks")
-    for k in (1, 2, 3):
-        writer.iteration(IterationRecord(k, k // 3, 1, 2, 8.0 / k, (0, 1), 0.5 * k, {"learning_rate": 0.1}))
-    writer.flush()
-    yield folder, writer
-    writer.close()
-    folder.release()
 
 
 def test_a_finished_run_is_on_one_page_that_needs_nothing_else(tmp_path, document, kinds):
@@ -239,16 +223,16 @@ def test_what_a_resumption_changed_is_shown(tmp_path, document, kinds):
     assert sum(record.facts["items_by_worker"].values()) == record.iterations["items"].sum()
 
 
-def test_norms_are_those_of_the_gradient_and_of_the_step(tmp_path, document, kinds, deconvolution, monkeypatch):
+def test_norms_are_those_of_the_gradient_and_of_the_step(tmp_path, document, kinds, monkeypatch):
     gradients = []
-    feedback = deconvolution.Deconvolution.feedback
+    feedback = Deconvolution.feedback
 
     async def listening(self, batch, runtime):
         found = await feedback(self, batch, runtime)
         gradients.append((found.gradients["x"].copy(), self.x.data.copy()))
         return found
 
-    monkeypatch.setattr(deconvolution.Deconvolution, "feedback", listening)
+    monkeypatch.setattr(Deconvolution, "feedback", listening)
     outcome = run(document, kinds, tmp_path / "run")
     columns = outcome.history.iterations()
     models = [x for _, x in gradients]
@@ -267,8 +251,8 @@ def test_norms_are_those_of_the_gradient_and_of_the_step(tmp_path, document, kin
     assert run(document, kinds, tmp_path / "other").summary["digest"] == outcome.summary["digest"]
 
 
-def test_a_metric_of_the_problem_keeps_its_name(tmp_path, document, kinds, deconvolution, monkeypatch):
-    monkeypatch.setattr(deconvolution.Deconvolution, "metrics", lambda self: {"gradient_norm": -5.0})
+def test_a_metric_of_the_problem_keeps_its_name(tmp_path, document, kinds, monkeypatch):
+    monkeypatch.setattr(Deconvolution, "metrics", lambda self: {"gradient_norm": -5.0})
     columns = run(document, kinds, tmp_path / "run").history.iterations()
     assert set(columns["gradient_norm"]) == {-5.0}
     assert np.all(columns["step_norm"] > 0)
@@ -349,3 +333,17 @@ def test_moment_reads_the_newest_iterations(started):
     moment = History(folder.path).moment(last=2)
     assert moment.iterations["iteration"].tolist() == [2, 3]
     assert [event["kind"] for event in moment.events] == ["started"]
+
+
+def test_moments_say_their_time_zone(monkeypatch):
+    """A report is read elsewhere, and twice in autumn it is half past two."""
+    from thalweg.runs.report.happened import moment
+
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    try:
+        time.tzset()
+        assert moment(1761438600) == "2025-10-26 02:30:00 +0200"
+        assert moment(1761438600 + 3600) == "2025-10-26 02:30:00 +0100"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -1,7 +1,5 @@
 """A run that was stopped and goes on is, to the last bit, the run that was not."""
 
-import asyncio
-import hashlib
 import json
 import os
 import shutil
@@ -13,66 +11,22 @@ import tarfile
 import numpy as np
 import pytest
 
+from tests.runs.going import Doing, fingerprint, go_on, run, stop_after
 from thalweg import optimizers
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError, StudyError
 from thalweg.graph import wait
 from thalweg.runs import History, QuietDisplay, Run, Study
+from thalweg.runs.differences import PLACING
 from thalweg.runs.folder import RunFolder
-from thalweg.runs.resuming import PLACING
 from thalweg.runs.settings import DaskRuntime, LocalRuntime
-
-
-class Stopping(QuietDisplay):
-    """Cancels the run when an iteration was made."""
-
-    def __init__(self, iteration):
-        self.iteration_to_stop = iteration
-
-    def iteration(self, record):
-        if record.iteration == self.iteration_to_stop:
-            self.task.cancel()
-
-
-def run(document, kinds, out, *overrides):
-    study = Study.from_document(document, kinds=kinds, overrides=overrides)
-    return wait(Run(study, out=out).execute())
-
-
-def stop_after(document, kinds, out, iteration):
-    async def stopped():
-        display = Stopping(iteration)
-        session = Run(Study.from_document(document, kinds=kinds), out=out, display=display)
-        display.task = asyncio.ensure_future(session.execute())
-        with pytest.raises(asyncio.CancelledError):
-            await display.task
-        return session.outcome
-
-    return wait(stopped())
-
-
-def go_on(out, kinds, *overrides):
-    return wait(Run.resume(out, overrides=overrides, kinds=kinds).execute())
-
-
-def fingerprint(folder):
-    """Digests of what a run is: model, optimizer's state, selection, and the history without times."""
-    arrays, meta, _ = CheckpointStore(folder / "checkpoints").load()
-    state = hashlib.blake2b(digest_size=16)
-    for name, array in sorted(arrays.items()):
-        state.update(name.encode() + array.tobytes())
-    state.update(json.dumps(meta, sort_keys=True).encode())
-    history = History(folder)
-    columns = {name: column.tolist() for name, column in history.iterations().items() if name != "seconds"}
-    rows = hashlib.blake2b(json.dumps([columns, history.batches()], sort_keys=True).encode(), digest_size=16)
-    return state.hexdigest(), rows.hexdigest()
 
 
 @pytest.fixture(params=sorted(optimizers.registry))
 def each_optimizer(request, document):
     """The study with each optimizer, with schedules where they can be."""
     rate = {"kind": "exp", "initial": 0.05, "gamma": 0.95, "decay_on_iteration": True}
-    if request.param == "rprop":
+    if "learning_rate" in optimizers.registry[request.param].rule.initial:
         rate = 0.05
     document["optimizer"] = {"kind": request.param, "learning_rate": rate}
     return document
@@ -101,6 +55,24 @@ def test_with_every_optimizer(tmp_path, each_optimizer, kinds):
         assert fingerprint(out) == fingerprint(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("wrap", ["ema", "lookahead"])
+def test_with_a_wrapper_around_the_rule(tmp_path, document, kinds, wrap):
+    """Whose own hyperparameters may be set, also from a block on."""
+    name, first, then = {"ema": ("ema_decay", 0.9, 0.5), "lookahead": ("slow_step_size", 0.5, 0.8)}[wrap]
+    document["optimizer"] |= {"wrap": [wrap], name: first}
+    document["blocks"][1]["optimizer"] = {name: then}
+    run(document, kinds, tmp_path / "whole")
+    for k in (3, 5):
+        out = tmp_path / str(k)
+        stop_after(document, kinds, out, k)
+        go_on(out, kinds)
+        assert fingerprint(out) == fingerprint(tmp_path / "whole")
+    found = CheckpointStore(tmp_path / "whole" / "checkpoints").load()[1]["optimizer"]
+    assert (found["wrap"], found["hyperparameters"][name]) == ([wrap], then)
+    with pytest.raises(StudyError, match=f"{name}"):
+        run({**document, "blocks": [{"iterations": 1, "optimizer": {name: -1.0}}]}, kinds, tmp_path / "bad")
+
+
 @pytest.mark.parametrize("selection", [{"selection": "all"}, {"selection": "every", "batch_size": 2}])
 @pytest.mark.parametrize("rate", ["cosine", "plateau", "one_cycle"])
 def test_with_every_selection_and_schedule(tmp_path, document, kinds, selection, rate):
@@ -127,12 +99,11 @@ def test_iterations_after_the_checkpoint_are_forgotten_and_made_again(tmp_path, 
     generations = store.generations()
     shutil.rmtree(killed / "checkpoints" / f"{generations[-1]:06d}")
     (killed / "summary.json").write_text(json.dumps({"status": "running"}))
-    left = store.load()[1]["iteration"]
-    assert left < 7
+    assert store.load()[1]["iteration"] == 6
     outcome = go_on(killed, kinds)
     assert fingerprint(killed) == fingerprint(tmp_path / "whole")
     (resumed,) = [event for event in outcome.history.events() if event["kind"] == "resumed"]
-    assert f"{7 - left} iterations after its checkpoint are computed again" in resumed["text"]
+    assert resumed["text"] == "from iteration 6; 1 iteration after its checkpoint is computed again"
 
 
 def test_a_finished_run_says_so_and_can_be_given_more(tmp_path, document, kinds):
@@ -305,3 +276,23 @@ def test_the_lock_of_a_killed_process_is_recovered(tmp_path, document, kinds):
 def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(RunError, match="is no folder of a run"):
         Run.resume(tmp_path)
+
+
+def test_models_of_blocks_that_are_computed_again_go_first(tmp_path, document, kinds):
+    """Else a report would show what was, beside what is."""
+    out = tmp_path / "run"
+    document["output"] = {"checkpoint_every": 1, "keep": 20}
+    run(document, kinds, out)
+    shutil.rmtree(out / "checkpoints" / "000007")
+    (out / "summary.json").write_text(json.dumps({"status": "running"}))
+    with np.load(out / "models" / "block-1.npz") as file:
+        before = file["x"].tobytes()
+    seen = []
+
+    def look():
+        seen.extend(path.name for path in (out / "models").iterdir())
+
+    go_on(out, kinds, "optimizer.learning_rate=0.5", display=Doing(7, look))
+    assert seen == ["block-0.npz"]
+    with np.load(out / "models" / "block-1.npz") as file:
+        assert file["x"].tobytes() != before

@@ -11,6 +11,7 @@ import tomllib
 import numpy as np
 import pytest
 
+from tests.runs.deconvolution import Deconvolution
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import NonFiniteGradientError, RunError, StudyError
 from thalweg.graph import wait
@@ -35,10 +36,10 @@ def summary_of(folder):
     return json.loads((folder / "summary.json").read_text())
 
 
-def test_a_run_leaves_everything_behind(tmp_path, document, kinds, deconvolution):
+def test_a_run_leaves_everything_behind(tmp_path, document, kinds):
     out = tmp_path / "run"
     outcome = run(document, kinds, out)
-    problem = deconvolution.Deconvolution.instances[-1]
+    problem = Deconvolution.instances[-1]
     assert outcome.status == "finished"
     assert sorted(p.name for p in out.iterdir()) == [
         "checkpoints",
@@ -95,24 +96,24 @@ def test_it_fits(tmp_path, document, kinds):
     assert not list((tmp_path / "run" / "figures").iterdir())
 
 
-def test_the_same_bits_with_one_and_two_threads_and_again(tmp_path, document, kinds, deconvolution):
+def test_the_same_bits_with_one_and_two_threads_and_again(tmp_path, document, kinds):
     document["problem"]["pause"] = 0.002
     digests, losses = set(), set()
     for k, threads in enumerate([1, 2, 2, 5]):
         outcome = run(document, kinds, tmp_path / str(k), f"runtime.threads={threads}")
         digests.add(outcome.summary["digest"])
         losses.add(outcome.history.iterations()["loss"].tobytes())
-        assert len(deconvolution.Deconvolution.instances[-1].threads) == threads
+        assert len(Deconvolution.instances[-1].threads) == threads
     assert len(digests) == len(losses) == 1
     assert run(document, kinds, tmp_path / "other", "seed=4").summary["digest"] not in digests
 
 
-def test_checkpoints_hold_all_that_decides_the_next_step(tmp_path, document, kinds, deconvolution):
+def test_checkpoints_hold_all_that_decides_the_next_step(tmp_path, document, kinds):
     run(document, kinds, tmp_path / "run")
     store = CheckpointStore(tmp_path / "run" / "checkpoints")
     assert len(store.generations()) == 2  # one a block; the last is the end's
     arrays, meta, _ = store.load()
-    problem = deconvolution.Deconvolution.instances[-1]
+    problem = Deconvolution.instances[-1]
     assert arrays["variable/x"].tobytes() == problem.x.data.tobytes()
     assert meta["iteration"] == 7
     assert meta["block"] == 1
@@ -158,7 +159,7 @@ def test_a_study_that_is_refused_makes_no_folder(tmp_path, document, kinds):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_failing_problem_leaves_a_readable_run(tmp_path, document, kinds, deconvolution):
+def test_a_failing_problem_leaves_a_readable_run(tmp_path, document, kinds):
     outcome, error = failing(document, kinds, tmp_path / "run", ZeroDivisionError, "problem.fail_at=4")
     assert str(error) == "the simulator broke"
     assert outcome.status == "failed"
@@ -170,7 +171,7 @@ def test_a_failing_problem_leaves_a_readable_run(tmp_path, document, kinds, deco
     events = outcome.history.events()
     assert "the simulator broke" in next(event["text"] for event in events if event["kind"] == "failed")
     assert len(outcome.history.iterations()["loss"]) == 3
-    x = deconvolution.Deconvolution.instances[-1].x.data
+    x = Deconvolution.instances[-1].x.data
     with np.load(tmp_path / "run" / "result.npz") as result:
         assert result["x"].tobytes() == x.tobytes()
     arrays, meta, _ = CheckpointStore(tmp_path / "run" / "checkpoints").load()
@@ -237,14 +238,14 @@ def test_what_breaks_at_the_end_is_said_and_costs_nothing_else(tmp_path, documen
     assert any(event["kind"] == "warning" for event in outcome.history.events())
 
 
-def test_a_cancelled_run_is_interrupted_readable_and_as_after_its_last_step(tmp_path, document, kinds, deconvolution):
+def test_a_cancelled_run_is_interrupted_readable_and_as_after_its_last_step(tmp_path, document, kinds):
     document["problem"]["pause"] = 0.01
     document["blocks"] = [{"iterations": 1000}]
     session = Run(Study.from_document(document, kinds=kinds), out=tmp_path / "run")
 
     async def main():
         task = asyncio.ensure_future(session.execute())
-        while not deconvolution.Deconvolution.instances or deconvolution.Deconvolution.instances[-1].calls < 4:
+        while not Deconvolution.instances or Deconvolution.instances[-1].calls < 4:
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -291,7 +292,7 @@ def test_a_cancellation_at_any_moment_leaves_a_whole_step(tmp_path, document, ki
         assert run(document, kinds, tmp_path / "again", "output.figures=false").summary["digest"] == digest
 
 
-def test_readable_while_it_runs_and_one_plain_database_afterwards(tmp_path, document, kinds, deconvolution):
+def test_readable_while_it_runs_and_one_plain_database_afterwards(tmp_path, document, kinds):
     document["problem"]["pause"] = 0.01
     document["blocks"] = [{"iterations": 30}]
     seen = []
@@ -379,12 +380,12 @@ def test_transforms_may_name_the_problems_arrays(tmp_path, document, kinds):
         assert result["x"].max() == 0.05
 
 
-def test_relative_paths_start_at_the_study(tmp_path, document, kinds, deconvolution):
+def test_relative_paths_start_at_the_study(tmp_path, document, kinds):
     truth = np.linspace(0, 1, 64)
     np.savez(tmp_path / "mine.npz", truth=truth)
     study = Study.from_document(document, kinds=kinds, folder=tmp_path, overrides=["problem.truth_file=mine.npz"])
     outcome = wait(run_study(study, out=tmp_path / "run"))
-    assert np.array_equal(deconvolution.Deconvolution.instances[-1].truth, truth)
+    assert np.array_equal(Deconvolution.instances[-1].truth, truth)
     assert outcome.history.facts()["study_folder"] == str(tmp_path)
 
 

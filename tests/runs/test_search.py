@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from searching_for_tests import valley
 
+from tests.runs.searching import valley
+from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError, StudyError, ThalwegError
 from thalweg.graph import wait
 from thalweg.runs import History, Run, Study, searching
@@ -19,6 +20,7 @@ from thalweg.runs.checking import print_checks
 from thalweg.runs.compare import Comparison, print_comparison
 from thalweg.runs.report import write_report
 from thalweg.search import Spent
+from thalweg.search.random_search import RandomSearch
 
 
 @pytest.fixture
@@ -37,9 +39,11 @@ def run(document, cls, out, *overrides):
     return wait(Run(study, out=out).execute())
 
 
-def stopped(document, cls, out):
+def stopped(document, cls, out, made=None):
+    made = made or Run(Study.from_document(document, kinds={"valley": cls}), out=out)
+
     async def cancelled():
-        cls.task = asyncio.ensure_future(Run(Study.from_document(document, kinds={"valley": cls}), out=out).execute())
+        cls.task = asyncio.ensure_future(made.execute())
         with pytest.raises(asyncio.CancelledError):
             await cls.task
 
@@ -163,6 +167,35 @@ def test_a_budget_that_ends_within_the_last_iteration_is_said(tmp_path, document
     assert "budget of 57 evaluations" in outcome.summary["search"]["stopped"]
 
 
+@pytest.mark.parametrize("iterations", [2, 4])
+def test_a_run_that_dies_in_its_final_choice_says_afterwards_why_it_stopped(tmp_path, document, iterations):
+    document["blocks"] = [{"iterations": iterations}]
+    document["budget"] = {"evaluations": 36 + 12 + 6 + 3}
+    whole = run(document, valley(), tmp_path / "whole").summary
+    cls = valley()
+    cls.stop_at = 21 + 4
+    stopped(document, cls, tmp_path / "run")
+    assert not History(tmp_path / "run").facts().get("search")
+    cls.stop_at = None
+    again = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}).execute()).summary
+    assert again["stopped"] == again["search"]["stopped"] == whole["stopped"] == whole["search"]["stopped"]
+    assert "budget of 57 evaluations: 21 are spent" in again["stopped"]
+    cls.stop_at = len(cls.calls) + 1
+    made = Run.resume(
+        tmp_path / "run",
+        kinds={"valley": cls},
+        overrides=["budget.evaluations=500", f"blocks.0.iterations={iterations + 1}"],
+    )
+    stopped(document, cls, tmp_path / "run", made)
+    assert "The final choice is made when the run ends." in write_report(tmp_path / "run").read_text(), (
+        "not that of before"
+    )
+    cls.stop_at = None
+    more = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}).execute()).summary
+    assert "stopped" not in more
+    assert more["search"]["stopped"] is None
+
+
 def test_the_interval_of_a_difference_is_that_of_all_resamples_at_once(monkeypatch):
     generator = np.random.default_rng(5)
     one, other = ({i: float(r) for i, r in enumerate(generator.normal(size=40))} for _ in range(2))
@@ -256,11 +289,13 @@ def of_different_prices(price):
 def test_what_is_kept_back_for_the_final_choice_survives_a_break(tmp_path, document):
     """The dearest candidate was that of the first iteration, and the checkpoint is of a later one."""
     document["problem"]["tokens"] = 1
-    document["budget"] = {"tokens": 3800}
     document["blocks"] = [{"iterations": 20}]
+    run(document, valley(), tmp_path / "free")
+    dear = History(tmp_path / "free").candidates()[1]["values"]["point"]["x"]
+    document["budget"] = {"tokens": 6 * (10 + 100 + 10 + 10) + 6 * (10 + 100) + 150}
 
     def price(x, item):
-        return 100 if x == -3.0 else 10
+        return 100 if x == dear else 10
 
     whole = of_different_prices(price)
     expected = run(document, whole, tmp_path / "whole").summary
@@ -479,6 +514,8 @@ def test_results_and_report(tmp_path, document):
     text = write_report(outcome.folder).read_text()
     assert "best so far" in text.lower()
     assert "point.x" in text
+    assert text.count(">mean reward</text>") == 3, "what the dots mean: best so far, x and y"
+    assert "The chosen values" in text
 
 
 def test_check_says_what_the_start_is_worth_and_what_the_run_may_cost(document):
@@ -508,3 +545,42 @@ def test_compare_has_the_rewards(tmp_path, document):
         winner = History(name).facts()["search"]["winner"]
         assert f"{winner['test']['mean']:.4g}" in text
     assert "reward, held out" in text
+    assert "better than the start" in text
+    best = [History(name).iterations()["best"] for name in names]
+    (line,) = [line for line in text.splitlines() if line.startswith("best reward, ")]
+    assert all(f"{found[0]:.4g} → {found[-1]:.4g}" in line for found in best), "as it is, and not minus it"
+    assert "No two of them chose the same values." in text
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison(Comparison.read([names[0], names[0]]), console)
+    assert "All chose the same values: " in console.file.getvalue()
+
+
+@pytest.mark.parametrize("every", [1, 10])
+@pytest.mark.parametrize("wrong", [OSError("the counts are gone"), {"answers": float("nan")}], ids=["raised", "NaN"])
+def test_what_fails_after_a_step_does_not_have_it_made_or_paid_for_twice(tmp_path, document, monkeypatch, every, wrong):
+    document["output"]["checkpoint_every"] = every
+    run(document, whole := valley(), tmp_path / "whole")
+    cls, metrics, calls = valley(), RandomSearch.metrics, []
+
+    def fourth(self):
+        calls.append(1)
+        if len(calls) != 4:
+            return metrics(self)
+        if isinstance(wrong, Exception):
+            raise wrong
+        return wrong
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RandomSearch, "metrics", fourth)
+        with pytest.raises((OSError, RunError), match=r"the counts are gone|answers = nan"):
+            run(document, cls, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["iterations"] == 4
+    assert CheckpointStore(tmp_path / "run" / "checkpoints").meta()["iteration"] == 4
+    outcome = wait(Run.resume(tmp_path / "run", kinds={"valley": cls}).execute())
+    assert cls.calls == whole.calls
+    ours, theirs = History(tmp_path / "run"), History(tmp_path / "whole")
+    assert ours.iterations()["misfit"].tolist() == theirs.iterations()["misfit"].tolist()
+    assert ours.candidates() == theirs.candidates()
+    assert ours.facts()["search"] == theirs.facts()["search"]
+    assert outcome.summary["search"]["spent"]["evaluations"] == len(cls.calls)
+    assert "unused" not in outcome.summary["search"]

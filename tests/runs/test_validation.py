@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from thalweg.runs.kinds import find_kind
 from thalweg.runs.overrides import apply_overrides, parse_value
+from thalweg.runs.tuning import optimizer_faults
 from thalweg.runs.validation import unknown_key, validate
 
 
@@ -158,3 +160,22 @@ def test_overrides_that_lead_nowhere_are_named(override, fault):
     assert len(found) == 1
     assert fault in str(found[0])
     assert changed == document
+
+
+@pytest.mark.parametrize(
+    ("key", "near"), [("lr", "learning_rate"), ("learning_rte", "learning_rate"), ("momentum", None), ("step", None)]
+)
+def test_only_a_key_that_may_be_meant_is_named_and_each_known_one_once(key, near):
+    (fault,) = optimizer_faults({"kind": "adam", "learning_rate": 0.1, key: 0.5}, "optimizer")
+    said = fault.text.partition(" (known here: ")
+    assert said[0] == "unknown key" + (f'; the nearest known one is "{near}"' if near else "")
+    known = said[2].removesuffix(")").split(", ")
+    assert len(known) == len(set(known))
+
+
+def test_an_unknown_kind_of_problem_says_how_one_of_ones_own_is_found():
+    _, (fault,) = find_kind("tomo")
+    assert "entry point group thalweg.problems" in fault.text
+    assert "kinds={name: class}" in fault.text
+    assert "Run.resume" in fault.text
+    assert "nearest" not in fault.text

@@ -162,15 +162,22 @@ def test_no_run(tmp_path):
 
 def test_ctrl_c_leaves_the_run_alone(slow):
     slow.step()
-    command = [sys.executable, "-m", "thalweg.cli", "watch", str(slow.folder.path)]
+    # A background job ignores SIGINT, and so do its children until they say otherwise.
+    start = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from thalweg import cli; cli.main()"
+    )
+    command = [sys.executable, "-c", start, "watch", str(slow.folder.path)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        for line in process.stdout:
-            if line.startswith("iteration 1/7"):
-                break
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        try:
+            for line in process.stdout:
+                if line.startswith("iteration 1/7"):
+                    break
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, stderr
     assert "the run goes on" in stdout
     assert "Traceback" not in stderr

@@ -1,9 +1,13 @@
 """Dask workers of this machine: the thread pool's bits, its exceptions, and nothing left running."""
 
 import asyncio
+import contextlib
 import os
+import subprocess
+import sys
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ import pytest
 
 import thalweg.graph as graph
 from thalweg.errors import RunError, ThalwegError
-from thalweg.runtime import Dask, Local, Pieces, Runtime, Shared, Watched, cluster_call
+from thalweg.runtime import Dask, Local, Pieces, Runtime, Shared, Watched, crew
 
 pytest.importorskip("distributed")
 
@@ -249,6 +253,49 @@ def test_what_is_shared_is_made_once_a_worker(two, tmp_path):
     assert graph.wait(two.map_reduce(task, range(4))) == 6
 
 
+def test_a_task_is_sent_once_a_call_and_once_to_a_worker(two, tmp_path, monkeypatch):
+    """It holds the model, and an iteration has hundreds of items."""
+    from distributed.protocol import dumps
+
+    folder, model = str(tmp_path), np.random.default_rng(0).standard_normal(500_000)
+    monkeypatch.setattr(two._client, "_send_to_scheduler", sending := Sending(two._client._send_to_scheduler))
+
+    def open_model(values):
+        (Path(folder) / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        return values
+
+    class Model:
+        def __reduce__(self):
+            return open_model, (model,)
+
+    held = Model()
+
+    def task(i):
+        return float(np.asarray(held)[i])
+
+    for call in (1, 2):
+        sending.messages.clear()
+        assert graph.wait(two.map_reduce(task, range(100))) == graph.wait(
+            Local(threads=1).map_reduce(lambda i: float(model[i]), range(100))
+        )
+        sent = sum(len(frame) for message in sending.messages for frame in dumps(message))
+        assert model.nbytes < sent < 1.1 * model.nbytes
+        opened = Counter(path.name.partition("-")[0] for path in tmp_path.iterdir())
+        assert max(opened.values()) <= call
+        assert len(opened) <= 2
+
+
+class Sending:
+    """Keeps what a client sends to its scheduler."""
+
+    def __init__(self, send):
+        self.messages, self._send = [], send
+
+    def __call__(self, message):
+        self.messages.append(message)
+        self._send(message)
+
+
 def test_cancelling_waits_for_running_tasks_and_leaves_none(two, tmp_path):
     folder = str(tmp_path)
 
@@ -281,6 +328,29 @@ def test_cancelling_waits_for_running_tasks_and_leaves_none(two, tmp_path):
     assert graph.wait(two.map_reduce(lambda i: i, range(5))) == 10
 
 
+def test_a_survey_that_swallows_its_cancellation_ends(two, tmp_path, monkeypatch):
+    """As in Python 3.11, where wait_for does so if what it waits for is there at the same moment."""
+    go, asked = tmp_path / "go", []
+
+    def task(i):
+        while not go.exists():
+            time.sleep(0.01)
+        return i
+
+    async def survey():
+        asked.append(len(asked))
+        if len(asked) == 2:  # the first one is before the call
+            go.touch()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+        assert len(asked) < 3, "it goes on after the end of the call"
+        return []
+
+    monkeypatch.setattr(two._crew, "survey", survey)
+    assert graph.wait(two.map_reduce(task, range(5))) == 10
+    assert asked == [0, 1]
+
+
 def test_workers_have_one_thread_and_leave_ctrl_c_to_us(two):
     def state():
         import signal
@@ -302,7 +372,7 @@ def test_workers_have_one_thread_and_leave_ctrl_c_to_us(two):
 
 
 def test_a_mixture_is_refused_before_anything_is_sent(two, tmp_path, monkeypatch):
-    real = cluster_call.identity()
+    real = crew.identity()
     monkeypatch.setattr(two._crew, "admitted", set())
     monkeypatch.setattr(
         two._crew, "identity", {**real, "numpy": "0.9", "CPU features": real["CPU features"] + ",+abacus"}
@@ -316,7 +386,7 @@ def test_a_mixture_is_refused_before_anything_is_sent(two, tmp_path, monkeypatch
 def test_a_worker_that_comes_in_between_is_refused_by_itself(two, tmp_path, monkeypatch):
     everyone = set(two._client.scheduler_info()["workers"])
     monkeypatch.setattr(two._crew, "admitted", everyone)  # as if they had been asked
-    monkeypatch.setattr(two._crew, "identity", {**cluster_call.identity(), "numba": "0.1"})
+    monkeypatch.setattr(two._crew, "identity", {**crew.identity(), "numba": "0.1"})
     with pytest.raises(RunError, match=r"numba is 0\.1 here"):
         graph.wait(two.map_reduce(summing(adversarial(5), tmp_path), range(5)))
     assert not list(tmp_path.iterdir())
@@ -334,6 +404,21 @@ def test_no_process_stays_behind_and_it_can_be_used_again():
     assert graph.wait(runtime.map_reduce(abs, [-1, 2])) == 3
     assert not set(pids(runtime)) & set(workers)
     runtime.close()
+
+
+def test_a_script_that_new_processes_cannot_import_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import thalweg as tw\n"
+        "from thalweg.runtime import Dask\n"
+        "with Dask(workers=1) as runtime:\n"
+        "    tw.wait(runtime.map_reduce(abs, [1]))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("thalweg.errors.RunError: The worker processes cannot be started: ")
+    assert "needs \"if __name__ == '__main__':\" before" in last
 
 
 @pytest.mark.parametrize(
@@ -359,3 +444,4 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
     with Dask("tcp://127.0.0.1:9") as runtime, pytest.raises(RunError, match="cannot be reached") as error:
         graph.wait(runtime.map_reduce(abs, [1]))
     assert "tcp://127.0.0.1:9" in str(error.value)
+    assert "thalweg resume RUN --scheduler ADDRESS, or --threads N" in str(error.value)

@@ -25,7 +25,7 @@ import numpy as np
 from thalweg.checkpoints.files import corrupt, flush_folder, whole
 from thalweg.checkpoints.manifest import FORMAT, MANIFEST, canonical, read_manifest, write_manifest
 from thalweg.checkpoints.tensors import STATE, plain, read_state, write_state
-from thalweg.errors import CheckpointError
+from thalweg.errors import CheckpointCorruptError, CheckpointError
 
 TEMPORARY = ".writing-"
 REPLACED = ".replaced-"
@@ -117,11 +117,8 @@ class CheckpointStore:
             CheckpointVersionError: a newer major version of the format wrote it.
         """
         number, manifest = self._manifest(generation)
-        path = self._path(number)
-        try:
+        with self._reading(number) as path:
             return read_state(path / STATE, manifest["arrays"], manifest["bytes"]), manifest["meta"], number
-        except OSError as error:
-            raise CheckpointError(f"cannot read {path}: {error}", generation=number) from error
 
     def meta(self, generation: int | None = None) -> dict[str, Any]:
         """What one generation says of itself, without reading its arrays.
@@ -156,12 +153,16 @@ class CheckpointStore:
         Raises:
             CheckpointError: ``keep`` is no integer or less than 1, or a folder cannot be removed.
         """
-        old = [number for number in self.generations()[: -whole(keep, "keep", 1)] if number not in spare]
+        last = whole(keep, "keep", 1)
+        if len(self.generations()) <= last:
+            return []
         try:
-            for number in old:
-                aside = self._set_aside(self._path(number))
-                if aside is not None:
-                    _remove(aside)
+            with self._locked():  # or who saves would take what is being removed for leftovers
+                old = [number for number in self.generations()[:-last] if number not in spare]
+                for number in old:
+                    aside = self._set_aside(self._path(number))
+                    if aside is not None:
+                        _remove(aside)
         except OSError as error:
             raise CheckpointError(f"cannot prune {self.folder}: {error}", folder=str(self.folder)) from error
         return old
@@ -180,15 +181,26 @@ class CheckpointStore:
                 generations=known,
             )
         path = self._path(number)
-        if path.is_symlink() or not path.is_dir():
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
             raise corrupt(path, "is a symbolic link or a file; a generation is a folder of its own")
-        try:
+        with self._reading(number):
             manifest = read_manifest(path / MANIFEST)
-        except OSError as error:
-            raise CheckpointError(f"cannot read {path}: {error}", generation=number) from error
         if manifest["generation"] != number:
             raise corrupt(path / MANIFEST, f"is of generation {manifest['generation']}", "generation")
         return number, manifest
+
+    @contextlib.contextmanager
+    def _reading(self, number: int) -> Iterator[Path]:
+        """The folder of a generation while it is read; what somebody removes meanwhile is not called damaged."""
+        path = self._path(number)
+        try:
+            yield path
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error}", generation=number) from error
+        except CheckpointCorruptError as error:
+            if os.path.lexists(path):
+                raise
+            raise CheckpointError(f"{path} was removed while it was read", generation=number) from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,14 +65,15 @@ def run(
         typer.secho("Error: --resume goes with --out.", fg="red", bold=True, err=True)
         typer.echo("Say which run is meant: its folder, or `thalweg resume RUN`.", err=True)
         raise typer.Exit(2)
-    changes = [*_placing(workers, scheduler), *(changes or [])]
-    loaded = _load(study, changes, threads, traceback)
+    changes = [*_placing(threads, workers, scheduler), *(changes or [])]
+    loaded = _load(study, changes, traceback)
     if dry_run:
         _print_plan(loaded, out, traceback)
         return
     if resume and out is not None and (out / "run.sqlite").is_file():
-        paths = [change.partition("=")[0] for change in changes or []]
-        _go_on(out, [], loaded, paths, quiet, traceback)
+        from thalweg.runs.overrides import path_of
+
+        _go_on(out, [], loaded, [path_of(change) for change in changes], quiet, traceback)
         return
     display, close = _display(loaded, quiet)
     _execute(_session(loaded, out, display), close, quiet, traceback)
@@ -95,8 +98,7 @@ def resume(
 
         thalweg resume runs/head-1 --set blocks.2.iterations=40
     """
-    overrides = [*_placing(workers, scheduler), *(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
-    _go_on(folder, overrides, None, [], quiet, traceback)
+    _go_on(folder, [*_placing(threads, workers, scheduler), *(changes or [])], None, [], quiet, traceback)
 
 
 def _print_plan(study: Study, out: Path | None, traceback: bool) -> None:
@@ -137,27 +139,37 @@ def _execute(session: Run, close: Any, quiet: bool, traceback: bool) -> None:
             session.abandon()
         finally:
             close()
+            _say_how_to_go_on(session.folder, quiet)
 
     try:
         run_interruptible(session.execute(), on_first=session.announce_stop, on_second=on_second)
     except Interrupted as stopped:
         # A signal that came when all was done and written down has not stopped anything.
         if session.outcome is None or session.outcome.status != "finished":
+            _say_how_to_go_on(session.folder, quiet)
             raise typer.Exit(128 + stopped.signal) from None
     except Exception as error:
         close()
         if session.outcome is None:
             refuse(error, traceback)  # before there was a run: the study is at fault
-        fail(
-            "The run stopped.",
-            error,
-            traceback,
-            code=1,
-            hint=f"Everything until then is in {session.outcome.folder}; go on with: thalweg resume "
-            f"{session.outcome.folder}",
-        )
+        folder, hint = session.outcome.folder, ""
+        if (folder / "run.sqlite").is_file():  # else the error says where it is
+            hint = f"Everything until then is in {folder}; {_going_on(folder)}"
+        fail("The run stopped.", error, traceback, code=1, hint=hint)
     if quiet and session.outcome is not None:
         typer.echo(str(session.outcome.folder))
+
+
+def _going_on(folder: Path) -> str:
+    return f"go on with: thalweg resume {shlex.quote(str(folder))}"
+
+
+def _say_how_to_go_on(folder: Path | None, quiet: bool) -> None:
+    """Of a run that was stopped, unless nobody listens any more, or a signal came in the middle of a line."""
+    with suppress(OSError, RuntimeError):
+        if folder is not None:
+            typer.echo(str(folder) if quiet else _going_on(folder))
+            sys.stdout.flush()
 
 
 @app.command()
@@ -179,7 +191,7 @@ def check(
 
     from thalweg.runs.checking import print_checks
 
-    loaded = _load(study, changes, threads, traceback)
+    loaded = _load(study, [*_placing(threads), *(changes or [])], traceback)
     try:
         good = print_checks(loaded, Console())
     except KeyboardInterrupt:
@@ -189,24 +201,34 @@ def check(
     raise typer.Exit(0 if good else 1)
 
 
-def _load(name: str, changes: list[str] | None, threads: int | None, traceback: bool) -> Study:
+def _load(name: str, changes: list[str], traceback: bool) -> Study:
     from thalweg.runs.shipped import find_study
     from thalweg.runs.study import Study
 
-    overrides = [*(changes or []), *([f"runtime.threads={threads}"] if threads else [])]
     try:
-        return Study.load(find_study(name), overrides=overrides)
+        return Study.load(find_study(name), overrides=changes)
     except Exception as error:
         refuse(error, traceback)
 
 
-def _placing(workers: int | None, scheduler: str | None) -> list[str]:
-    """The change of a study that has it run on a cluster; what --set says about the cluster comes after it."""
+def _placing(threads: int | None, workers: int | None = None, scheduler: str | None = None) -> list[str]:
+    """The change of a study that says where its work is done, instead of what it says itself; --set comes later."""
     import json
 
-    keys = {"workers": workers, "scheduler": scheduler}
-    said = [f"{key} = {json.dumps(value)}" for key, value in keys.items() if value is not None]
-    return [f'runtime={{ kind = "dask", {", ".join(said)} }}'] if said else []
+    tables = {
+        "--threads": (threads, f"{{ threads = {threads} }}"),
+        "--workers": (workers, f'{{ kind = "dask", workers = {workers} }}'),
+        "--scheduler": (scheduler, f'{{ kind = "dask", scheduler = {json.dumps(scheduler)} }}'),
+    }
+    said = {name: table for name, (value, table) in tables.items() if value is not None}
+    if len(said) > 1:
+        typer.secho(f"Error: {' does not go with '.join(list(said)[:2])}.", fg="red", bold=True, err=True)
+        typer.echo(
+            "The work is done in threads, in worker processes of this machine, or on a scheduler's cluster. Name one.",
+            err=True,
+        )
+        raise typer.Exit(2)
+    return [f"runtime={table}" for table in said.values()]
 
 
 def _display(study: Study, quiet: bool) -> tuple[Display, Any]:

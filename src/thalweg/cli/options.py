@@ -11,11 +11,16 @@ import typer
 
 def complete_study(incomplete: str) -> list[str]:
     """Studies that come with Thalweg, files and folders."""
-    from thalweg.runs.shipped import shipped_names
-
     files = [str(path) for path in Path().glob(f"{incomplete}*.toml")]
     folders = [f"{path}/" for path in Path().glob(f"{incomplete}*") if path.is_dir()]
-    return [name for name in shipped_names() if name.startswith(incomplete)] + sorted(files + folders)
+    return complete_shipped(incomplete) + sorted(files + folders)
+
+
+def complete_shipped(incomplete: str) -> list[str]:
+    """Studies that come with Thalweg."""
+    from thalweg.runs.shipped import shipped_names
+
+    return [name for name in shipped_names() if name.startswith(incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:
@@ -51,7 +56,8 @@ ThreadsOption = Annotated[
         "--threads",
         metavar="N",
         min=1,
-        help="Threads that compute; default: what the study says, else every core. The result does not depend on it.",
+        help="Compute in N threads of this machine; default: what the study says, else every core. The result is the "
+        "same.",
         show_default=False,
     ),
 ]

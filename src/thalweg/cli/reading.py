@@ -9,7 +9,7 @@ import typer
 
 from thalweg.cli.app import app
 from thalweg.cli.failing import fail, refuse
-from thalweg.cli.options import RunArgument, TracebackOption, complete_run
+from thalweg.cli.options import RunArgument, TracebackOption, complete_run, complete_shipped
 
 
 @app.command()
@@ -149,9 +149,11 @@ def studies(
             "--copy",
             metavar="NAME",
             help="Write this study into the present folder, to be changed.",
+            autocompletion=complete_shipped,
             show_default=False,
         ),
     ] = None,
+    traceback: TracebackOption = False,
 ) -> None:
     """List the studies that come with Thalweg.
 
@@ -166,7 +168,7 @@ def studies(
         try:
             path = copy_study(copy, Path())
         except Exception as error:
-            refuse(error, traceback=False)
+            refuse(error, traceback)
         typer.echo(f"{path} is yours now: change it, then `thalweg run {path}`")
         return
     table = Table(box=None, pad_edge=False, show_header=False)

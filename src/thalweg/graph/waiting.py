@@ -98,7 +98,9 @@ def _in_thread(awaitable: Awaitable[T], outside: asyncio.AbstractEventLoop) -> T
             if not begun:
                 begun = True
                 thread.start()  # which waits for the thread, and so may be interrupted, too
-            over.wait()  # not thread.join(): before Python 3.13 an interrupted join believes the thread has ended
+            # Not thread.join(): before Python 3.13 an interrupted join believes the thread has ended. And not for ever:
+            # a signal that comes just before the lock goes to sleep, or to another thread, does not wake it.
+            over.wait(timeout=0.2)
         except KeyboardInterrupt as error:
             interrupt = error
             if claim.acquire(blocking=False):  # the helper has not begun, and now it never will

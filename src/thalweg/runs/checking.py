@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.runs.display import duration
+from thalweg.runs.outline import outline
 from thalweg.runs.problem import Check
 from thalweg.runs.settings import LocalRuntime
 from thalweg.runs.study import Study
@@ -36,13 +37,12 @@ def print_checks(study: Study, console: Console) -> bool:
     checks: list[Check] = []
     with console.status("building the problem"):
         problem = study.build_problem()
-        optimizer = build_optimizer(study.settings.optimizer, problem, study.settings.seed)
+        settings = study.settings
+        optimizer = build_optimizer(settings.optimizer, problem, settings.seed, study.blocks, settings.budget)
     table = study.settings.runtime
     with Local(table.threads if isinstance(table, LocalRuntime) else None) as runtime:
         plan = [
-            ("items", f"{problem.items} {problem.item_name}s"),
-            ("iterations", f"{study.iterations} in {len(study.blocks)} blocks"),
-            ("threads", str(runtime.threads)),
+            *outline(study, problem, runtime),
             *problem.plan(runtime, study.iterations),
             *(_costs(study, problem, optimizer) if problem.rewarded else []),
         ]

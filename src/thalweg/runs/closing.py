@@ -45,6 +45,7 @@ class Closing:
         self._folder = folder
         self.warnings: list[str] = []
         self.losses: list[Exception] = []
+        self._cost: dict[str, list[str]] = {}  # by what went wrong
 
     @contextmanager
     def tolerating(self, what: str, *, vital: bool = False) -> Iterator[None]:
@@ -57,9 +58,21 @@ class Closing:
         try:
             yield
         except Exception as error:
-            self.warnings.append(f"{what} could not be made: {type(error).__name__}: {error}")
+            self._tell(what, f"{type(error).__name__}: {error}")
             if vital:
                 self.losses.append(error)
+
+    def _tell(self, what: str, cause: str) -> None:
+        """Warn of a loss; what has cost more than one thing is told once, with all of them."""
+        lost = self._cost.setdefault(cause, [])
+        if what in lost:
+            return
+        before = _not_made(lost, cause)
+        lost.append(what)
+        if before in self.warnings:
+            self.warnings[self.warnings.index(before)] = _not_made(lost, cause)
+        else:
+            self.warnings.append(_not_made(lost, cause))
 
     def write_result(self) -> None:
         """Write ``result.npz``; if the problem's own results fail, the variables."""
@@ -76,7 +89,22 @@ class Closing:
     def draw(self) -> list[Path]:
         """Draw the problem's pictures and the misfit; returns those that were drawn, the one to look at
         first."""
-        history = History(self._folder.history)
+        drawn = []
+        with self.tolerating("the pictures"):
+            self._folder.refuse_if_moved()
+            for name, draw in self._drawings(History(self._folder.history)).items():
+                with self.tolerating(f"the figure {name!r}"):
+                    path = self._folder.figures / f"{name}.png"
+                    beside = path.with_name(f".{path.name}")
+                    try:
+                        draw(beside)
+                        os.replace(beside, path)  # who looks meanwhile sees a whole picture
+                    finally:
+                        beside.unlink(missing_ok=True)
+                    drawn.append(path)
+        return drawn
+
+    def _drawings(self, history: History) -> dict[str, Callable[[Path], None]]:
         drawings: dict[str, Callable[[Path], None]] = {}
         with self.tolerating("the problem's figures"):
             drawings.update(self._problem.figures(history))
@@ -84,18 +112,7 @@ class Closing:
             drawings.setdefault("search", lambda path: draw_search(path, history))
         else:
             drawings.setdefault("misfit", lambda path: draw_misfit(path, history, self._study.blocks))
-        drawn = []
-        for name, draw in drawings.items():
-            with self.tolerating(f"the figure {name!r}"):
-                path = self._folder.figures / f"{name}.png"
-                beside = path.with_name(f".{path.name}")
-                try:
-                    draw(beside)
-                    os.replace(beside, path)  # who looks meanwhile sees a whole picture
-                finally:
-                    beside.unlink(missing_ok=True)
-                drawn.append(path)
-        return drawn
+        return drawings
 
     def summary(
         self,
@@ -114,10 +131,7 @@ class Closing:
             parts: seconds of its parts.
             more: what else the loop knows: why it stopped early, what a search chose.
         """
-        summary: dict[str, Any] = {"status": status_of(error), **identity(self._study)}
-        if summary["status"] == "failed":
-            text = {"type": type(error).__name__, "text": str(error), "notes": notes_of(error)}
-            summary["error"] = {**text, "traceback": traceback_of(error)}
+        summary: dict[str, Any] = {**self.verdict(error), **identity(self._study)}
         summary["iterations"] = iteration
         with self.tolerating("the misfits"):
             summary.update(misfits(History(self._folder.history), self._study))
@@ -129,11 +143,21 @@ class Closing:
         summary |= more
         own: dict[str, Any] = {}
         with self.tolerating("the problem's summary"):
-            own = self._problem.summary()
-        taken = sorted(own.keys() & summary.keys())
+            own = dict(self._problem.summary())
+        taken = own.keys() & summary.keys()
         if taken:
-            self.warnings.append(f"the problem's summary has {taken}, which are the run's own; they are left out")
+            names = sorted(map(str, taken))
+            self.warnings.append(f"the problem's summary has {names}, which are the run's own; they are left out")
         return summary | {name: value for name, value in own.items() if name not in taken}
+
+    @staticmethod
+    def verdict(error: BaseException | None) -> dict[str, Any]:
+        """How it ended, for the summary: ``status``, and ``error`` if it failed."""
+        status = status_of(error)
+        if status != "failed":
+            return {"status": status}
+        text = {"type": type(error).__name__, "text": str(error), "notes": notes_of(error)}
+        return {"status": status, "error": {**text, "traceback": traceback_of(error)}}
 
     def forget_shots(self) -> None:
         """Remove what was kept of the iteration in progress: there is none any more."""
@@ -152,6 +176,10 @@ class Closing:
         """Bring time, memory and warnings up to date, and write ``summary.json`` for good."""
         summary |= {"seconds": seconds, "peak_memory_bytes": peak_memory(), "warnings": self.warnings}
         self.write_summary(summary, last=True)
+
+
+def _not_made(lost: list[str], cause: str) -> str:
+    return f"{' and '.join(filter(None, [', '.join(lost[:-1]), *lost[-1:]]))} could not be made: {cause}"
 
 
 def model(problem: Problem) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,7 @@
 """``thalweg compare``: runs beside each other, in a table, as JSON, and as a picture of their misfits.
 
-Equal digests mean the same model to the last bit; of the studies only the keys that differ are shown.
+Equal digests mean the same model to the last bit; of the studies only the keys that differ are shown, and what was
+changed when a run went on.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.errors import RunError
+from thalweg.runs.compared import compared
+from thalweg.runs.differences import PLACING
 from thalweg.runs.display import duration
-from thalweg.runs.folder import replacing
+from thalweg.runs.files import replacing
 from thalweg.runs.record import RunRecord
-from thalweg.runs.report.changes import NOT_THERE, flat
+from thalweg.runs.report.changes import NOT_THERE, Change, changes_of, contents_of, flat
 from thalweg.runs.summary import SHOWN_APART
 
 _NAME_WIDTH, _RUN_WIDTH = 26, 22  # columns of the terminal
@@ -55,7 +58,8 @@ class Comparison:
 
         ``runs`` has one entry a run; ``same_model`` groups the names of those whose digests are equal;
         ``study_differences`` has, by dotted path, the values in the order of the runs, as JSON text, null where a
-        study does not have the key.
+        study does not have the key. Of each run ``changes`` has what was changed when it went on: the study is the one
+        that it ended with.
         """
         return {
             "runs": [self._entry(name, record) for name, record in zip(self.names, self.records, strict=True)],
@@ -75,8 +79,9 @@ class Comparison:
         return [group for group in groups.values() if len(group) > 1]
 
     def study_differences(self) -> dict[str, list[str]]:
-        """By dotted path, the values of the keys in which the studies differ, in the order of the runs."""
-        studies = [flat(record.document) for record in self.records]
+        """By dotted path, the values of the keys in which the studies differ, in the order of the runs; of files also
+        digests of what was in them."""
+        studies = [{**flat(record.document), **contents_of(record)} for record in self.records]
         keys = dict.fromkeys(key for study in studies for key in study)
         found = {key: [study.get(key, NOT_THERE) for study in studies] for key in keys}
         return {key: values for key, values in found.items() if len(set(values)) > 1}
@@ -92,6 +97,10 @@ class Comparison:
             "blocks": misfits_of(record),
             "digest": digest_of(record),
             "summary": own_numbers(record),
+            "changes": [
+                {"after_iteration": change.iteration, "key": change.key, "before": change.before, "after": change.after}
+                for change in changed_on_the_way(record)
+            ],
         }
 
 
@@ -101,18 +110,25 @@ def digest_of(record: RunRecord) -> str | None:
     return found if isinstance(found, str) and record.status not in ("running", "killed") else None
 
 
+def changed_on_the_way(record: RunRecord) -> list[Change]:
+    """What was changed in the study when the run went on, so that only a part of it was made with what the study says
+    now; not where the work was done."""
+    return [change for change in changes_of(record) if change.iteration and change.key not in PLACING]
+
+
 def misfits_of(record: RunRecord) -> list[dict[str, Any]]:
     """By block: name, iterations, misfit an item of its first and of its last batch (None before it began). Of a
     search the misfit is minus the best reward."""
     found = []
     misfits = record.iterations["misfit"]
     if "best" in record.iterations:
-        misfits = -record.iterations["best"]
+        misfits = -compared(record.iterations, record.facts, "best")
     for index in range(len(record.block_iterations)):
-        misfit = misfits[record.iterations["block"] == index]
+        there = record.iterations["block"] == index
+        misfit = misfits[there & np.isfinite(misfits)]
         ends = (float(misfit[0]), float(misfit[-1])) if len(misfit) else (None, None)
         name = record.block_name(index)
-        found.append({"name": name, "iterations": len(misfit), "misfit_start": ends[0], "misfit_end": ends[1]})
+        found.append({"name": name, "iterations": int(there.sum()), "misfit_start": ends[0], "misfit_end": ends[1]})
     return found
 
 
@@ -141,11 +157,14 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             console.print()
         console.print(table)
     groups = comparison.same_model()
+    searches = all(map(is_search, comparison.records))
+    ended, model = ("chose the same values", "values") if searches else ("ended with the same model", "model")
+    bits = "" if searches else ", to the last bit"
     for group in groups:
-        same = "All ended with the same model" if len(group) == len(comparison.names) else "The same model"
-        console.print(Text(f"{same}, to the last bit: {', '.join(group)}.", style="green"), soft_wrap=True)
+        same = f"All {ended}" if len(group) == len(comparison.names) else f"The same {model}"
+        console.print(Text(f"{same}{bits}: {', '.join(group)}.", style="green"), soft_wrap=True)
     if not groups:
-        console.print(Text("No two of them ended with the same model, to the last bit."))
+        console.print(Text(f"No two of them {ended}{bits}."))
 
 
 def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
@@ -158,8 +177,9 @@ def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     blocks = [misfits_of(record) for record in records]
     for index in range(max((len(b) for b in blocks), default=0)):
         names = dict.fromkeys(b[index]["name"] for b in blocks if index < len(b))
-        what = "−best reward" if all("best" in record.iterations for record in records) else "misfit"
-        rows.append((f"{what}, {' or '.join(names)}", [_misfit(b[index]) if index < len(b) else "" for b in blocks]))
+        title = f"{_measure(records)}, {' or '.join(names)}"
+        sign = -1.0 if all(map(is_search, records)) else 1.0
+        rows.append((title, [_misfit(b[index], sign) if index < len(b) else "" for b in blocks]))
     chosen = [_chosen(record) for record in records]
     rows += [(name, [found.get(name, "") for found in chosen]) for name in dict.fromkeys(n for f in chosen for n in f)]
     numbers = [own_numbers(record) for record in records]
@@ -167,9 +187,20 @@ def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
         rows.append((name.replace("_", " "), [f"{n[name]:.6g}" if name in n else "" for n in numbers]))
     rows.append(("digest", [(digest_of(record) or "")[:_SHORT_DIGEST] for record in records]))
     differences = comparison.study_differences()
-    rows.append(("study keys that differ:" if differences else "the studies are the same", []))
+    changes = [changed_on_the_way(record) for record in records]
+    if not any(changes):
+        rows.append(("study keys that differ:" if differences else "the studies are the same", []))
+    else:
+        rows.append(("study keys that differ at the end:" if differences else "the studies end as the same", []))
     rows += [(f"  {key}", values) for key, values in differences.items()]
+    rows += [("changed on the way:", [])] if any(changes) else []
+    for key in dict.fromkeys(change.key for found in changes for change in found):
+        rows.append((f"  {key}", [", ".join(_change(c) for c in found if c.key == key) for found in changes]))
     return rows
+
+
+def _change(change: Change) -> str:
+    return f"{change.before} → {change.after} after iteration {change.iteration}"
 
 
 def _chosen(record: RunRecord) -> dict[str, str]:
@@ -181,6 +212,9 @@ def _chosen(record: RunRecord) -> dict[str, str]:
         for part, name in (("search", "reward, search"), ("held_out", "reward, held out"), ("test", "reward, test")):
             if part in winner:
                 found[name] = f"{winner[part]['mean']:.4g}"
+        if "difference" in search:
+            gain = search["difference"]
+            found["better than the start"] = f"{gain['mean']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})"
         if winner:
             found["evaluations"] = f"{search['spent']['evaluations']}"
             if search["spent"]["tokens"]:
@@ -190,14 +224,25 @@ def _chosen(record: RunRecord) -> dict[str, str]:
     return found
 
 
-def _misfit(block: dict[str, Any]) -> str:
+def _misfit(block: dict[str, Any], sign: float) -> str:
     if block["misfit_start"] is None:
         return "not begun"
-    return f"{block['misfit_start']:.4g} → {block['misfit_end']:.4g}"
+    return f"{sign * block['misfit_start']:.4g} → {sign * block['misfit_end']:.4g}"
+
+
+def is_search(record: RunRecord) -> bool:
+    """Whether a run is a search: higher is better, and there is a best candidate so far."""
+    return "best" in record.iterations
+
+
+def _measure(records: Sequence[RunRecord]) -> str:
+    """What the runs are told by: a reward where all of them have one."""
+    searches = [is_search(record) for record in records]
+    return "best reward" if all(searches) else "misfit, or −best reward" if any(searches) else "misfit"
 
 
 def draw_comparison(comparison: Comparison, out: Path) -> None:
-    """Draw the misfit an item of all runs over the iterations.
+    """Draw the misfit an item of all runs over the iterations; of searches the best mean reward so far.
 
     Args:
         comparison: the runs.
@@ -216,10 +261,11 @@ def draw_comparison(comparison: Comparison, out: Path) -> None:
     figure = Figure(figsize=(8.0, 4.6), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    positive = True
+    positive, searches = True, all(map(is_search, comparison.records))
     for index, (name, record) in enumerate(zip(comparison.names, comparison.records, strict=True)):
         x, y = _curve(record)
-        positive &= bool(np.all(y[np.isfinite(y)] > 0))
+        y = -y if searches else y  # a reward, which may be above 0 by chance: no logarithm
+        positive &= not searches and bool(np.all(y[np.isfinite(y)] > 0))
         # A dollar sign would begin a formula, a leading underscore would hide the run from the legend.
         label = name.replace("$", r"\$")
         marker = "o" if len(x) <= 60 else None
@@ -230,8 +276,11 @@ def draw_comparison(comparison: Comparison, out: Path) -> None:
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("iteration")
-    axes.set_ylabel("misfit an item")
-    axes.set_title("gaps are between blocks, which may measure different things", fontsize=9, color="0.4")
+    if searches:
+        axes.set_ylabel("best mean reward so far")
+    else:
+        axes.set_ylabel(_measure(comparison.records).replace("misfit", "misfit an item"))
+        axes.set_title("gaps are between blocks, which may measure different things", fontsize=9, color="0.4")
     axes.grid(alpha=0.3)
     axes.legend()
     if not out.parent.is_dir():
@@ -241,8 +290,9 @@ def draw_comparison(comparison: Comparison, out: Path) -> None:
 
 
 def _curve(record: RunRecord) -> tuple[np.ndarray, np.ndarray]:
-    """Iterations and misfits, with a gap after each block."""
+    """Iterations and misfits, with a gap after each block; of a search minus the best rewards."""
     x = record.iterations["iteration"].astype(np.float64)
-    y = record.iterations["misfit"]
+    best = is_search(record)
+    y = -compared(record.iterations, record.facts, "best") if best else record.iterations["misfit"]
     ends = np.flatnonzero(np.diff(record.iterations["block"])) + 1
     return np.insert(x, ends, np.nan), np.insert(y, ends, np.nan)

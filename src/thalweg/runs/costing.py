@@ -2,15 +2,18 @@
 
     evaluations ≤ Σ over blocks: iterations · (candidates + rescore) · batch   +   finalists · held_out  +  2 · test
 
-and tokens and money at the most that the problem says one evaluation of its start can cost. The budget cuts all three.
+and tokens and money at the most that the problem says one evaluation of its dearest candidate can cost. The budget cuts
+all three.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from thalweg.errors import StudyError
+from thalweg.runs.reserve import Needs, Reserve, needs_of
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runs.searching import final_evaluations
 from thalweg.runs.settings import BudgetSettings, GenericBlock
@@ -21,8 +24,8 @@ from thalweg.search.ready import Search
 def most_of(problem: RewardProblem, search: Search, blocks: Sequence[GenericBlock]) -> Spent:
     """The most that a run can cost without a budget.
 
-    A candidate can be dearer than the start (a longer prompt); the budget, where one is given, counts every candidate
-    with its own bound.
+    The dearest candidate is the problem's guess (`RewardProblem.dearest`); the budget, where one is given, counts every
+    candidate with its own bound.
     """
     count = 0
     for block in blocks:
@@ -30,7 +33,7 @@ def most_of(problem: RewardProblem, search: Search, blocks: Sequence[GenericBloc
         again = search.rescore if batch < problem.items else 0
         count += block.iterations * (search.candidates + again) * batch
     count += final_evaluations(problem, search)
-    values = {str(variable.name): variable.json() for variable in problem.variables}
+    values = problem.dearest()
     samples = range(problem.items + problem.held_out + problem.test)
     each = [problem.most(values, item) for item in samples]
     dearest = Spent(0, max(most.tokens for most in each), max(most.money for most in each))
@@ -41,6 +44,22 @@ def most_of(problem: RewardProblem, search: Search, blocks: Sequence[GenericBloc
         count * dearest.tokens + iterations * asking.tokens,
         count * dearest.money + iterations * asking.money,
     )
+
+
+def candidates_of(
+    problem: RewardProblem, search: Search, blocks: Sequence[GenericBlock], budget: BudgetSettings
+) -> int:
+    """How many candidates a run will try, as far as its blocks and its budget of evaluations say; at least one."""
+    left = math.inf if budget.evaluations is None else budget.evaluations - final_evaluations(problem, search)
+    count = 0
+    for block in blocks:
+        batch = block.batch_size or problem.items
+        again = search.rescore if batch < problem.items else 0
+        each = (search.candidates + again) * batch
+        iterations = int(min(block.iterations, max(left, 0) / each))  # not //, which makes NaN of infinity
+        count += iterations * search.candidates
+        left -= iterations * each
+    return max(count, 1)
 
 
 def cost_lines(
@@ -68,22 +87,35 @@ def cost_lines(
         lines.append(("tokens", _line(f"{most.tokens:,}", budget.tokens)))
     if most.money or budget.money is not None:
         lines.append(("money", _line(f"{most.money:,.4g}", budget.money)))
+    lines += _kept_lines(problem, search, budget)
     if budget.seconds is not None:
-        lines.append(("seconds", f"no iteration begins after {budget.seconds:g}"))
+        lines.append(("seconds", f"no evaluation begins after {budget.seconds:g}, but for the final choice"))
+    lines.append(("in flight", "what is under way when the run dies counts in full, and is made again"))
+    return lines
+
+
+def _kept_lines(problem: RewardProblem, search: Search, budget: BudgetSettings) -> list[tuple[str, str]]:
+    """How much of a budget is kept back for the final choice while the search goes on."""
+    kept = _kept(problem, search, _present(problem), problem.dearest())
+    lines = []
+    for name, unit in (("tokens", "tokens"), ("money", "in money")):
+        limit, most = getattr(budget, name), getattr(kept, name)
+        if limit is not None and most:
+            text = f"up to {most:,.10g} {unit} ({100 * most / limit:.3g} % of the budget) for the final choice"
+            lines.append(("kept back", text))
     return lines
 
 
 def _check_prices(problem: RewardProblem, search: Search, budget: BudgetSettings) -> None:
     """Refuse a budget that does not pay for the final choice and one evaluation, were all as dear as the start."""
-    values = {str(variable.name): variable.json() for variable in problem.variables}
-    first = problem.items + problem.held_out
+    values = _present(problem)
     for name in ("tokens", "money"):
         limit = getattr(budget, name)
         if limit is None:
             continue
-        most = [getattr(problem.most(values, item), name) for item in range(first + problem.test)]
-        last = (search.finalists + 1) * math.fsum(most[problem.items : first]) + 2 * math.fsum(most[first:])
-        least = last + min(most[: problem.items]) + getattr(search.most_propose(), name)
+        last = getattr(_kept(problem, search, values, values), name)
+        first = min(getattr(problem.most(values, item), name) for item in range(problem.items))
+        least = last + first + getattr(search.most_propose(), name)
         if limit < least and not math.isclose(limit, least):
             raise StudyError(
                 f"budget.{name} is {limit:,.10g}; the final choice can take {last:,.10g} (optimizer.finalists = "
@@ -92,6 +124,26 @@ def _check_prices(problem: RewardProblem, search: Search, budget: BudgetSettings
                 f"{least:,.10g}, or fewer finalists or samples.",
                 path=f"budget.{name}",
             )
+
+
+def _present(problem: RewardProblem) -> dict[str, Any]:
+    return {str(variable.name): variable.json() for variable in problem.variables}
+
+
+def _kept(problem: RewardProblem, search: Search, start: dict[str, Any], other: dict[str, Any]) -> Spent:
+    """What the final choice needs if all candidates but the start are as dear as ``other``."""
+    first = problem.items + problem.held_out
+    samples = range(problem.items, first + problem.test)
+
+    def needs(values: dict[str, Any]) -> Needs:
+        return needs_of(((item, problem.once(values, item), problem.most(values, item)) for item in samples), first)
+
+    reserve = Reserve(search.finalists)
+    reserve.take(needs(start), start=True)
+    others = needs(other)
+    for _ in range(search.finalists):
+        reserve.take(others)
+    return reserve.kept
 
 
 def _line(most: str, limit: float | None, more: str = "") -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from thalweg.checkpoints import CheckpointStore
-from thalweg.errors import CheckpointCorruptError, RunError
-from thalweg.runs.folder import RunFolder, replacing
+from thalweg.errors import CheckpointCorruptError, CheckpointError, RunError
+from thalweg.runs.files import member_names, replacing
+from thalweg.runs.folder import RunFolder
 from thalweg.runs.position import Position
 
 
@@ -43,13 +44,17 @@ def export(run: Path, out: Path | None = None, *, iteration: int | None = None) 
     out = out if out is not None else Path(f"{run.resolve().name}-{iteration}.npz")
     if out.exists():
         raise RunError(f"{out} is there already, and nothing is written over. Name another file, or remove it.")
-    members: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, array in arrays.items():
         name = name.removeprefix("variable/")
         # Whoever unpacks the archive with another program must not write outside of where they stand.
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
             raise RunError(f"The checkpoint has an array named {name!r}, which is no name for a file in an archive.")
-        members[f"{name}_" if name in ("file", "allow_pickle", "meta") else name] = array
+        if name in found:
+            raise RunError(f"The checkpoint has two arrays that would be named {name!r} in an archive.")
+        found[name] = array
+    names = member_names(found, reserved=["meta"])
+    members = {names[name]: array for name, array in found.items()}
     with replacing(out) as file:
         np.savez(file, meta=np.array(json.dumps(meta, sort_keys=True)), **members)
     return out
@@ -64,8 +69,16 @@ def _find(store: CheckpointStore, run: Path, wanted: int | None) -> tuple[int, i
             found[Position.from_meta(store.meta(number)).iteration] = number
         except CheckpointCorruptError as error:
             damaged.append(error)
+        except CheckpointError:
+            if number in store.generations():
+                raise  # else the run has just removed an old one
     if not found and damaged:
         raise damaged[-1]
+    if not found and RunFolder(run).history.is_file():
+        raise RunError(
+            f"The run {run} has no checkpoint yet, or they were removed. The study says how often one is made "
+            "(output.checkpoint_every); there is one at the end of each block, and where a run is stopped."
+        )
     if not found:
         raise RunError(f"{run} has no checkpoints; is it the folder of a run?")
     if wanted is not None and wanted not in found:

@@ -10,6 +10,7 @@
       shots/               finished sums of the iteration in progress (output.checkpoint_shots), until it is committed
       figures/             pictures
       result.npz           the model that came out, and what the problem puts beside it
+      result.json          of a search: the values that came out
       summary.json         the figures of the run; "status" is running, finished, interrupted or failed
       run.lock             who writes: process and machine; the kernel holds a lock on it while the process lives
 
@@ -22,20 +23,17 @@ whatever ended the process, so :meth:`RunFolder.writer_alive` knows.
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import stat
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.checkpoints.files import flush_folder
 from thalweg.errors import RunError
+from thalweg.runs.files import json_text, make_folder, member_names, replacing
 from thalweg.runs.lock import WriterLock
 
 
@@ -60,9 +58,11 @@ class RunFolder:
         self.models = path / "models"
         self.figures = path / "figures"
         self.result = path / "result.npz"
+        self.values = path / "result.json"
         self.summary = path / "summary.json"
         self.lock = path / "run.lock"
         self.release: Callable[[], object] = lambda: None
+        self._writer = WriterLock(self.lock)
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -72,7 +72,7 @@ class RunFolder:
             RunError: there is something in it already, or it cannot be made.
         """
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             occupied = next(path.iterdir(), None)
         except (OSError, ValueError) as error:
             raise _not_made(path, error) from error
@@ -98,8 +98,9 @@ class RunFolder:
         while True:
             path = parent / f"{name}-{number}"
             try:
-                parent.mkdir(parents=True, exist_ok=True)
+                make_folder(parent)
                 path.mkdir()
+                flush_folder(parent)
                 return cls._fill(path)
             except FileExistsError:
                 if not parent.is_dir():
@@ -131,6 +132,7 @@ class RunFolder:
             folder._remove_leftovers()
             folder.checkpoints.mkdir(exist_ok=not new)
             folder.figures.mkdir(exist_ok=not new)
+            flush_folder(path)
         except FileExistsError:
             raise RunError(f"The folder {path} is in use: another run has just begun in it.") from None
         except OSError as error:
@@ -146,7 +148,7 @@ class RunFolder:
             >>> RunFolder(Path("no-such-run")).writer_alive()
             False
         """
-        return WriterLock(self.lock).is_held()
+        return self._writer.is_held()
 
     def refuse_a_second_writer(self) -> None:
         """Raise if a process that writes this run lives.
@@ -154,7 +156,15 @@ class RunFolder:
         Raises:
             RunError: it does; the message says which one.
         """
-        WriterLock(self.lock).refuse_if_held()
+        self._writer.refuse_if_held()
+
+    def refuse_if_moved(self) -> None:
+        """Raise if the folder that this object writes is not the one that has its path any more.
+
+        Raises:
+            RunError: it is not; the message says where it is.
+        """
+        self._writer.refuse_if_moved()
 
     def reopen(self) -> None:
         """Become the writer of a run that has ended, however it ended.
@@ -175,7 +185,7 @@ class RunFolder:
 
     def _remove_leftovers(self) -> None:
         """Remove what was being written when the process was killed; only the writer may."""
-        files = (self.study, self.summary, self.result, self.models / "block-*.npz")
+        files = (self.study, self.summary, self.result, self.values, self.models / "block-*.npz")
         patterns = [(file.parent, f".{file.name}.*") for file in files] + [(self.figures, ".*.png")]
         for place, pattern in patterns:
             for left in place.glob(pattern):
@@ -184,20 +194,23 @@ class RunFolder:
 
     def _acquire(self, *, new: bool = True) -> None:
         """Hold the lock until :meth:`release`, or until this object or the process ends."""
-        self.release = WriterLock(self.lock).take(self, new=new)
+        self.release = self._writer.take(self, new=new)
+
+    def _replacing(self, path: Path) -> AbstractContextManager[IO[bytes]]:
+        self.refuse_if_moved()
+        return replacing(path)
 
     def write_study(self, text: str) -> None:
         """Freeze the study."""
-        with replacing(self.study) as file:
+        with self._replacing(self.study) as file:
             file.write(text.encode())
 
     def write_summary(self, summary: dict[str, Any]) -> list[str]:
         """Write ``summary.json``; returns the dotted paths of numbers that are not finite, which JSON writes
         as null."""
-        lost: list[str] = []
-        clean = _plain(summary, "", lost)
-        with replacing(self.summary) as file:
-            file.write((json.dumps(clean, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+        text, lost = json_text(summary)
+        with self._replacing(self.summary) as file:
+            file.write(text)
         return lost
 
     def write_result(self, arrays: dict[str, NDArray[Any]]) -> None:
@@ -210,8 +223,8 @@ class RunFolder:
 
     def write_values(self, values: dict[str, Any]) -> None:
         """Write ``result.json``, the values of structured variables by name."""
-        with replacing(self.path / "result.json") as file:
-            file.write((json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+        with self._replacing(self.values) as file:
+            file.write(json_text(values)[0])
 
     def write_model(self, block: int, arrays: dict[str, NDArray[Any]]) -> None:
         """Write ``models/block-<n>.npz``, the variables as they were after a block.
@@ -219,18 +232,28 @@ class RunFolder:
         Raises:
             RunError: it cannot be written.
         """
+        self.refuse_if_moved()
         try:
-            self.models.mkdir(exist_ok=True)
+            make_folder(self.models)
         except OSError as error:
             raise RunError(f"{self.models} cannot be made: {error.strerror or error}.") from error
         self._write_arrays(self.models / f"block-{block}.npz", arrays)
+
+    def forget_models(self, first: int) -> None:
+        """Remove the models of the blocks from ``first`` on: they will be computed again, and may become others."""
+        for path in self.models.glob("block-*.npz"):
+            number = path.name.removeprefix("block-").removesuffix(".npz")
+            if number.isdecimal() and int(number) >= first:
+                with suppress(OSError):  # for the report only
+                    path.unlink()
 
     def _write_arrays(self, path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         objects = [name for name, array in arrays.items() if array.dtype.hasobject]
         if objects:
             raise RunError(f"The results {objects} hold Python objects; our .npz files hold numbers and text only.")
-        with replacing(path) as file:
-            members: dict[str, Any] = {_member(name): array for name, array in arrays.items()}
+        names = member_names(arrays)
+        members: dict[str, Any] = {names[name]: array for name, array in arrays.items()}
+        with self._replacing(path) as file:
             np.savez(file, **members)
 
 
@@ -240,97 +263,3 @@ def _not_made(path: Path, error: Exception) -> RunError:
         f"The folder {str(path)!r} of the run cannot be made: {why}. Name another one (--out, or output.folder in "
         "the study): one that is new or empty, where you may write."
     )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of ``path`` when the block ends well; if it does not, nothing has changed.
-
-    Raises:
-        RunError: it cannot be written (no room, not allowed).
-    """
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp's files are for their owner only
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
-        sync_folder(path.parent)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-SMALLEST_TOO_LARGE = 1 << 24
-"""Bytes: no study and no summary has so many."""
-
-
-def read_small(path: Path, limit: int = SMALLEST_TOO_LARGE) -> str:
-    """The text of a file that is small, if it is what we think it is.
-
-    Raises:
-        OSError: it cannot be read, or is a pipe or a device, which might never end.
-        ValueError: it has ``limit`` bytes or more, or is no UTF-8 text; or ``path`` is no path.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from thalweg.runs.folder import read_small
-        >>> read_small(Path("/dev/zero"))
-        Traceback (most recent call last):
-        ...
-        OSError: it is no regular file
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for somebody who writes
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no regular file")
-        content = file.read(min(limit, status.st_size + 1))
-    if len(content) >= limit:
-        raise ValueError(f"it has {status.st_size} bytes, and should have less than {limit}")
-    return content.decode("utf-8")
-
-
-def sync_folder(path: Path) -> None:
-    """Force a folder's entries to the disk, so that a rename in it survives a power failure."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask() -> int:
-    status = Path("/proc/self/status")  # os.umask can only be read by changing it, for every thread
-    try:
-        lines = status.read_text().splitlines()
-    except OSError:
-        return 0o022
-    return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), 0o022)
-
-
-def _member(name: str) -> str:
-    # NumPy takes the names as keyword arguments: "file" is one of its own.
-    return f"{name}_" if name in ("file", "allow_pickle") else name
-
-
-def _plain(value: Any, path: str, lost: list[str]) -> Any:
-    """The JSON value of ``value``; NumPy's numbers become Python's."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v, f"{path}.{k}" if path else str(k), lost) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry, f"{path}.{i}", lost) for i, entry in enumerate(value)]
-    if isinstance(value, (np.generic, np.ndarray)):
-        return _plain(value.tolist(), path, lost)
-    if isinstance(value, float) and not math.isfinite(value):
-        lost.append(path)
-        return None
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value)

@@ -7,7 +7,8 @@ While a run is active the database is in WAL mode: readers see the last committe
 writer, nor the writer for them; a torn write at the end of the log fails its checksum and is ignored by
 SQLite. ``synchronous`` is FULL: a row that was flushed is on the disk, also when the power fails. When the
 run ends the database goes back to DELETE mode and is one plain file, which reads from a read-only folder,
-too.
+too. Who cannot share the log, on another machine or where nothing may be written, reads a copy
+(:mod:`thalweg.runs.wal`).
 
 A commit that waits for the disk takes milliseconds, so a thread of the writer's own does it, and rows that
 come meanwhile go into the next one. :meth:`HistoryWriter.flush` waits until everything is on the disk.
@@ -17,29 +18,28 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
+import math
 import sqlite3
-import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from thalweg.errors import RunError
-from thalweg.runs import tables
+from thalweg.runs import tables, wal
 from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.folder import RunFolder
+from thalweg.runs.lock import WriterLock
 
 _INSERT_ITERATION = "INSERT INTO iterations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ENCODER = json.JSONEncoder(allow_nan=False)  # json.dumps would make one for each iteration
 _INSERT_EVENT = "INSERT INTO events (time, kind, iteration, text, details) VALUES (?, ?, ?, ?, ?)"
-_INSERT_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
 _INSERT_CANDIDATE = "INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?)"
 _INSERT_EVALUATION = f"INSERT OR REPLACE INTO evaluations VALUES ({', '.join('?' * len(fields(Evaluation)))})"
 
@@ -55,7 +55,7 @@ class IterationRecord:
         block: from 0.
         epoch: passes through the data that were begun.
         items: number of items in the batch.
-        loss: the batch's loss before the step.
+        loss: the batch's loss before the step; the table has 0 for −0, as SQLite has none.
         metrics: finite numbers by name: those of the feedback, of the problem after the step, and of the
             optimizer.
         batch: the indices of the items.
@@ -82,6 +82,8 @@ class HistoryWriter:
 
     Args:
         path: the database; it is made if it is not there.
+        facts: by name, what a history that is made has from its first moment on.
+        guard: called in the thread before each commit; its RunError is raised instead.
 
     Raises:
         RunError: it cannot be opened, or something that was handed in before could not be written.
@@ -97,8 +99,12 @@ class HistoryWriter:
         array([3.])
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, facts: Mapping[str, Any] | None = None, guard: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = path
+        self._guard = guard
+        self._facts = dict(facts or {})
         self._changed = threading.Condition()
         self._rows: list[tuple[str, tuple[Any, ...]]] = []
         self._handed = self._settled = 0  # rows that came in, and of which it is known what became of them
@@ -106,35 +112,45 @@ class HistoryWriter:
         self._error: Exception | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="thalweg-history")
         self._database: sqlite3.Connection | None = None
+        self.shared = False
+        """Whether readers never keep it waiting: nearly everywhere; see :data:`thalweg.runs.wal.NOT_SHARED`."""
         try:
             self._thread.submit(self._open).result()
-        except (sqlite3.Error, OSError, tables.ForeignError) as error:
+        except (sqlite3.Error, OSError, tables.ForeignError, RunError) as error:
             self._thread.shutdown()
-            raise RunError(f"The history {path} cannot be opened: {error}.") from error
+            raise RunError(f"The history {path} cannot be opened: {str(error).rstrip('.')}.") from error
 
     def iteration(self, record: IterationRecord) -> None:
-        """Record a committed step; does not wait for the disk."""
+        """Record a committed step; does not wait for the disk.
+
+        Raises:
+            ValueError: a number is not finite: nobody could read the history any more.
+        """
         r = record
-        metrics, batch = json.dumps(r.metrics, allow_nan=False), json.dumps(r.batch)
+        if not (math.isfinite(r.loss) and math.isfinite(r.seconds)):
+            raise ValueError(f"iteration {r.iteration}: loss {r.loss!r} after {r.seconds!r} s; give finite numbers")
+        metrics, batch = _ENCODER.encode(r.metrics), _ENCODER.encode(r.batch)
         row = (r.iteration, r.block, r.epoch, r.items, r.loss, r.misfit, metrics, batch, r.seconds)
         self._add(_INSERT_ITERATION, row)
 
     def event(self, kind: str, text: str, *, iteration: int = 0, details: dict[str, Any] | None = None) -> None:
         """Record something that happened, such as ``"started"`` or ``"failed"``; does not wait for the
         disk."""
-        self._add(_INSERT_EVENT, (time.time(), kind, iteration, text, json.dumps(details or {})))
+        self._add(_INSERT_EVENT, (time.time(), kind, iteration, _utf8(text), json.dumps(details or {})))
 
     def fact(self, name: str, value: Any) -> None:
         """Record a JSON value about the run under a name; does not wait for the disk."""
-        self._add(_INSERT_FACT, (name, json.dumps(value)))
+        self._add(tables.INSERT_FACT, (name, json.dumps(value)))
 
     def candidate(self, number: int, iteration: int, origin: str, values: dict[str, Any]) -> None:
         """Record what a search tries; does not wait for the disk."""
         self._add(_INSERT_CANDIDATE, (number, iteration, origin, json.dumps(values, allow_nan=False)))
 
-    def evaluation(self, row: Evaluation) -> None:
-        """Record an evaluation that begins, or what came of it; does not wait for the disk."""
-        self._add(_INSERT_EVALUATION, astuple(row))
+    def evaluation(self, row: Evaluation, *, soon: bool = False) -> None:
+        """Record an evaluation that begins, or what came of it; does not wait for the disk. One that is to be there
+        ``soon`` is committed with the next row, which is about to come, or by :meth:`flush`."""
+        cells = tuple(_utf8(v) if isinstance(v, str) else v for v in row.cells())
+        self._add(_INSERT_EVALUATION, cells, soon=soon)
 
     def forget_after(self, iteration: int) -> int:
         """Take out what is known of later iterations: they will be computed again. Waits for the disk.
@@ -169,6 +185,7 @@ class HistoryWriter:
         """
         with self._changed:
             asked = self._handed
+            self._begin()  # when rows came in there may have been no thread to be had
             self._changed.wait_for(lambda: self._settled >= asked or not self._busy)
         self._check()
 
@@ -190,68 +207,37 @@ class HistoryWriter:
         self.close()
 
     def _open(self) -> None:
-        if self._path.is_symlink():
-            raise tables.ForeignError("it is a symbolic link, and would be written elsewhere")
-        fresh = not self._path.exists()
-        if fresh:
-            self._make()
-        else:
-            tables.check_journal(self._path)
-        database = sqlite3.connect(self._path, isolation_level=None, timeout=10.0)
-        try:
-            tables.harden(database)
-            for name in tables.check_tables(database):
-                database.execute(tables.TABLES[name])
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-            database.execute("PRAGMA cache_size = -256")  # KiB: rows come at the end, and 2 MB would fill with the run
-        except BaseException:
-            database.close()
-            raise
-        self._database = database
-
-    def _make(self) -> None:
-        """Made beside its place: readers find no history, or one with its tables."""
-        new = self._path.with_name(f".{self._path.name}.new")
-        for left in ("", "-journal"):  # by a process that was killed here
-            new.with_name(new.name + left).unlink(missing_ok=True)
-        try:
-            with closing(sqlite3.connect(new, isolation_level=None)) as database:
-                database.execute("BEGIN")
-                for text in tables.TABLES.values():
-                    database.execute(text)
-                database.execute("COMMIT")
-            os.replace(new, self._path)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+        self._database, self.shared = tables.open_to_write(self._path, self._facts)
 
     def _shut(self) -> None:
         database, self._database = self._database, None
         assert database is not None
-        try:
-            # A reader that holds a snapshot makes this wait, at last fail; WAL mode then stays, and is as
-            # complete.
-            database.execute("PRAGMA journal_mode = DELETE")
-        except sqlite3.Error:
-            pass
-        finally:
-            database.close()
+        with closing(database), contextlib.suppress(sqlite3.Error):
+            wal.switch(database, "delete")
 
-    def _add(self, statement: str, row: tuple[Any, ...]) -> None:
+    def _add(self, statement: str, row: tuple[Any, ...], *, soon: bool = False) -> None:
         self._check()
         with self._changed:
             self._rows.append((statement, row))
             self._handed += 1
-            if not self._busy:
-                self._thread.submit(self._commit)
-                self._busy = True
+            if not soon:
+                self._begin()
+
+    def _begin(self) -> None:
+        if self._rows and not self._busy and self._error is None:
+            self._thread.submit(self._commit)
+            self._busy = True
 
     def _check(self) -> None:
+        if isinstance(self._error, RunError):
+            raise RunError(str(self._error)) from None
         if self._error is not None:
+            cure = "make room or mend the disk"
+            if wal.is_busy(self._error):
+                cure = "end the program that has it open, and resume the run"
             raise RunError(
                 f"The history {self._path} cannot be written: {self._error}. What was written before is "
-                "readable; make room or mend the disk."
+                f"readable; {cure}."
             ) from self._error
 
     def _commit(self) -> None:
@@ -265,6 +251,7 @@ class HistoryWriter:
                     self._changed.notify_all()
                     return
             try:
+                self._guard()
                 database.execute("BEGIN IMMEDIATE")
                 for statement, row in rows:
                     database.execute(statement, row)
@@ -309,7 +296,8 @@ class History:
         path = Path(path)
         self.path = path / "run.sqlite" if path.is_dir() else path
         if not self.path.is_file():
-            raise RunError(f"There is no history {self.path}; is {path} the folder of a run?")
+            place = path.parent if path.name == "run.sqlite" else path
+            raise RunError(f"There is no history {self.path}; is {place} the folder of a run?")
 
     def iterations(self) -> dict[str, NDArray[Any]]:
         """One array a column, one entry a committed step.
@@ -368,26 +356,32 @@ class History:
 
     def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         try:
+            if self._is_written_elsewhere():
+                return self._ask_a_copy(ask)
             try:
                 with tables.open_to_read(self.path) as database:
                     return ask(database)
             except sqlite3.OperationalError:
-                # The log of a killed run needs a writable folder to be read along; from a read-only one, read a
-                # copy.
+                # The log of a killed run needs a writable folder to be read along.
                 return self._ask_a_copy(ask)
         except (sqlite3.Error, OSError, ValueError) as error:
             raise RunError(
                 f"The history {self.path} cannot be read: {error}. It is damaged, or of something else than a run."
             ) from error
 
+    def _is_written_elsewhere(self) -> bool:
+        """Whether another machine may be writing it, with which no memory can be shared."""
+        lock = WriterLock(RunFolder(self.path.parent).lock)
+        return wal.log_of(self.path).exists() and lock.is_elsewhere() and lock.is_held() is not False
+
     def _ask_a_copy(self, ask: Callable[[sqlite3.Connection], T]) -> T:
-        with tempfile.TemporaryDirectory(prefix="thalweg-") as folder:
-            for suffix in ("", "-wal"):
-                source = self.path.with_name(self.path.name + suffix)
-                if source.exists():
-                    shutil.copyfile(source, Path(folder) / source.name)
-            with tables.open_to_read(Path(folder) / self.path.name) as database:
-                return ask(database)
+        with wal.copied(self.path) as copy, tables.open_to_read(copy) as database:
+            return ask(database)
+
+
+def _utf8(text: str) -> str:
+    """A text that a database can hold: the name of a file may have bytes that are no UTF-8, which are escaped."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _columns(database: sqlite3.Connection, query: str) -> dict[str, NDArray[Any]]:

@@ -43,7 +43,7 @@ class Retention:
     Args:
         every: at most so many iterations are between two of them.
         keep: so many of the newest stay.
-        keep_best: the one with the lowest loss an item of each block stays.
+        keep_best: of each block the one after the step whose batch had the lowest loss an item stays.
         keep_every: one is taken after each so many iterations, and stays.
 
     Example:
@@ -86,9 +86,10 @@ class Retention:
         return stay
 
     def most(self, blocks: Sequence[GenericBlock]) -> int:
-        """At most so many checkpoints are on the disk at once, the one that is being written included."""
+        """At most so many checkpoints are on the disk at once, the one that is being written included; of a short run
+        that was interrupted more than once there may be more, up to those that stay."""
         iterations = sum(block.iterations for block in blocks)
-        taken = sum(-(-block.iterations // self.every) for block in blocks)
+        taken = 1 + sum(-(-block.iterations // self.every) for block in blocks)  # one where it is interrupted
         taken += iterations // self.keep_every if self.keep_every is not None else 0
         stay = self.keep + 1 + (len(blocks) if self.keep_best else 0)
         stay += iterations // self.keep_every if self.keep_every is not None else 0
@@ -135,9 +136,10 @@ class Keeper:
     def begin(self, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Begin to write; nothing may be in flight, and nobody may change the arrays any more."""
         assert self._job is None
-        self._job = job = Future[None]()
+        job = Future[None]()
         # Nobody waits for it when the process ends at once: what is half written has no name yet.
         threading.Thread(target=self._work, args=(job, arrays, meta), name="thalweg-checkpoint", daemon=True).start()
+        self._job = job  # if there is no thread to be had, there is nothing to wait for
 
     def _work(self, job: Future[None], arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         try:

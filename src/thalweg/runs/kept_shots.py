@@ -45,12 +45,23 @@ class KeptShots:
         folder: where they go; it need not be there.
         about: digest of what decides a sum besides the model and the batch; see :func:`digest_of_study`.
         note: told of what cannot be used.
+        guard: called before a sum is written; raises where nothing may be.
+        tell: told of what is used.
     """
 
-    def __init__(self, folder: Path, about: str, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        about: str,
+        note: Callable[[str], None],
+        guard: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._tell = tell
         self._folder = folder
         self._about = about
         self._note = note
+        self._guard = guard
 
     def call(
         self, iteration: int, number: int, variables: Mapping[str, NDArray[Any]], items: Sequence[Any], what: str
@@ -73,13 +84,16 @@ class KeptShots:
             "what": what,
             "study": self._about,
         }
-        return KeptSums(self._folder / f"{iteration:06d}-{number}", about, self._note)
+        return KeptSums(self._folder / f"{iteration:06d}-{number}", about, self._note, self._guard, self._tell)
 
     def forget(self, iteration: int) -> None:
         """Remove the sums of the steps up to ``iteration``, which is committed."""
         try:
             names = os.listdir(self._folder)
         except FileNotFoundError:
+            return
+        except OSError as error:
+            self._note(f"{self._folder} cannot be looked at: {error.strerror or error}")
             return
         for name in names:
             found = re.fullmatch(r"([0-9]{6,15})-[0-9]+", name)
@@ -101,6 +115,8 @@ class KeptSums:
         folder: where they are.
         about: what they are computed of.
         note: told of what cannot be used.
+        guard: called before a sum is written; raises where nothing may be.
+        tell: told of what is used.
 
     Example:
         >>> import tempfile
@@ -112,7 +128,16 @@ class KeptSums:
         {(1, 0): {'loss': 3.0}}
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        note: Callable[[str], None],
+        guard: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._guard = guard
+        self._tell = tell
         self._store = CheckpointStore(folder)
         self._about = dict(about)
         self._note = note
@@ -156,6 +181,8 @@ class KeptSums:
                 strange.append(generation)
         for generation in strange:
             self._remove(generation)
+        if done:
+            self._tell(f"{len(done)} of {count} shots were finished before, and are not computed again")
         return used
 
     def keep(self, level: int, index: int, value: Tree) -> None:
@@ -166,6 +193,7 @@ class KeptSums:
             RunError: it holds what cannot be written.
         """
         structure, arrays = flatten(value)
+        self._guard()
         path = self._store.save(arrays, {"about": self._about, "level": level, "index": index, "sum": structure})
         inside = [place for place in list(self._there) if place[0] < level and place[1] >> (level - place[0]) == index]
         self._there[level, index] = int(path.name)
@@ -181,16 +209,26 @@ class KeptSums:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def digest_of_study(study: Study) -> str:
-    """A digest of what decides the feedback besides model and batch: problem, blocks, seed, versions, processor.
+def digest_of_study(study: Study, inputs: Mapping[str, str] | None) -> str:
+    """A digest of what decides the feedback besides model and batch: problem, input, blocks, seed, versions, processor.
 
-    Not of where it is computed, nor of how many iterations there are: both may change when a run goes on.
+    Not of where it is computed, nor of how many iterations there are: both may change when a run goes on. Nor of where
+    files are, if it is known what is in them.
+
+    Args:
+        study: the study.
+        inputs: see :meth:`Problem.inputs`.
     """
     generic = GenericBlock.model_fields
     blocks = [{key: value for key, value in table.items() if key not in generic} for table in study.document["blocks"]]
-    about = {"problem": study.document["problem"], "blocks": blocks, "seed": study.settings.seed}
-    text = json.dumps({**about, "folder": str(study.folder), "bits": identity()}, sort_keys=True, default=str)
-    return _digest(text.encode())
+    about = {
+        "problem": study.document["problem"],
+        "blocks": blocks,
+        "seed": study.settings.seed,
+        "files": str(study.folder.absolute()) if inputs is None else dict(inputs),
+        "bits": identity(),
+    }
+    return _digest(json.dumps(about, sort_keys=True, default=str).encode())
 
 
 def _place(meta: Mapping[str, Any], count: int) -> tuple[int, int]:

@@ -12,9 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from thalweg.runs.problem import Problem
-from thalweg.runs.validation import Fault, models_in, nearest, show
+from thalweg.runs.validation import Fault, meant, models_in, show
 
 GROUP = "thalweg.problems"
+_OWN = (
+    f"a kind of your own is found through the entry point group {GROUP} of an installed package, or is given: "
+    "kinds={name: class} of Study.load, Study.from_document and Run.resume"
+)
 
 
 def known_kinds(kinds: Mapping[str, type[Problem]] | None = None) -> dict[str, type[Problem] | EntryPoint]:
@@ -40,8 +44,8 @@ def find_kind(name: Any, kinds: Mapping[str, type[Problem]] | None = None) -> tu
     if not isinstance(name, str):
         return None, [Fault("problem.kind", f"got {show(name)}, expected one of: {listed}")]
     if name not in known:
-        near = f'; the nearest known one is "{nearest(name, known)}"' if known else ""
-        return None, [Fault("problem.kind", f"there is no kind of problem {name!r}{near} (known: {listed})")]
+        text = f"there is no kind of problem {name!r}{meant(name, known)} (known: {listed})"
+        return None, [Fault("problem.kind", f"{text}; {_OWN}")]
     found = known[name]
     # Not asked for its class: once Dask is imported, importlib_metadata hands out entry points of its own class.
     if not isinstance(found, type) and hasattr(found, "load"):

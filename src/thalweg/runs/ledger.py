@@ -1,6 +1,7 @@
 """What was evaluated, and what it cost: nothing that was paid for is paid for again.
 
-Every evaluation (one candidate on one sample) has a row in the run's history: one that says that it has begun, with
+Every evaluation (one candidate on one sample) has a row in the run's history, and so has every asking of an engine that
+pays for it (:mod:`thalweg.runs.asking`): one that says that it has begun, with
 the most that it can cost, and at its end what came of it. A run that goes on after it died finds
 
 - ``done`` and ``failed`` rows: their results are used as they are, nothing is evaluated again
@@ -9,7 +10,15 @@ the most that it can cost, and at its end what came of it. A run that goes on af
 
 A result is charged to the budget when the loop *uses* it, in the order of the jobs, not when it arrives. So the
 budget decides the same in a run that was killed and one that was not. A checkpoint has what was charged up to the last
-committed iteration: what the one in progress used is used, and charged, again by the run that goes on.
+committed iteration: what the one in progress used is used, and charged, again by the run that goes on. Until then what
+it knows is paid for: it counts against the limit, and needs nothing more of it.
+
+What was paid for and is not asked for any more is charged, too, and counted apart (``unused``): results of an iteration
+that the run has gone through without them, since its study was changed, and those of a run that was given up because
+nothing but failures had come, which are made again when it goes on. So are failures of the final choice.
+
+A search that began anew may come to values that were scored before, under the same settings: their results are used
+again, and a row of the stage ``reused``, which costs nothing, says that the new candidate is judged by them.
 """
 
 from __future__ import annotations
@@ -23,7 +32,10 @@ from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.history import HistoryWriter
 from thalweg.search.budget import Limits, Spent
 
+SEARCH = "search"
 FINAL = "final"
+REUSED = "reused"  # a result of before the search began anew, under the candidate of now: no evaluation, and free
+ASK = "ask"  # of an engine that pays for it: no evaluation, and charged as soon as it is there
 NOTHING = Spent()
 
 
@@ -47,23 +59,6 @@ class Job:
     def place(self) -> tuple[str, int]:
         """What decides the result."""
         return self.key, self.item
-
-
-@dataclass(frozen=True)
-class Needs:
-    """The most tokens and money that the dearest candidate can cost in the final choice.
-
-    Args:
-        held_out: on all held-out samples together.
-        test: on all test samples together.
-    """
-
-    held_out: Spent = NOTHING
-    test: Spent = NOTHING
-
-    def or_more(self, other: Needs) -> Needs:
-        """The larger of both, number by number."""
-        return Needs(_larger(self.held_out, other.held_out), _larger(self.test, other.test))
 
 
 class Ledger:
@@ -92,28 +87,40 @@ class Ledger:
         self.limits = limits or Limits()
         self.lost = 0  # by all processes of this run that died
         self.lost_last = 0  # by the last one
+        self.lost_asking = False  # whether the last one died while an engine was asked
+        self.first = 0
+        """The first candidate that is compared; results of those before it are noted again where they are used."""
         self._history = history
-        self._spent, self._charged, self.needs = _read(state)
+        self._spent, self._unused, self._charged = _read(state)
         self._known: dict[tuple[str, int], Evaluation] = {}
-        self._used: set[tuple[str, int]] = set()
+        self._waiting: dict[tuple[str, int], Spent] = {}  # of these, what was not used yet, and is charged then
+        self._idle: dict[tuple[str, int], Spent] = {}  # askings that are charged, and were not used yet
         self._last = 0
+        self._uncommitted: list[tuple[str, int]] = []  # places that were used for the first time since the last commit
         charged = self._charged
         for row in sorted(rows, key=lambda row: row.id):
             self._last = row.id
+            if row.stage == REUSED:
+                continue
             if row.status == "begun":
                 row = replace(row, status="lost")
                 history.evaluation(row)
-                self.lost_last += 1
-            self.lost += row.status == "lost"
-            if row.status == "lost" or (row.ended and row.stage == FINAL):
+                self.lost_last += row.stage != ASK
+                self.lost_asking = self.lost_asking or row.stage == ASK
+            self.lost += row.status == "lost" and row.stage != ASK
+            apart = row.ended and row.stage in (FINAL, ASK)
+            if apart or not row.ended:
                 # Paid for outside of what the loop will come to again.
                 if row.id > self._charged:
                     self._spent += cost_of(row)
+                    self._unused += cost_of(row) if row.status == "void" else NOTHING
                 charged = max(charged, row.id)
             if row.ended:
                 self._known[row.key, row.item] = row
-                if row.stage == FINAL or row.iteration <= iteration:
-                    self._used.add((row.key, row.item))
+                if row.iteration > iteration and row.stage != FINAL:
+                    place, kept = (row.key, row.item), self._idle if row.stage == ASK else self._waiting
+                    before = self._idle.get(place, NOTHING)  # an asking of which a part was sent again has two rows
+                    kept[place] = before + cost_of(row)
         self._charged = charged
         self._committed = self._spent
 
@@ -123,26 +130,39 @@ class Ledger:
         return self._spent
 
     @property
-    def successes(self) -> int:
-        """How many evaluations have a reward."""
-        return sum(row.status == "done" for row in self._known.values())
+    def paid(self) -> Spent:
+        """What was charged so far, and what was paid for besides and waits to be used."""
+        return sum(self._waiting.values(), self._spent)
+
+    @property
+    def unused(self) -> Spent:
+        """Of :attr:`paid`, what was not used."""
+        return sum((*self._waiting.values(), *self._idle.values()), self._unused)
+
+    @property
+    def rewarded(self) -> frozenset[str]:
+        """The keys of which an evaluation has a reward; it looks at all of them."""
+        return frozenset(row.key for row in self._known.values() if row.status == "done")
 
     def found(self, job: Job) -> Evaluation | None:
         """The result of a job, if there is one, whoever asked for it."""
         return self._known.get(job.place)
 
-    def affordable(self, jobs: Sequence[tuple[Job, Spent]], kept: Spent) -> tuple[int, str | None]:
+    def affordable(
+        self, jobs: Sequence[tuple[Job, Spent]], kept: Mapping[tuple[str, int], Spent]
+    ) -> tuple[int, str | None]:
         """How many of the first jobs may begin, and why not more.
 
         Args:
             jobs: each with the most that it can cost.
-            kept: what must be left over afterwards.
+            kept: what must be left over after each of them; nothing where it is not named.
         """
-        before, planned = self._spent, set(self._used)
+        before = self.paid
+        planned: set[tuple[str, int]] = set()
         for count, (job, most) in enumerate(jobs):
-            if job.place in planned:
+            if job.place in self._known or job.place in planned:
                 continue
-            reason = self.limits.refusal(before, most, kept)
+            reason = self.limits.refusal(before, most, kept.get(job.place))
             if reason is not None:
                 return count, reason
             planned.add(job.place)
@@ -166,64 +186,92 @@ class Ledger:
         self._history.evaluation(row)
         return row
 
-    def end(self, row: Evaluation) -> None:
-        """It has ended: keep what came of it."""
-        self._history.evaluation(row)
+    def end(self, row: Evaluation, *, soon: bool = False) -> None:
+        """It has ended: keep what came of it; ``soon``: another one begins at once, and takes the row along."""
+        self._history.evaluation(row, soon=soon)
         self._known[row.key, row.item] = row
+        self._waiting[row.key, row.item] = cost_of(row)
 
-    def use(self, job: Job) -> Evaluation:
-        """The result of a job, charged if it is used for the first time."""
+    def use(self, job: Job, iteration: int) -> Evaluation:
+        """The result of a job, charged if it is used for the first time.
+
+        Args:
+            job: of a result that is known.
+            iteration: that uses it. A changed study may come to it in another one than the run that made it, and the
+                row has to say in which it was charged.
+        """
         row = self._known[job.place]
-        if job.place not in self._used:
-            self._used.add(job.place)
+        self._idle.pop(job.place, None)
+        if row.stage == SEARCH and row.candidate < self.first:
+            self._note(row, job, iteration)
+        if self._waiting.pop(job.place, None) is not None:
             self._spent += cost_of(row)
-            if row.stage == FINAL:
+            self._uncommitted.append(job.place)
+            if row.stage in (FINAL, ASK):
                 self._committed += cost_of(row)
                 self._charged = max(self._charged, row.id)
+            elif row.iteration != iteration:
+                row = self._known[job.place] = replace(row, iteration=iteration)
+                self._history.evaluation(row)
         return row
 
-    def charge(self, spent: Spent) -> None:
-        """Something else was paid for: what an engine asked a language model. A checkpoint has its answer at once."""
-        self._spent += spent
-        self._committed += spent
+    def use_asked(self, iteration: int) -> None:
+        """The candidates of an iteration are used, that a checkpoint had: what asking for them has cost is, too."""
+        for place in [place for place in self._idle if self._known[place].iteration == iteration]:
+            del self._idle[place]
 
-    def commit(self) -> None:
-        """An iteration is done: a checkpoint from now on has what it used."""
+    def give_up(self) -> None:
+        """The run ends over its failures. Whoever goes on with it has mended what was wrong, so those that no committed
+        iteration has used are made again."""
+        self._void([self._known[place] for place in self._uncommitted])
+
+    def give_up_finals(self) -> None:
+        """The final choice is made: what failed in it is made again if the run goes on."""
+        self._void([row for row in self._known.values() if row.stage == FINAL])
+
+    def scored_in_finals(self, items: range) -> frozenset[str]:
+        """The keys of what this run has ever scored on these samples for a final choice or report."""
+        finals = (row for row in self._known.values() if row.stage == FINAL and row.status == "done")
+        return frozenset(row.key for row in finals if row.item in items)
+
+    def commit(self, iteration: int) -> None:
+        """An iteration is done: a checkpoint from now on has what it used, and what it could have used."""
+        for kept in (self._waiting, self._idle):
+            for place in [place for place in kept if self._known[place].iteration <= iteration]:
+                cost = kept.pop(place)
+                self._spent += cost if kept is self._waiting else NOTHING
+                self._unused += cost
         self._committed = self._spent
-
-    def keep_back(self, needs: Needs) -> None:
-        """Some candidate needs so much in the final choice: see to it that it is there."""
-        self.needs = self.needs.or_more(needs)
+        self._uncommitted.clear()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it; the rows are in the history."""
-        spent = self._committed
-        return {
-            "evaluations": spent.evaluations,
-            "tokens": spent.tokens,
-            "money": spent.money,
-            "charged": self._charged,
-            "needs": asdict(self.needs),
-        }
+        return {**asdict(self._committed), "unused": asdict(self._unused), "charged": self._charged}
 
+    def _note(self, row: Evaluation, job: Job, iteration: int) -> None:
+        """A candidate is judged by what was found for one that is not compared any more."""
+        self._last += 1
+        now = replace(row, id=self._last, iteration=iteration, candidate=job.candidate, stage=REUSED)
+        self._history.evaluation(replace(now, tokens=0, money=0.0, seconds=0.0))
 
-def _larger(one: Spent, other: Spent) -> Spent:
-    return Spent(0, max(one.tokens, other.tokens), max(one.money, other.money))
+    def _void(self, rows: Iterable[Evaluation]) -> None:
+        for row in rows:
+            if row.status == "failed":
+                self._history.evaluation(replace(row, status="void"))
 
 
 def cost_of(row: Evaluation) -> Spent:
-    """What an evaluation is charged with."""
-    return Spent(1, row.tokens, row.money)
+    """What an evaluation, or an asking, is charged with."""
+    return Spent(int(row.stage != ASK), row.tokens, row.money)
 
 
-def _read(state: Mapping[str, Any] | None) -> tuple[Spent, int, Needs]:
+def _read(state: Mapping[str, Any] | None) -> tuple[Spent, Spent, int]:
     if state is None:
-        return Spent(), 0, Needs()
+        return NOTHING, NOTHING, 0
     try:
         spent = Spent(state["evaluations"], state["tokens"], float(state["money"]))
         if type(state["charged"]) is not int:
             raise TypeError("charged is no number")
-        needs = state.get("needs", {})
-        return spent, state["charged"], Needs(**{name: Spent(**needs[name]) for name in needs})
+        return spent, Spent(**state.get("unused", {})), state["charged"]
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, SearchError) as error:
         raise RunError(f"What the checkpoint says of the budget is damaged: {error}.") from error

@@ -1,7 +1,8 @@
 """Who writes a run: the kernel's lock on one file, and in the file the process that took it.
 
 The kernel ends the lock when the process ends, whatever ended it. Only a copy of the process keeps it for longer: one
-that was about to become another program when the process was killed, for a moment; or one that goes on.
+that was about to become another program when the process was killed, for a moment; or one that goes on. It is a lock on
+the file that is open, wherever that is moved: whether it still is the one of that name is asked before each write.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import socket
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from thalweg.errors import RunError
 
 PATIENCE = 10.0
 """s: so long a lock is waited for whose process is gone."""
+
+_OWNER = re.compile(r"process ([0-9]{1,9}) on (\S+),")
 
 
 class WriterLock:
@@ -36,11 +40,14 @@ class WriterLock:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._held: tuple[int, int, int] | None = None  # descriptor, device and inode
 
     def is_held(self) -> bool | None:
-        """Whether somebody holds it; None where the file system cannot say."""
+        """Whether somebody holds it; None where the file system, or who may read the file, cannot say."""
         try:
             descriptor = os.open(self.file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for somebody who writes
+        except PermissionError:
+            return None
         except (OSError, ValueError):
             return False
         try:
@@ -52,6 +59,11 @@ class WriterLock:
         finally:
             os.close(descriptor)
         return False
+
+    def is_elsewhere(self) -> bool:
+        """Whether the process that took it last is, or was, on another machine."""
+        found = _OWNER.match(self._who())
+        return found is not None and found[2] != socket.gethostname()
 
     def refuse_if_held(self) -> None:
         """Raise if the process that writes lives; wait for a lock that outlives it for a moment.
@@ -92,10 +104,47 @@ class WriterLock:
                 break  # no locks on this file system: a run is worth more
             else:
                 break
-        who = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{who}\n".encode(), 0)
+        who = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
+        try:
+            status = os.fstat(descriptor)
+            self._held = descriptor, status.st_dev, status.st_ino
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{who}\n".encode(), 0)
+        except BaseException:
+            release()  # who may not say that it writes does not
+            raise
         return release
+
+    def refuse_if_moved(self) -> None:
+        """Raise if the file that this object has taken has another name now; as long as it is held.
+
+        Raises:
+            RunError: its folder was moved, which the message says where to, removed or replaced.
+        """
+        if self._held is None:
+            return
+        descriptor, *taken = self._held
+        try:
+            there = os.stat(self.file)
+            if [there.st_dev, there.st_ino] == taken:
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:  # a server that does not answer has moved nothing
+            return
+        folder, now = self.file.parent, ""
+        with suppress(OSError):
+            now = os.readlink(f"/proc/self/fd/{descriptor}")
+        if os.path.exists(now):
+            place = Path(now).parent
+            raise RunError(
+                f"The folder {folder} was moved to {place} while the run wrote to it, and nothing is written where it "
+                f"was. Go on with: thalweg resume {place}"
+            )
+        raise RunError(
+            f"The folder {folder} was removed or replaced while the run wrote to it (its {self.file.name} is another "
+            "file, or none), and nothing is written over what is there now. A copy goes on: thalweg resume COPY"
+        )
 
     def _who(self) -> str:
         try:
@@ -107,7 +156,7 @@ class WriterLock:
 
     def _is_orphaned(self) -> bool:
         """Whether the process that took the lock is gone, and a copy of it holds it."""
-        found = re.match(r"process ([0-9]{1,9}) on (\S+),", self._who())
+        found = _OWNER.match(self._who())
         if not found or found[2] != socket.gethostname():
             return False
         try:

@@ -20,19 +20,17 @@ was.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.errors import RunError
 from thalweg.graph import wait
+from thalweg.graph.finishing import to_the_end
 from thalweg.optimizers import LocalOptimizer
+from thalweg.runs.accepting import awaited, check_feedback, check_metrics, is_finite
 from thalweg.runs.batches import FAILED_ITEMS, BatchRuntime
 from thalweg.runs.display import Display
 from thalweg.runs.history import HistoryWriter, IterationRecord
@@ -41,13 +39,13 @@ from thalweg.runs.kept_shots import KeptShots
 from thalweg.runs.norms import apply_measured
 from thalweg.runs.position import Position
 from thalweg.runs.problem import Feedback, Problem
+from thalweg.runs.seconds import Seconds
 from thalweg.runs.selection import Batch, Selection
 from thalweg.runs.settings import GenericBlock
 from thalweg.runs.stepping import SHORT_STEP, never_asks_for_its_task
-from thalweg.runs.tables import COLUMNS
 from thalweg.runs.tuning import change_hyperparameters
+from thalweg.runs.turns import Turns
 from thalweg.runs.variables import as_arrays
-from thalweg.runs.waiting import to_the_end
 from thalweg.runs.workers import WorkerCounts
 from thalweg.runtime import Runtime
 from thalweg.runtime.failures import FailedItem
@@ -80,6 +78,7 @@ class Loop:
         shots: where finished sums of the iteration in progress are kept; by default they are not.
         searching: where feedback comes from if the problem gives rewards.
         seconds: begin no iteration after so many seconds of the run; by default there is no limit.
+        about: what a checkpoint says besides, of how it came to be; JSON by name.
     """
 
     def __init__(
@@ -101,10 +100,12 @@ class Loop:
         shots: KeptShots | None = None,
         searching: Searching | None = None,
         seconds: float | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self._problem = problem
+        self._about = dict(about or {})
         self._searching = searching
-        self._seconds = seconds
+        self._seconds = Seconds(seconds, began)
         self.stopped: str | None = None
         """Why the run ended before its last iteration, if it did."""
         self._optimizer = optimizer
@@ -114,11 +115,13 @@ class Loop:
         self._runtime = BatchRuntime(runtime, self._workers, reweight=reweight, shots=shots)
         self._reweight = reweight
         self._plain = False
+        self._rated = "learning_rate" in optimizer.hyperparameters
         self._after_block = after_block
         self._history = history
         self._keeper = keeper
         self._display = display
         self._began = began
+        self._turns = Turns()
         self.position = position or Position()
         self._handed: Position | None = position
         self._last = self.position.iteration
@@ -131,6 +134,8 @@ class Loop:
             Exception: whatever the problem or the optimizer raises; the variables are as after the last
                 committed step.
         """
+        if self._searching is not None:
+            self._searching.outcome = {}  # what was chosen before is chosen anew
         resumed = self.position if self.position.selection is not None else None
         first = resumed.block if resumed is not None else 0
         self._plain = never_asks_for_its_task(self._optimizer)
@@ -161,11 +166,10 @@ class Loop:
 
     def _is_over(self) -> bool:
         """Whether the budget, or the search, ends the run here."""
-        taken = time.monotonic() - self._began
         if self._searching is not None:
             self.stopped = self._searching.stopped
-        if self.stopped is None and self._seconds is not None and taken >= self._seconds:
-            self.stopped = f"the budget of {self._seconds:g} seconds: {taken:.0f} are spent"
+        if self.stopped is None:
+            self.stopped = self._seconds.over()
         return self.stopped is not None
 
     async def checkpoint(self) -> None:
@@ -201,20 +205,11 @@ class Loop:
         arrays |= {f"variable/{name}": np.array(data) for name, data in as_arrays(self._problem.variables).items()}
         self._history.fact("items_by_worker", self._workers.items)
         ledger = {"ledger": self._searching.state()} if self._searching is not None else {}
-        return arrays, {**position.meta(), "optimizer": snapshot.meta, "seed": self._seed, **ledger}
-
-    def _selection(self, index: int, block: GenericBlock) -> Selection:
-        return Selection(
-            block.selection,
-            items=self._problem.items,
-            batch_size=block.batch_size,
-            seed=self._seed,
-            block=index,
-        )
+        return arrays, {**position.meta(), "optimizer": snapshot.meta, "seed": self._seed, **ledger, **self._about}
 
     async def _continue_block(self, index: int, block: GenericBlock) -> Selection:
         """Go on in the middle of a block; the optimizer's state is that of the middle already."""
-        selection = self._selection(index, block)
+        selection = Selection.of(block, index, items=self._problem.items, seed=self._seed)
         assert self.position.selection is not None
         selection.restore(self.position.selection)
         await self._problem.begin_block(index)
@@ -224,7 +219,7 @@ class Loop:
         return selection
 
     async def _begin_block(self, index: int, block: GenericBlock) -> Selection:
-        selection = self._selection(index, block)
+        selection = Selection.of(block, index, items=self._problem.items, seed=self._seed)
         if block.reset_optimizer:
             self._optimizer.reset(counters=False)
         change_hyperparameters(self._optimizer, block.optimizer)
@@ -248,26 +243,13 @@ class Loop:
         else:
             await self._optimizer.propose()
             feedback = await self._feedback(batch)
-        self._check(feedback, batch)
+        check_feedback(feedback, batch, self._problem, where=self._where(1), iteration=self.position.iteration)
         await to_the_end(self._commit(feedback, batch, selection), begin_here=self._plain)
-        await asyncio.sleep(0)  # a problem that never waits must not keep everybody else from running
+        await self._turns()
 
     async def _feedback(self, batch: Batch) -> Feedback:
         self._runtime.begin(self.position.iteration + 1, self._problem.variables)
-        answer: Any = self._problem.feedback(batch.items, self._runtime)
-        name = f"{type(self._problem).__qualname__}.feedback"
-        if not inspect.isawaitable(answer):
-            raise RunError(
-                f"{name} returned {_kind(answer)} instead of a coroutine. Write it as `async def feedback(...)`, and "
-                "have it return a thalweg.runs.Feedback."
-            )
-        feedback = await answer
-        if not isinstance(feedback, Feedback):
-            raise RunError(
-                f"{name} returned {_kind(feedback)} instead of a thalweg.runs.Feedback. End it with "
-                "`return Feedback(loss, {name of the variable: gradient, ...})`."
-            )
-        return feedback
+        return await awaited(self._problem, batch, self._runtime)
 
     async def _commit(self, feedback: Feedback, batch: Batch, selection: Selection) -> None:
         state = self._optimizer.optimization_state
@@ -277,21 +259,23 @@ class Loop:
                 state.begin_epoch()
             state.begin_batch()
             norms = await self._apply(feedback)
-            self._optimizer.observe(float(feedback.loss))
         except BaseException:
             # The counters move with the step: a batch that was selected and never used is not counted.
             for name, value in zip(_COUNTS, before, strict=True):
                 setattr(state, name, value)
             raise
-        has_metrics = getattr(self._problem.metrics, "__func__", None) is not Problem.metrics  # a thread is dear
-        after = await self._runtime.run(self._problem.metrics) if has_metrics else {}
-        failed = self._runtime.failed
-        metrics = {**feedback.metrics, **self._optimizer_metrics(), **after}
+        # The step is made. Whatever fails from here on, it is committed, and the run stops after it: a checkpoint with
+        # the variables of one iteration and the number of another would have the step made twice.
+        old, loss, failed = self.position, float(feedback.loss) + 0.0, self._runtime.failed  # SQLite has no −0
+        if self._searching is not None:
+            self._searching.commit()
+        after, failure = await self._measure(loss)
+        metrics = {**feedback.metrics, **after}
         metrics = {**metrics, **{name: value for name, value in norms.items() if name not in metrics}}
-        faults = [name for name, value in metrics.items() if not _is_finite(value)]
+        faults = [name for name, value in metrics.items() if not is_finite(value)]
+        good = {n: float(value) for n, value in metrics.items() if n not in faults and isinstance(n, str)}
         if self._reweight:
-            metrics[FAILED_ITEMS] = float(len(failed))
-        old, loss = self.position, float(feedback.loss)
+            good[FAILED_ITEMS] = float(len(failed))
         self.position = Position(
             old.iteration + 1, old.block, old.block_iteration + 1, selection.state(), loss / len(batch.items)
         )
@@ -303,14 +287,29 @@ class Loop:
             loss=loss,
             batch=tuple(batch.items.tolist()),
             seconds=time.monotonic() - self._began,
-            metrics={name: float(value) for name, value in metrics.items() if name not in faults},
+            metrics=good,
         )
         self._history.iteration(record)
         self._tell_of(failed, len(batch.items))
         self._display.iteration(record)
         if self._runtime.keeps:
             await self._runtime.committed()
-        self._check_metrics(metrics, faults, "after", after)
+        if failure is not None:
+            raise failure
+        check_metrics(metrics, faults, after, where=self._where(0), when="after")
+
+    async def _measure(self, loss: float) -> tuple[dict[str, float], Exception | None]:
+        """The metrics of optimizer and problem after a step, and what failed in that."""
+        found: dict[str, float] = {}
+        try:
+            self._optimizer.observe(loss)
+            found |= self._optimizer_metrics()
+            found |= self._searching.metrics() if self._searching is not None else {}
+            if getattr(self._problem.metrics, "__func__", None) is not Problem.metrics:  # a thread is dear
+                found |= await self._runtime.run(self._problem.metrics)
+        except Exception as error:
+            return found, error
+        return found, None
 
     def _tell_of(self, failed: Sequence[FailedItem], count: int) -> None:
         """Record the items that were left out, one by one, and say it."""
@@ -329,7 +328,7 @@ class Loop:
         optimizer, variables = self._optimizer, self._problem.variables
         if self._searching is not None:
             await optimizer.apply(feedback)
-            return self._searching.metrics()
+            return {}
         if self._is_small():
             return await apply_measured(optimizer, variables, feedback)
         return await self._runtime.run(lambda: wait(apply_measured(optimizer, variables, feedback)))
@@ -338,56 +337,12 @@ class Loop:
         return sum(np.size(variable.data) for variable in self._problem.variables) <= SHORT_STEP
 
     def _optimizer_metrics(self) -> dict[str, float]:
-        if "learning_rate" not in self._optimizer.hyperparameters:
+        if not self._rated:
             return {}
         rate = self._optimizer.current("learning_rate")
         return {"learning_rate": rate} if np.ndim(rate) == 0 else {}  # one for each element is no line of a chart
-
-    def _check(self, feedback: Feedback, batch: Batch) -> None:
-        """Refuse feedback that cannot be used, before anything is changed."""
-        where = self._where(1)
-        if not _is_finite(feedback.loss):
-            raise RunError(
-                f"{where}: the loss of {len(batch.items)} {self._problem.item_name}s is {feedback.loss!r}, "
-                "which is no finite number. Nothing was changed: the variables are as after iteration "
-                f"{self.position.iteration}. Usually the step before was too long (make the learning rate "
-                "smaller), or the data is not finite.",
-                iteration=self.position.iteration + 1,
-                loss=feedback.loss,
-            )
-        names = {str(variable.name) for variable in self._problem.variables}
-        if feedback.rewards is None and feedback.gradients.keys() != names:
-            raise RunError(
-                f"{where}: the feedback has gradients of {sorted(feedback.gradients)}, and the variables are "
-                f"{sorted(names)}. The problem must return one gradient for each of its variables, by name."
-            )
-        faults = [name for name, value in feedback.metrics.items() if not _is_finite(value)]
-        self._check_metrics(feedback.metrics, faults, "before", feedback.metrics)
-
-    def _check_metrics(self, metrics: dict[str, float], faults: list[str], when: str, theirs: Iterable[str]) -> None:
-        reserved = sorted((COLUMNS.keys() | {FAILED_ITEMS}) & set(theirs))
-        if reserved:
-            raise RunError(f"The problem's metrics {reserved} have names that the history uses itself; rename them.")
-        if faults:
-            values = ", ".join(f"{name} = {metrics[name]!r}" for name in faults)
-            raise RunError(
-                f"{self._where(1 if when == 'before' else 0)}: {values} (a metric, {when} the step) is no "
-                "finite number. The run stops here, since what follows would mean nothing.",
-                metrics={name: metrics[name] for name in faults},
-            )
 
     def _where(self, ahead: int) -> str:
         block = self._blocks[self.position.block]
         name = f" ({block.name})" if block.name else ""
         return f"Iteration {self.position.iteration + ahead}, block {self.position.block}{name}"
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"an object of type {type(value).__qualname__}"
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except (TypeError, ValueError, OverflowError):
-        return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,7 +42,8 @@ async def apply_measured(optimizer: _Applies, variables: Sequence[Variable], fee
     norms = {"gradient_norm": norm(np.asarray(feedback.gradients[str(v.name)]) for v in variables)}
     before = [np.array(v.data) for v in variables]
     await optimizer.apply(feedback)
-    norms["step_norm"] = norm(_difference(v.data, old) for v, old in zip(variables, before, strict=True))
+    with suppress(MemoryError):  # the step is made: it may not be taken for one that failed
+        norms["step_norm"] = norm(_difference(v.data, old) for v, old in zip(variables, before, strict=True))
     return {name: value for name, value in norms.items() if math.isfinite(value)}
 
 
@@ -63,8 +65,8 @@ def norm(arrays: Iterable[NDArray[Any]]) -> float:
             flat = np.asarray(array).reshape(-1)
             for start in range(0, flat.size, _PIECE):
                 piece = flat[start : start + _PIECE]
-                piece = np.abs(piece) if np.iscomplexobj(piece) else piece
-                total += float(np.square(piece, dtype=np.float64).sum())
+                piece = np.abs(piece) if piece.dtype.kind == "c" else piece
+                total += float(np.add.reduce(np.square(piece, dtype=np.float64)))
     return math.sqrt(total)
 
 

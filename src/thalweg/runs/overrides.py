@@ -39,6 +39,17 @@ def apply_overrides(document: dict[str, Any], overrides: Iterable[str]) -> tuple
     return document, faults
 
 
+def path_of(override: str) -> str:
+    """The dotted path that an override sets.
+
+    Example:
+        >>> from thalweg.runs.overrides import path_of
+        >>> path_of("blocks.0.name = 'low'")
+        'blocks.0.name'
+    """
+    return override.partition("=")[0].strip()
+
+
 def parse_value(text: str) -> Any:
     """The TOML value that a text spells, or the text itself.
 

@@ -214,6 +214,15 @@ class Problem(abc.ABC):
         """Give back what the problem holds, such as a server process: the run has ended, however it did. May be
         called more than once."""
 
+    def inputs(self) -> dict[str, str] | None:
+        """Digests of what was read besides the study, such as the numbers of a file, each by the dotted key of the
+        study that names it: ``{"problem.observed.path": "9f…"}``. A run that goes on refuses others, unless its user
+        names the key. None, if the problem does not say.
+
+        Asked for after :meth:`build`. (A :class:`~thalweg.runs.RewardProblem` has ``fingerprint``.)
+        """
+        return None
+
     async def prepare(self, runtime: Runtime, progress: Progress) -> None:  # noqa: B027 (most have nothing to do)
         """Do what must be done once before the first iteration, such as making the observed data.
 

@@ -16,12 +16,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from thalweg.errors import RunError
-from thalweg.runs.folder import RunFolder, read_small
+from thalweg.runs.files import read_small
+from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History
 from thalweg.runs.toml import parse
 
 ENDINGS = ("finished", "interrupted", "failed")
-_BEGINNINGS = ("started", "resumed")
+BEGINNINGS = ("started", "resumed")
+_LOOKS = 10
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,13 @@ class RunRecord:
             RunError: there is no run, or its history cannot be read.
         """
         folder = RunFolder(find_run(Path(path)))
-        faults: list[str] = []
-        moment = History(folder.history).moment(last=last)
-        summary = _summary(folder, faults)
-        status = _status(folder, summary, moment.events)
-        if status == "killed":
-            # It may have ended well between the reading of the history and of the lock.
+        for _ in range(_LOOKS):
+            faults: list[str] = []
+            summary = _summary(folder, faults)
             moment = History(folder.history).moment(last=last)
-            summary = _summary(folder, faults := [])
             status = _status(folder, summary, moment.events)
+            if _summary(folder, []) == summary:
+                break  # else it has ended, or gone on, between: what was read does not belong together
         text = moment.facts.get("study")
         if not isinstance(text, str):
             try:
@@ -177,7 +177,7 @@ def _summary(folder: RunFolder, faults: list[str]) -> dict[str, Any]:
 def _status(folder: RunFolder, summary: dict[str, Any], events: list[dict[str, Any]]) -> str:
     if summary.get("status") in ENDINGS:
         return str(summary["status"])
-    lifecycle = [event["kind"] for event in events if event["kind"] in (*ENDINGS, *_BEGINNINGS)]
+    lifecycle = [event["kind"] for event in events if event["kind"] in (*ENDINGS, *BEGINNINGS)]
     if folder.writer_alive() is False:
         return lifecycle[-1] if lifecycle and lifecycle[-1] in ENDINGS else "killed"
     return "running"

@@ -4,43 +4,51 @@ A run goes on from its newest checkpoint, to the same bits as if it had never st
 iterations after that checkpoint is taken out of it first: they will be computed again. The study is the frozen one
 in the folder; it may change only where the user names what changes, and where it says no more than on which machines
 the work is done.
+
+Whatever is refused is refused before anything is written.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointCorruptError, RunError
 from thalweg.optimizers import LocalOptimizer
-from thalweg.optimizers.snapshot import OptimizerSnapshot
-from thalweg.runs.folder import RunFolder, read_small
+from thalweg.runs.differences import different, is_inside, refuse_past, refuse_unnamed, settings_at, settings_from
+from thalweg.runs.files import is_file, read_small
+from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History
-from thalweg.runs.overrides import apply_overrides
+from thalweg.runs.overrides import apply_overrides, path_of
+from thalweg.runs.places import place_of
 from thalweg.runs.position import Position
 from thalweg.runs.problem import Problem
-from thalweg.runs.settings import GenericBlock
+from thalweg.runs.restoring import check_variables, put_variables, restore_optimizer
+from thalweg.runs.selection import Selection
+from thalweg.runs.settings import GenericBlock, OutputSettings
 from thalweg.runs.study import Study
 from thalweg.runs.toml import parse
+from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.validation import study_error
-from thalweg.runs.variables import misfit_of, put
 
-_HOOKS = ("process_grad", "process_model")
+T = TypeVar("T")
 
-PLACING = frozenset(
-    f"runtime.{name}"
-    for name in (
-        *("kind", "threads", "scheduler", "workers"),
-        *("ca_file", "cert_file", "key_file", "patience", "retries"),
-    )
-)
-"""What may change without being named: the bits do not depend on it."""
+_CURE = "Remove it, and it is made again of the history; or restore it from a copy."
+
+NEXT = "study_next"
+"""The fact that holds a changed study before it takes the place of the old one: whichever of them a process that is
+killed leaves behind, it is one that the user wanted."""
+
+INPUTS, NEXT_INPUTS = "inputs", "inputs_next"
+"""The facts that hold the digests of what the problem read besides the study (:meth:`Problem.inputs`): of the study in
+the folder, and of the one that may be about to take its place."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,18 @@ class Resumption:
         position: where the checkpoint was taken; the beginning if there is none.
         arrays: the checkpoint's arrays.
         meta: the checkpoint's meta; empty if there is none.
-        changed: the dotted paths that the user changed.
+        changed: the dotted paths that the user changed, or that have changed with where the work is done.
+        named: the dotted paths that the user has named, changed or not.
         notes: what the user must be told: a damaged checkpoint that was passed over.
         seconds: what the run has taken so far.
+        before: the text of the study as it was.
+        was: what of the study that the checkpoint was made with decides the hyperparameters.
+        inputs: digests of what the problem read besides the study; empty where the history does not say.
+        next_inputs: those of a process that may have been killed before its study took the place of the old one.
+        counted: items by worker, as they were counted so far.
+        stamp: see :func:`stamp_of`.
+        anew: what decides rewards otherwise than before, as lines, if the search begins anew; None if it goes on.
+        agreed: facts that have to be there before the study in the folder is a changed one.
     """
 
     folder: RunFolder
@@ -64,8 +81,23 @@ class Resumption:
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
     changed: tuple[str, ...]
+    named: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
+    before: str
+    was: dict[str, Any]
+    inputs: dict[str, str]
+    next_inputs: dict[str, str]
+    counted: dict[str, int]
+    stamp: tuple[Any, ...]
+    anew: str | None = None
+    agreed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unfinished_block(self) -> int:
+        """The first block that is not done."""
+        blocks, here = self.study.blocks, self.position.block
+        return here + (self.position.block_iteration >= blocks[here].iterations)
 
     def restore(self, problem: Problem, optimizer: LocalOptimizer) -> None:
         """Put the variables and the optimizer where the checkpoint has them.
@@ -74,36 +106,63 @@ class Resumption:
             RunError: the checkpoint is of other variables.
             StateMismatchError: the optimizer's state does not fit.
         """
+        self.restore_optimizer(problem, optimizer)
+        self.put_variables(problem)
+
+    def restore_optimizer(self, problem: Problem, optimizer: LocalOptimizer) -> None:
+        """Put the optimizer where the checkpoint has it, and refuse what cannot go on; the variables stay.
+
+        Raises:
+            RunError: the checkpoint is of other variables, or of another selection of items.
+            StateMismatchError: the optimizer's state does not fit.
+        """
         if not self.meta:
             return
-        saved = {name.removeprefix("variable/"): a for name, a in self.arrays.items() if name.startswith("variable/")}
-        here = {str(variable.name): variable for variable in problem.variables}
-        faults = [f"{name} is missing" for name in here.keys() - saved.keys()]
-        faults += [f"{name} is not in the study any more" for name in saved.keys() - here.keys()]
-        for name in here.keys() & saved.keys():
-            fault = misfit_of(here[name], saved[name])
-            faults += [fault] if fault is not None else []
-        if faults:
-            raise RunError(f"The checkpoint does not fit the study's variables: {'; '.join(sorted(faults))}.")
-        now = {name: getattr(optimizer, name) for name in self._renamed(optimizer)}
-        arrays = {n.removeprefix("optimizer/"): a for n, a in self.arrays.items() if n.startswith("optimizer/")}
-        meta = self.meta.get("optimizer")
-        if not isinstance(meta, dict):
-            raise RunError("The checkpoint holds no optimizer state; it is of no run.")
-        meta = dict(meta)
-        for hook in _HOOKS:
-            if any(path.startswith(f"optimizer.{hook}") for path in self.changed):
-                meta[hook] = optimizer.state().meta[hook]
-        optimizer.restore(OptimizerSnapshot(arrays, meta))
-        for name, value in now.items():
-            setattr(optimizer, name, value)
-        for name, variable in here.items():
-            put(variable, saved[name])
+        check_variables(problem, self.arrays)
+        before, after = (settings_at(document, self.position) for document in (self.was, self.study.document))
+        if self.position.selection is not None:
+            index, blocks = self.position.block, self.study.blocks
+            selection = Selection.of(blocks[index], index, items=problem.items, seed=self.study.settings.seed)
+            selection.restore(self.position.selection)
+            if before != after:
+                for block in blocks[: index + 1]:
+                    change_hyperparameters(optimizer, block.optimizer)
+        restore_optimizer(optimizer, self.arrays, self.meta, before, after)
 
-    def _renamed(self, optimizer: LocalOptimizer) -> list[str]:
-        """The hyperparameters that the user changed."""
-        names = {path.split(".")[1] for path in self.changed if path.startswith("optimizer.")}
-        return sorted(names & set(optimizer.hyperparameters))
+    def other_inputs(self, now: Mapping[str, str]) -> list[str]:
+        """The keys of what is another one than the run has read so far, of :meth:`Problem.inputs`."""
+        return [key for key in sorted(self.inputs.keys() & now.keys()) if self.inputs[key] != now[key]]
+
+    def refuse_other_inputs(self, problem: Problem) -> None:
+        """Refuse to go on with other data than the run began with, unless the user has named where it comes from.
+
+        Raises:
+            RunError: the digests are others.
+        """
+        now = problem.inputs() or {}
+        other = [key for key in self.other_inputs(now) if self.next_inputs.get(key) != now[key]]
+        # `problem.observed.key` names the table that `problem.observed.path` is in; `problem.misfit` does not name all.
+        tables = {key: key.rpartition(".")[0] if key.count(".") > 1 else key for key in other}
+        unnamed = [
+            key for key in other if not any(is_inside(name, tables[key]) or is_inside(key, name) for name in self.named)
+        ]
+        if unnamed:
+            raise RunError(
+                f"{', '.join(unnamed)}: what is there is not what the run in {self.folder.path} began with (relative "
+                f"paths start at {self.study.folder.absolute()}). Put back what was there, or begin a new run. To go "
+                "on with what is there now, name it: "
+                f"--set {unnamed[0]}=...",
+                differences=unnamed,
+            )
+
+    def put_variables(self, problem: Problem) -> None:
+        """Put the variables where the checkpoint has them.
+
+        Raises:
+            RunError: the checkpoint is of other variables.
+        """
+        if self.meta:
+            put_variables(problem, self.arrays)
 
 
 def read(
@@ -128,43 +187,103 @@ def read(
         CheckpointError: no checkpoint can be read.
     """
     folder = RunFolder(path)
-    if not _is_file(folder.study) or not _is_file(folder.history):
+    if not is_file(folder.history):
+        if is_file(folder.study):
+            raise RunError(f"The run {path} has no history: {folder.history.name} is missing. Restore it from a copy.")
         raise RunError(f"{path} is no folder of a run (it has no study.toml and run.sqlite). Which run is meant?")
     folder.refuse_a_second_writer()
     overrides = list(overrides)
-    history = History(folder.history)
-    facts = history.facts()
-    text = _text(folder.study)
+    stamp = stamp_of(folder)
+    moment = History(folder.history).moment()
+    text, lost = _study(folder, moment.facts)
     frozen = _document(text, folder.study)
     wanted, faults = apply_overrides(frozen, overrides)
     if faults:
         raise study_error(f"{path}", faults)
-    changed = (*(override.partition("=")[0].strip() for override in overrides), *named)
-    if "study" in facts and facts["study"] != text:
-        began = _document(facts["study"], folder.history)
-        _refuse_differences(began, frozen, changed, f"{folder.study} was edited")
+    allowed = (*map(path_of, overrides), *named)
+    facts = moment.facts
+    began = frozen
+    if "study" in facts and text not in (facts["study"], facts.get(NEXT)):
+        began = _document(facts["study"], folder.history, "Restore it from a copy.")
+        refuse_unnamed(began, frozen, allowed, f"{folder.study} was edited")
     if given is not None:
-        moved = _refuse_differences(frozen, given.document, changed, f"the study is another one than that of {path}")
-        changed = (*changed, *moved)
+        refuse_unnamed(frozen, given.document, allowed, f"the study is another one than that of {path}")
         wanted = given.document
+    changed = tuple(different(frozen, wanted))
+    name = str(facts.get("study_name", path.name))
+    place, elsewhere = (given.folder, None) if given is not None else place_of(facts, name, path)
     study = Study.from_document(
         wanted,
-        name=str(facts.get("study_name", path.name)),
-        folder=facts.get("study_folder", path),
+        name=name,
+        folder=place,
         kinds=kinds,
         source=str(folder.study),
+        named=allowed,
     )
+    if not changed:
+        study = study.with_text(text)
     arrays, meta, notes = _checkpoint(CheckpointStore(folder.checkpoints))
-    position = _position(meta, study.blocks, path, _status(folder))
-    columns = history.iterations()
-    past = columns["seconds"][columns["iteration"] <= position.iteration]
+    notes = (*lost, *notes, *([elsewhere] if elsewhere else ()))
+    status = _status(folder)
+    numbers = moment.iterations["iteration"]
+    if not meta:
+        _refuse_lost_checkpoints(path, len(numbers), status, began)
+    position = _position(meta, study.blocks, path, "incomplete" if _lacks_means(facts) else status)
+    made_with = {**frozen, "seed": meta["seed"]} if "seed" in meta else frozen  # the file may be edited
+    refuse_past(path, made_with, wanted, position)
+    past = moment.iterations["seconds"][numbers <= position.iteration]
     if len(past) != position.iteration:
         raise RunError(
             f"The history of {path} has {len(past)} of the {position.iteration} iterations that its checkpoint knows: "
             f"{folder.history} was replaced or damaged. Restore it from a copy.",
         )
-    seconds = float(past[-1]) if len(past) else 0.0
-    return Resumption(folder, study, position, arrays, meta, changed, notes, seconds)
+    return Resumption(
+        folder,
+        study,
+        position,
+        arrays,
+        meta,
+        changed,
+        allowed,
+        notes,
+        seconds=float(past[-1]) if len(past) else 0.0,
+        before=text,
+        was=settings_from(meta["settings"]) if "settings" in meta else began,
+        inputs=_of(str, facts.get(INPUTS)),
+        next_inputs=_of(str, facts.get(NEXT_INPUTS)),
+        counted=_of(int, facts.get("items_by_worker")),
+        stamp=stamp,
+    )
+
+
+def stamp_of(folder: RunFolder) -> tuple[Any, ...]:
+    """What changes whenever a process goes on with a run: who has read it before may have read what is no more."""
+    moment = History(folder.history).moment(last=1)
+    newest = moment.iterations["iteration"].tolist()
+    generations = CheckpointStore(folder.checkpoints).generations()
+    return tuple(generations), newest, len(moment.events), moment.facts.get("study"), _study(folder, moment.facts)
+
+
+def _refuse_lost_checkpoints(path: Path, made: int, status: str, began: dict[str, Any]) -> None:
+    """Where there must have been a checkpoint and is none, beginning again would destroy what there is.
+
+    How often there was one is said by the study that the run was of, not by what it is to become.
+    """
+    output = began.get("output")
+    every = output.get("checkpoint_every") if isinstance(output, dict) else None
+    if type(every) is not int:
+        every = OutputSettings().checkpoint_every
+    # One is handed over after so many iterations, and is on the disk before the next one is handed over.
+    if made > 2 * every or (made and status == "finished"):
+        raise RunError(
+            f"The run {path} has made {made} iterations, and there is no checkpoint in it to go on from: they were "
+            "removed. Restore the folder checkpoints from a copy, or begin a new run in another folder."
+        )
+
+
+def _of(kind: type[T], found: Any) -> dict[str, T]:
+    """The entries of a type, by name, of what may be somebody else's."""
+    return {name: value for name, value in found.items() if type(value) is kind} if isinstance(found, dict) else {}
 
 
 def _checkpoint(store: CheckpointStore) -> tuple[dict[str, np.ndarray], dict[str, Any], tuple[str, ...]]:
@@ -183,6 +302,12 @@ def _checkpoint(store: CheckpointStore) -> tuple[dict[str, np.ndarray], dict[str
             "None of the run's checkpoints can be read, so it cannot go on:\n" + "\n".join(f"- {n}" for n in notes)
         )
     return {}, {}, ("there is no checkpoint yet: the run begins again",)
+
+
+def _lacks_means(facts: Mapping[str, Any]) -> bool:
+    """Whether the final choice of a search is incomplete: what failed in it is made again."""
+    search = facts.get("search")
+    return isinstance(search, dict) and bool(search.get("incomplete"))
 
 
 def _position(meta: dict[str, Any], blocks: tuple[GenericBlock, ...], path: Path, status: str) -> Position:
@@ -219,65 +344,19 @@ def _status(folder: RunFolder) -> str:
         return "unknown"
 
 
-def _is_file(path: Path) -> bool:
+def _study(folder: RunFolder, facts: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The text of the study, and what must be said of it: where the file is gone the history has it."""
+    text = facts.get("study")
+    if isinstance(text, str) and not os.path.lexists(folder.study):
+        return text, (f"{folder.study.name} was missing; it is made again of the history",)
     try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_small(path)
+        return read_small(folder.study), ()
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}, the study as it ran, cannot be read: {error}. Restore it from a copy.") from error
+        raise RunError(f"{folder.study}, the study as it ran, cannot be read: {error}. {_CURE}") from error
 
 
-def _document(text: Any, path: Path) -> dict[str, Any]:
+def _document(text: Any, path: Path, cure: str = _CURE) -> dict[str, Any]:
     try:
         return parse(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise RunError(f"The study as it ran, in {path}, is damaged: {error}. Restore it from a copy.") from error
-
-
-def _refuse_differences(
-    before: dict[str, Any], after: dict[str, Any], named: tuple[str, ...], what: str
-) -> tuple[str, ...]:
-    """Refuse changes of a study that the user has not named; those of the placing come back."""
-    old, new = dict(_leaves(before)), dict(_leaves(after))
-    different = [key for key in sorted({*old, *new}) if old.get(key, _NOTHING) != new.get(key, _NOTHING)]
-    unnamed = [key for key in different if not any(key == n or key.startswith(f"{n}.") for n in named)]
-    moved = tuple(key for key in unnamed if key in PLACING)
-    unnamed = [key for key in unnamed if key not in PLACING]
-    if unnamed:
-        lines = "".join(f"\n  - {key}: {_shown(old, key)} → {_shown(new, key)}" for key in unnamed[:_SHOWN])
-        more = f"\n  - and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
-        raise RunError(
-            f"{what}; a run goes on with the study that it began with:{lines}{more}\nName what is to change (--set "
-            f"{unnamed[0]:.200}=...), or begin a new run.",
-            differences=unnamed,
-        )
-    return moved
-
-
-_NOTHING = object()
-_SHOWN = 30
-"""So many differences are listed."""
-
-
-def _shown(leaves: dict[str, Any], key: str) -> str:
-    return f"{leaves[key]!r:.200}" if key in leaves else "not there"
-
-
-def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    """The values of a document by dotted path."""
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value):
-        items = enumerate(value)
-    else:
-        yield path, value
-        return
-    for key, entry in items:
-        yield from _leaves(entry, f"{path}.{key}" if path else str(key))
+        raise RunError(f"The study as it ran, in {path}, is damaged: {error}. {cure}") from error

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -81,6 +81,9 @@ class RewardProblem(Problem):
     """Number of samples that the final choice is made on."""
     test: int = 0
     """Number of samples that only the final report uses."""
+    data_keys: ClassVar[tuple[str, ...]] = ("data",)
+    """The keys of ``[problem]`` that say which files :meth:`fingerprint` reads: who goes on with a run after these have
+    changed names one of them."""
 
     @abc.abstractmethod
     async def reward(self, values: dict[str, Any], item: int, runtime: Runtime) -> SampleReward:
@@ -100,10 +103,42 @@ class RewardProblem(Problem):
         """The most tokens and money that :meth:`reward` can cost: reserved from the budget before it is called."""
         return Spent()
 
+    def pays_after(self, noted: Callable[[], Awaitable[None]]) -> bool:
+        """Be told what to await before the next :meth:`reward` of this task pays for anything: that the run has noted
+        on the disk that it may.
+
+        Returns:
+            Whether :meth:`reward` will see to it, and can do something else meanwhile. If not, it is awaited before.
+        """
+        return False
+
+    def once(self, values: dict[str, Any], item: int) -> Spent:
+        """The most that :meth:`reward` can cost if nothing has to be repeated, such as a request that broke off. So
+        much is kept back of a budget for the final choice; repetitions there are paid for by what others leave."""
+        return self.most(values, item)
+
+    def decisive(self, table: dict[str, Any]) -> Any:
+        """What of the ``[problem]`` table decides the rewards, as JSON, by the keys of the table: all of it, with the
+        defaults of what it leaves out, unless a problem knows better.
+
+        A run that goes on uses what it knows, and compares scores, only as long as this, the seed and
+        :meth:`fingerprint` are the same; else it is refused, unless the user has named a change. Code is not looked at.
+
+        Args:
+            table: as the study has it.
+        """
+        settings = self.Settings.model_validate({key: value for key, value in table.items() if key != "kind"})
+        return {"kind": table["kind"], **settings.model_dump(mode="json", by_alias=True, round_trip=True)}
+
     def fingerprint(self) -> str:
         """A digest of what decides the rewards besides the study's ``[problem]`` table and seed: the content of data
-        files. A run that goes on uses what it knows only as long as this is the same."""
+        files, which :attr:`data_keys` name."""
         return ""
+
+    def dearest(self) -> dict[str, Any]:
+        """Values, by variable name, of the candidate that costs the most: what a run can cost at most is said with it.
+        By default the present ones."""
+        return {str(variable.name): variable.json() for variable in self.variables}
 
     def equip(self, engine: Engine) -> None:
         """Give the engine what no study can name, once and before it is asked: a language model that this problem

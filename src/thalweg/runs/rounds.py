@@ -3,7 +3,7 @@
 One round takes the candidates of one iteration and the batch's samples::
 
     jobs   = [(candidate, sample), ...]            by candidate, then sample
-    wave   = the longest beginning of the jobs that the budget surely pays for
+    wave   = the longest beginning of the jobs that the budget surely pays for, 1000 at most
     begin the wave's jobs in this order, at most ``concurrency`` at once; charge them in this order; next wave
 
 Which of them ends first has no influence on anything: results are used in the order of the jobs. A job that has a
@@ -18,26 +18,31 @@ import asyncio
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.checkpoints.shared import Shared
 from thalweg.errors import RunError, ThalwegError
+from thalweg.runs.deciding import key_of
 from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.history import HistoryWriter
-from thalweg.runs.ledger import FINAL, Job, Ledger, Needs
+from thalweg.runs.ledger import FINAL, SEARCH, Job, Ledger
+from thalweg.runs.reserve import Reserve, needs_of
 from thalweg.runs.rewards import RewardProblem
+from thalweg.runs.turns import Turns
 from thalweg.runtime import Runtime
 from thalweg.search.budget import Spent
 from thalweg.search.rewards import SampleReward
 from thalweg.search.trials import Scored, Trial
-from thalweg.search.values import copy_json, digest_json
+from thalweg.search.values import copy_json
 
 _STREAM = 0xCA4D1DA7E  # keeps the order of the samples apart from other draws from the seed
-_TURN = 0.01  # s that the event loop is kept busy at most
+_WAVE = 1000  # jobs, at most, as they are charged at one go
 _TOLD = 5
 """So many failures are written to the events in full; all of them are in the table of evaluations."""
 
@@ -65,8 +70,9 @@ class Rounds:
         history: where candidates and failures are recorded.
         seed: the study's seed: the order in which samples are taken where a candidate gets only some of them.
         fingerprint: a digest of what else decides a reward, such as the problem's settings.
-        finalists: how many candidates the final choice is among at most; the budget keeps back what it will need.
+        finalists: how many candidates besides the start the final choice is among; the budget keeps back what it needs.
         progress: told of each evaluation that ended: ``progress(done, total)``.
+        over: why no evaluation of the search may begin any more, such as that its seconds are over; None if it may.
     """
 
     def __init__(
@@ -80,23 +86,25 @@ class Rounds:
         fingerprint: str,
         finalists: int,
         progress: Callable[[int, int], None],
+        over: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.ledger = ledger
+        self._over = over
         self._problem = problem
         self._runtime = runtime
         self._history = history
         self._fingerprint = fingerprint
         self._finalists = finalists
         self._progress = progress
+        self._reserve = Reserve(finalists)
         self._priced: set[str] = set()  # whose needs in the final choice are known
-        self._failures, self._successes = 0, ledger.successes
+        self._flushed = Shared()
+        self.start = 0
+        """The candidate that takes part in the final choice in any case."""
+        self._failures, self._succeeded = 0, False
+        self._rewarded = ledger.rewarded  # by all processes of this run
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
         self._order = generator.permutation(problem.items)
-
-    @property
-    def failures(self) -> int:
-        """How many evaluations have failed in this process."""
-        return self._failures
 
     async def evaluate(self, trials: Sequence[Trial], batch: NDArray[np.int64], iteration: int) -> Round:
         """Evaluate the candidates of one iteration on the batch's samples.
@@ -111,6 +119,7 @@ class Rounds:
         """
         jobs: list[Job] = []
         wanted: list[list[Job]] = []
+        kept: dict[tuple[str, int], Spent] = {}  # once this job, and all before it, have begun
         for trial in trials:
             candidate = trial.candidate
             if not trial.again:  # else it is known since it was new
@@ -118,9 +127,10 @@ class Rounds:
             items = self._samples(batch, candidate.resource)
             wanted.append(self._jobs(candidate.number, candidate.values, [i for i in items if i not in trial.seen]))
             jobs += wanted[-1]
-            await self._price(candidate.number, candidate.values)
-        done, stopped = await self._all(jobs, iteration, "search")
-        if self._failures and not self._successes:
+            await self.price(candidate.number, candidate.values)
+            kept |= dict.fromkeys((job.place for job in wanted[-1]), self.kept())
+        done, stopped = await self._all(jobs, iteration, SEARCH, kept)
+        if self._failures and not self._succeeded:
             self._give_up(done)
         scored = [
             Scored(trial.candidate.number, *_sorted(done, mine), again=trial.again)
@@ -138,17 +148,15 @@ class Rounds:
             iteration: the last one of the run.
         """
         wanted = {number: self._jobs(number, entry, items) for number, entry in values.items()}
-        done, stopped = await self._all([job for jobs in wanted.values() for job in jobs], iteration, FINAL)
+        # What is known first: where the budget ends, it costs no candidate what it has already.
+        jobs = sorted((job for jobs in wanted.values() for job in jobs), key=lambda job: self.ledger.found(job) is None)
+        done, stopped = await self._all(jobs, iteration, FINAL, {})
         scored = [
             Scored(number, *_sorted(done, mine), again=True)
             for number, mine in wanted.items()
             if all(job.place in done for job in mine)
         ]
         return Round(tuple(scored), stopped)
-
-    def affords(self, most: Spent) -> str | None:
-        """Why something else that may cost ``most`` cannot be paid for, or None."""
-        return self.ledger.limits.refusal(self.ledger.spent, most, self._kept())
 
     def _samples(self, batch: NDArray[np.int64], resource: float) -> list[int]:
         if resource >= 1.0:
@@ -158,88 +166,120 @@ class Rounds:
         return sorted(ordered[: max(1, round(resource * len(ordered)))])
 
     def _jobs(self, number: int, values: dict[str, Any], items: Sequence[int]) -> list[Job]:
-        key = digest_json({"problem": self._fingerprint, "values": values})
+        key = self._key(values)
         return [Job(number, key, values, item) for item in items]
 
-    async def _price(self, number: int, values: dict[str, Any]) -> None:
-        """Keep back what a candidate would need in the final choice, which need not be what it needs in the search."""
-        problem = self._problem
+    def _key(self, values: dict[str, Any]) -> str:
+        return key_of(self._fingerprint, values)
+
+    async def recall(self, number: int, values: dict[str, Any]) -> None:
+        """Take note of a candidate of before, where a run goes on: its price, and whether it has a reward.
+
+        A reward of other settings of the problem does not count: whoever goes on with settings under which nothing
+        but failures comes is told.
+
+        Args:
+            number: of the candidate.
+            values: of it.
+        """
+        self._succeeded = self._succeeded or self._key(values) in self._rewarded
+        await self.price(number, values)
+
+    async def price(self, number: int, values: dict[str, Any]) -> None:
+        """Keep back what a candidate would need in the final choice, which need not be what it needs in the search.
+
+        Args:
+            number: of the candidate.
+            values: of it.
+        """
+        limits, problem = self.ledger.limits, self._problem
+        if limits.tokens is None and limits.money is None:
+            return
         first, last = problem.items + problem.held_out, problem.items + problem.held_out + problem.test
         jobs = self._jobs(number, values, range(problem.items, last))
         if not jobs or jobs[0].key in self._priced:
             return
-        parts = ([], [])  # type: tuple[list[Spent], list[Spent]]
-        for job, most in await self._most(jobs):
-            parts[job.item >= first].append(most)
-        sums = [Spent(0, sum(m.tokens for m in part), math.fsum(m.money for m in part)) for part in parts]
-        self.ledger.keep_back(Needs(*sums))
+        once, most = await self._priced_jobs(jobs, problem.once), await self._priced_jobs(jobs, problem.most)
+        prices = [(job.item, one, other) for (job, one), (_, other) in zip(once, most, strict=True)]
+        self._reserve.take(needs_of(prices, first), start=number == self.start)
         self._priced.add(jobs[0].key)
 
-    async def _most(self, jobs: Sequence[Job]) -> list[tuple[Job, Spent]]:
-        """Each job with the most that it can cost; others get their turn meanwhile."""
-        priced = []
-        began = time.monotonic()
+    async def _priced_jobs(
+        self, jobs: Sequence[Job], price: Callable[[dict[str, Any], int], Spent]
+    ) -> list[tuple[Job, Spent]]:
+        """Each job with what it can cost; others get their turn meanwhile."""
+        priced, turns = [], Turns()
         for job in jobs:
-            priced.append((job, Spent(1) + self._problem.most(copy_json(job.values), job.item)))
-            if time.monotonic() - began > _TURN:
-                await asyncio.sleep(0)
-                began = time.monotonic()
+            priced.append((job, Spent(1) + price(copy_json(job.values), job.item)))
+            await turns()
         return priced
 
-    def _kept(self) -> Spent:
-        problem, needs, count = self._problem, self.ledger.needs, self._finalists
-        return Spent(
-            count * problem.held_out + 2 * problem.test,
-            count * needs.held_out.tokens + 2 * needs.test.tokens,
-            count * needs.held_out.money + 2 * needs.test.money,
-        )
+    def kept(self) -> Spent:
+        """What must be left over for the final choice."""
+        problem = self._problem
+        return Spent((self._finalists + 1) * problem.held_out + 2 * problem.test) + self._reserve.kept
 
     async def _all(
-        self, jobs: Sequence[Job], iteration: int, stage: str
+        self, jobs: Sequence[Job], iteration: int, stage: str, kept: Mapping[tuple[str, int], Spent]
     ) -> tuple[dict[tuple[str, int], Evaluation], str | None]:
-        priced = await self._most(jobs)
+        priced = await self._priced_jobs(jobs, self._problem.most)
         done: dict[tuple[str, int], Evaluation] = {}
         total = len({job.place for job in jobs})
+        over = self._over if stage == SEARCH else lambda: None  # what there is, is chosen from in any case
         while priced:
-            kept = Spent() if stage == FINAL else self._kept()
-            count, reason = self.ledger.affordable(priced, kept)
+            count, reason = self.ledger.affordable(priced[:_WAVE], kept)
             if not count:
                 return done, reason
             wave, priced = priced[:count], priced[count:]
-            await self._run(wave, iteration, stage, len(done), total)
-            for job, most in wave:  # no await in here: a wave is charged as a whole, or not at all
+            await self._run(wave, iteration, stage, len(done), total, over)
+            ended = [(job, most) for job, most in wave if self.ledger.found(job) is not None]
+            for job, most in ended:  # no await in here: a wave is charged as a whole, or not at all
                 first = job.place not in done
-                row = done[job.place] = self.ledger.use(job)
+                row = done[job.place] = self.ledger.use(job, iteration)
                 if first:
                     self._note(job, row, most)
+            if len(ended) < len(wave):
+                return done, over()
         return done, None
 
     async def _run(
-        self, wave: Sequence[tuple[Job, Spent]], iteration: int, stage: str, before: int, total: int
+        self,
+        wave: Sequence[tuple[Job, Spent]],
+        iteration: int,
+        stage: str,
+        before: int,
+        total: int,
+        over: Callable[[], str | None],
     ) -> None:
         todo = {job.place: (job, most) for job, most in reversed(wave) if self.ledger.found(job) is None}
         ordered = [todo[place] for place in dict.fromkeys(job.place for job, _ in wave) if place in todo]
-        places = asyncio.Semaphore(max(1, self._problem.concurrency(self._runtime)))
         ended = before + len({job.place for job, _ in wave}) - len(ordered)
-
+        queue = deque(ordered)
         stopping = False
 
-        async def one(job: Job, most: Spent) -> None:
+        async def on_disk() -> None:
+            await self._flushed(self._history.flush)
+
+        async def work() -> None:
             nonlocal ended
-            async with places:
-                if stopping:
-                    return
+            while queue and not stopping and over() is None:
+                job, most = queue.popleft()  # whoever is free takes the next
                 row = self.ledger.begin(job, iteration, stage, most)
-                if most.tokens or most.money:
-                    # Before anything is paid for it is on the disk that it may have been.
-                    await asyncio.to_thread(self._history.flush)
-                self.ledger.end(await self._evaluated(job, row))
-            ended += 1
-            self._progress(ended, total)
+                noted = _once(on_disk)
+                if not self._problem.pays_after(noted) and (most.tokens or most.money):
+                    await noted()  # before anything is paid for it is there that it may have been
+                found = await self._evaluated(job, row)
+                self.ledger.end(found, soon=bool(queue) and not stopping)
+                ended += 1
+                self._progress(ended, total)
+                await asyncio.sleep(0)  # a reward that never waits must not keep everybody else from running
+            if stopping:
+                await on_disk()  # with the last result, which was to go with another row
 
         if not ordered:
             return
-        tasks = [asyncio.ensure_future(one(*entry)) for entry in ordered]
+        count = min(max(1, self._problem.concurrency(self._runtime)), len(ordered))
+        tasks = [asyncio.ensure_future(work()) for _ in range(count)]
         cancelled: asyncio.CancelledError | None = None
         try:
             while True:
@@ -301,7 +341,7 @@ class Rounds:
                 text = f"candidate {job.candidate} failed on {self._problem.item_name} {job.item}: {last}"
                 self._history.event("failure", text, iteration=row.iteration, details={"error": row.error})
         else:
-            self._successes += 1
+            self._succeeded = True
         if row.tokens > most.tokens or (row.money > most.money and not math.isclose(row.money, most.money)):
             text = (
                 f"candidate {job.candidate} on {self._problem.item_name} {job.item} cost {row.tokens} tokens, "
@@ -310,11 +350,25 @@ class Rounds:
             self._history.event("warning", text, iteration=row.iteration)
 
     def _give_up(self, done: Mapping[tuple[str, int], Evaluation]) -> None:
+        self.ledger.give_up()
         row = next(row for row in done.values() if row.status == "failed")
         raise RunError(
             f"All {self._failures} evaluations have failed, so there is nothing to search with. The first one, "
             f"candidate {row.candidate} on {self._problem.item_name} {row.item}:\n{row.error.strip()}"
         )
+
+
+def _once(wait: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Waits the first time only: an evaluation may send several requests."""
+    waited = False
+
+    async def first() -> None:
+        nonlocal waited
+        if not waited:
+            await wait()
+            waited = True
+
+    return first
 
 
 def _sorted(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import MissingExtraError, SearchError
+from thalweg.runs.settings import BudgetSettings, GenericBlock
 from thalweg.runs.validation import Fault, show, study_error, unknown_key
 
 if TYPE_CHECKING:
@@ -55,17 +57,48 @@ def search_faults(table: dict[str, Any], path: str) -> list[Fault]:
     return []
 
 
-def build_search(table: dict[str, Any], problem: RewardProblem, seed: int) -> Search:
+def model_faults(table: dict[str, Any], problem: type[RewardProblem]) -> list[Fault]:
+    """Whether somebody gives an engine that asks a language model one: the table, or the problem.
+
+    Example:
+        >>> from thalweg.runs import RewardProblem
+        >>> from thalweg.runs.search_tuning import model_faults
+        >>> class Mine(RewardProblem):
+        ...     kind = "mine"
+        >>> [fault.path for fault in model_faults({"kind": "rewrite"}, Mine)]
+        ['optimizer.lm']
+    """
+    from thalweg.runs.rewards import RewardProblem
+
+    if table.get("kind") != "rewrite" or table.get("lm") is not None or problem.equip is not RewardProblem.equip:
+        return []
+    text = (
+        f"is missing: rewrite asks a language model, and a {problem.kind} problem has none; give "
+        'lm = { base_url = "...", model = "..." }, or take another engine'
+    )
+    return [Fault("optimizer.lm", text)]
+
+
+def build_search(
+    table: dict[str, Any],
+    problem: RewardProblem,
+    seed: int,
+    blocks: Sequence[GenericBlock] = (),
+    budget: BudgetSettings | None = None,
+) -> Search:
     """The search, bound to the problem's variables.
 
     Args:
         table: the ``[optimizer]`` table.
         problem: whose trainable variables are searched.
         seed: the study's.
+        blocks: the study's; they and the budget say how many candidates there will be, which ``auto`` chooses by.
+        budget: the study's.
 
     Raises:
         StudyError: an option is out of its range, or the engine cannot search these variables.
     """
+    from thalweg.runs.costing import candidates_of
     from thalweg.search.ready import Search
 
     options = {key: value for key, value in table.items() if key not in (*_TEXTS, *_OWN)}
@@ -73,6 +106,8 @@ def build_search(table: dict[str, Any], problem: RewardProblem, seed: int) -> Se
     trainable = [variable for variable in problem.variables if variable.trainable]
     try:
         search = Search(str(table["kind"]), options=options, seed=seed, **given)
+        if blocks:
+            search.evaluations = candidates_of(problem, search, blocks, budget or BudgetSettings())
         search.bind(trainable, samples=problem.items)
     except SearchError as error:
         raise study_error("The study", [Fault("optimizer", str(error))]) from error

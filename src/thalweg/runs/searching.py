@@ -5,7 +5,8 @@
     each iteration:   trials = search.propose();  round = rounds.evaluate(trials, batch);  search.apply(round)
     at the end:       finalists = the best by their lower bounds, and the start
                       winner    = the one with the highest mean reward on the held-out samples
-                      report    = winner against start on the test samples, which nothing else has seen
+                      report    = winner against start on the test samples, which nothing else has seen, unless an
+                                  earlier final choice of the run was reported on them: how many were is kept
 
 The winner's mean on the held-out samples is the largest of several, so it flatters; the one on the test samples does
 not. The interval of the difference is a paired bootstrap over samples (Efron & Tibshirani, An Introduction to the
@@ -23,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -30,12 +32,16 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from thalweg.errors import RunError
+from thalweg.runs.asking import Asking
+from thalweg.runs.compared import BEGAN_ANEW, CONFIDENCE, compared_from
+from thalweg.runs.deciding import fingerprint_of, key_of
 from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.history import HistoryWriter
 from thalweg.runs.ledger import Ledger
 from thalweg.runs.problem import Feedback
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runs.rounds import Round, Rounds
+from thalweg.runs.seconds import Seconds
 from thalweg.runs.settings import BudgetSettings
 from thalweg.runtime import Runtime
 from thalweg.search.budget import Limits, Spent
@@ -57,11 +63,12 @@ class Searching:
         history: where candidates, evaluations and the choice are recorded.
         budget: the study's.
         seed: the study's.
-        fingerprint: a digest of what else decides a reward.
+        decided: what else decides a reward; JSON.
         rows: the evaluations that are known, of a run that goes on.
         ledger: what the checkpoint says of the budget, or None.
         iteration: of that checkpoint.
         progress: told of each evaluation that ended.
+        began: :func:`time.monotonic` at the run's beginning, for the budget of seconds.
     """
 
     def __init__(
@@ -73,24 +80,37 @@ class Searching:
         history: HistoryWriter,
         budget: BudgetSettings,
         seed: int,
-        fingerprint: str,
+        decided: Mapping[str, Any],
         rows: Sequence[Evaluation] = (),
         ledger: Mapping[str, Any] | None = None,
         iteration: int = 0,
         progress: Callable[[int, int], None],
+        began: float,
     ) -> None:
         limits = Limits(budget.evaluations, budget.tokens, budget.money)
         self.stopped: str | None = None
-        self._cut: str | None = None  # why the last iteration was not whole; the loop asks before an iteration only
+        self._limits = {**asdict(limits), "seconds": budget.seconds}
+        # Why the last iteration was not whole; the loop asks before an iteration only.
+        before = ledger or {}
+        self._cut: str | None = before.get("cut") if before.get("limits") == self._limits else None
         self.outcome: dict[str, Any] = {}
         self._problem = problem
         self._search = search
         self._history = history
         self._seed = seed
+        self._iteration = iteration
+        self._recalled = False
+        self._decided = dict(decided)
+        self._goes_on, self._anew = ledger is not None, before.get(BEGAN_ANEW)
+        fingerprint = self._fingerprint = fingerprint_of(decided)
+        history.fact(CONFIDENCE, search.confidence)
         self._ledger = Ledger(history, rows, limits=limits, state=ledger, iteration=iteration)
         if self._ledger.lost_last:
             count = self._ledger.lost_last
             text = f"{count} evaluations were in flight when the run died; they are charged, and made again"
+            history.event("warning", text, iteration=iteration)
+        if self._ledger.lost_asking:
+            text = "an engine was being asked when the run died; that is charged with its bound, and asked again"
             history.event("warning", text, iteration=iteration)
         self._rounds = Rounds(
             problem,
@@ -99,9 +119,11 @@ class Searching:
             history,
             seed=seed,
             fingerprint=fingerprint,
-            finalists=search.finalists + 1,  # the start takes part
+            finalists=search.finalists,
             progress=progress,
+            over=Seconds(budget.seconds, began).over,
         )
+        self._asking = Asking(search, self._ledger, history, fingerprint=fingerprint, kept=self._rounds.kept)
 
     async def feedback(self, batch: NDArray[np.int64], iteration: int) -> Feedback | None:
         """What came of the next candidates; None if there are none, or the budget pays for none: see ``stopped``.
@@ -113,26 +135,44 @@ class Searching:
         Raises:
             RunError: nothing but failures.
         """
-        reason = self._rounds.affords(self._search.most_propose())
+        if not self._recalled:  # what the candidates of before can cost decides what is kept back
+            # By now the search is where the checkpoint has it.
+            self._rounds.start = self._ledger.first = self._search.first
+            self._say_since_when()
+            for number in sorted(self._search.scores.numbers):
+                await self._rounds.recall(number, self._search.values(number))
+            self._recalled = True
+        trials, reason = await self._asking.candidates(iteration)
         if reason is not None:
             self.stopped = reason
             return None
-        before = self._search.spent
-        trials = await self._search.propose()
-        after = self._search.spent
-        self._ledger.charge(Spent(0, after.tokens - before.tokens, after.money - before.money))
         if not trials:
             self.stopped = "every candidate there is has been tried"
             return None
+        self._iteration = iteration
         found = await self._rounds.evaluate(trials, batch, iteration)
-        self.stopped = self._cut = found.stopped
+        if found.scored or self._cut is None:  # else nothing began since it was cut, by a process that died
+            self._cut = found.stopped
+        self.stopped = self._cut
         if not found.scored:
             return None
         return Feedback(-len(batch) * self._reward(found.scored), {}, rewards=found.scored)
 
+    def _say_since_when(self) -> None:
+        """Where the search began anew, for whoever reads the history, in which it may be said of a process that died
+        before its first checkpoint."""
+        first = self._search.first
+        if compared_from({BEGAN_ANEW: self._anew})[0] != first:
+            self._anew = {"first": first, "iteration": self._iteration} if first else None
+        if self._goes_on:
+            self._history.fact(BEGAN_ANEW, self._anew)
+
+    def commit(self) -> None:
+        """The step is made: what it used is charged for good."""
+        self._ledger.commit(self._iteration)
+
     def metrics(self) -> dict[str, float]:
-        """For the history, after the step: what it used is charged for good."""
-        self._ledger.commit()
+        """For the history, after the step."""
         spent = self._ledger.spent
         found = {**self._search.metrics(), "evaluations": float(spent.evaluations)}
         if spent.tokens:
@@ -143,27 +183,31 @@ class Searching:
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return self._ledger.state()
+        about = {"decided_by": self._decided, "cut": self._cut, "limits": self._limits, BEGAN_ANEW: self._anew}
+        return {**self._ledger.state(), **about}
 
     async def conclude(self, iteration: int) -> None:
         """Choose the winner on the held-out samples, give its values to the variables, and compare it on the test
-        samples with the start.
+        samples with the start. Without a candidate to choose it only says what was spent, and why it stopped.
 
         Args:
             iteration: the last one.
         """
-        scores, problem = self._search.scores, self._problem
+        self._say_since_when()
+        scores, problem, start = self._search.scores, self._problem, self._search.first
         self.stopped = self.stopped or self._cut
         finalists = self._search.best_of(self._search.finalists)
         if not finalists:
+            self._record({})  # what was paid for is said, whatever came of it
             return
         winner, chosen_on = finalists[0], "the samples of the search"
         held: dict[int, dict[int, float]] = {}
+        incomplete: list[str] = []
         if problem.held_out:
             items = range(problem.items, problem.items + problem.held_out)
             found = await self._finals(finalists, items, iteration)
             held = _complete(found)
-            self._explain(found)
+            incomplete += self._explain(found, "held-out")
             if held:
                 ranked = sorted(held, key=lambda number: (-_mean(held[number]), finalists.index(number)))
                 winner, chosen_on = ranked[0], f"{problem.held_out} held-out {problem.item_name}s"
@@ -174,59 +218,91 @@ class Searching:
                 "values": self._search.values(winner),
                 "search": {"mean": scores.mean(winner), "low": low, "high": high, "samples": scores.count(winner)},
             },
-            "start": {"candidate": 0, "search": {"mean": scores.mean(0)}} if 0 in scores.ranked() else None,
+            "start": {"candidate": start, "search": {"mean": scores.mean(start)}} if start in scores.ranked() else None,
             "chosen_on": chosen_on,
             "finalists": {str(number): _mean(held[number]) for number in finalists if number in held},
         }
         if winner in held:
             chosen["winner"]["held_out"] = _described(held[winner])
-        if 0 in held and chosen["start"]:
-            chosen["start"]["held_out"] = _described(held[0])
-        await self._report(chosen, winner, iteration)
+        if start in held and chosen["start"]:
+            chosen["start"]["held_out"] = _described(held[start])
+        incomplete += await self._report(chosen, winner, iteration)
+        if incomplete:
+            chosen["incomplete"] = incomplete
         self._search.assign(winner)
-        spent = self._ledger.spent
-        chosen["spent"] = {"evaluations": spent.evaluations, "tokens": spent.tokens, "money": spent.money}
+        self._record(chosen)
+        self._ledger.give_up_finals()
+
+    def _record(self, chosen: dict[str, Any]) -> None:
+        """Say what was chosen, and what the search has cost."""
+        chosen["spent"], unused = asdict(self._ledger.paid), self._ledger.unused
+        if unused != Spent():
+            chosen["unused"] = asdict(unused)
         chosen["lost_in_flight"] = self._ledger.lost
         chosen["stopped"] = self.stopped
+        if self._search.first:
+            chosen["not_compared"] = self._search.first  # candidates of before the search began anew
         self._history.fact("search", chosen)
         self.outcome = chosen
 
-    async def _report(self, chosen: dict[str, Any], winner: int, iteration: int) -> None:
-        problem = self._problem
+    async def _report(self, chosen: dict[str, Any], winner: int, iteration: int) -> list[str]:
+        problem, start = self._problem, self._search.first
         if not problem.test:
-            return
+            return []
         first = problem.items + problem.held_out
-        numbers = [winner] if winner == 0 or chosen["start"] is None else [winner, 0]
-        found = await self._finals(numbers, range(first, first + problem.test), iteration)
-        self._explain(found)
+        items = range(first, first + problem.test)
+        numbers = [winner] if winner == start or chosen["start"] is None else [winner, start]
+        found = await self._finals(numbers, items, iteration)
+        others = self._ledger.scored_in_finals(items) - {self._key(number) for number in numbers}
+        if others:
+            chosen["tested_before"] = len(others)
         tested = _complete(found)
         if winner in tested:
             chosen["winner"]["test"] = _described(tested[winner])
-        if 0 in tested and chosen["start"]:
-            chosen["start"]["test"] = _described(tested[0])
-        if winner in tested and 0 in tested and winner != 0 and problem.test > 1:
-            chosen["difference"] = await asyncio.to_thread(paired_difference, tested[winner], tested[0], self._seed)
+        if start in tested and chosen["start"]:
+            chosen["start"]["test"] = _described(tested[start])
+        if winner in tested and start in tested and winner != start and problem.test > 1:
+            chosen["difference"] = await asyncio.to_thread(paired_difference, tested[winner], tested[start], self._seed)
+        return self._explain(found, "test")
+
+    def _key(self, number: int) -> str:
+        return key_of(self._fingerprint, self._search.values(number))
 
     async def _finals(self, numbers: Sequence[int], items: Sequence[int], iteration: int) -> Round:
         return await self._rounds.finals({n: self._search.values(n) for n in numbers}, items, iteration)
 
-    def _explain(self, found: Round) -> None:
-        if found.stopped is not None:
-            self._history.event("warning", f"the final choice is incomplete: {found.stopped}")
-            self.stopped = self.stopped or found.stopped
+    def _explain(self, found: Round, part: str) -> list[str]:
+        """Say which means are missing, and why."""
+        texts = [] if found.stopped is None else [found.stopped]
+        for one in found.scored:
+            if one.failed:
+                count, total = len(one.failed), len(one.failed) + len(one.rewards)
+                texts.append(
+                    f"candidate {one.number} failed on {count} of {total} {part} {self._problem.item_name}s, so it has "
+                    f"no mean there; what failed is made again when the run goes on. The first one: {_cause(one)}"
+                )
+        for text in texts:
+            self._history.event("warning", f"the final choice is incomplete: {text}")
+        self.stopped = self.stopped or found.stopped
+        return texts
 
     def _reward(self, scored: Sequence[Scored]) -> float:
-        """The mean reward of the round's best candidate; of the best before, if all of them failed."""
-        means = [
-            _mean({i: s.reward for i, s in one.rewards.items()}) for one in scored if one.rewards and not one.failed
-        ]
-        if means:
-            return max(means)
-        best = self._search.scores.best()
-        if best is None:
-            failed = next(text for one in scored for text in one.failed.values())
-            raise RunError(f"All candidates of the first iteration have failed: {failed.strip()}")
-        return self._search.scores.mean(best)
+        """The mean reward of the round's best candidate; of the best before, if all of them failed. While every
+        candidate has failed, the best mean over what one did not fail on."""
+        whole = [_mean(_rewards(one)) for one in scored if one.rewards and not one.failed]
+        if whole:
+            return max(whole)
+        scores = self._search.scores
+        best = scores.best()
+        if best is not None:
+            return scores.mean(best)
+        partly = [_mean(_rewards(one)) for one in scored if one.rewards]
+        partly = partly or [scores.mean(number) for number in scores.numbers if scores.count(number)]
+        if not partly:
+            self._ledger.give_up()
+            cause = next((_cause(one) for one in scored if one.failed), "these values had failed before")
+            raise RunError(f"No evaluation has succeeded since the search began: {cause}")
+        return max(partly)
 
 
 def final_evaluations(problem: RewardProblem, search: Search) -> int:
@@ -271,11 +347,16 @@ def paired_difference(better: Mapping[int, float], other: Mapping[int, float], s
 
 
 def _complete(found: Round) -> dict[int, dict[int, float]]:
-    return {
-        one.number: {item: sample.reward for item, sample in one.rewards.items()}
-        for one in found.scored
-        if not one.failed
-    }
+    return {one.number: _rewards(one) for one in found.scored if not one.failed}
+
+
+def _rewards(one: Scored) -> dict[int, float]:
+    return {item: sample.reward for item, sample in one.rewards.items()}
+
+
+def _cause(one: Scored) -> str:
+    """The last line of the first failure."""
+    return (next(iter(one.failed.values())).strip() or "no message").splitlines()[-1]
 
 
 def _mean(rewards: Mapping[int, float]) -> float:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.errors import RunError
+from thalweg.runs.settings import GenericBlock
 
 Indices = NDArray[np.int64]
 
@@ -79,8 +80,24 @@ class Selection:
         self.batches = 1 if batch_size is None else math.ceil(items / batch_size)
         self._generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM, block)))
         self._count = 0
+        self._now = dict(self._generator.bit_generator.state)
         self._before: dict[str, Any] = {}  # the generator's state before the present pass was dealt
         self._dealt: list[Indices] = []
+
+    @classmethod
+    def of(cls, block: GenericBlock, index: int, *, items: int, seed: int) -> Selection:
+        """That of a study's block.
+
+        Args:
+            block: the block.
+            index: its index.
+            items: number of items of the problem.
+            seed: the study's.
+
+        Raises:
+            RunError: a number is out of its range.
+        """
+        return cls(block.selection, items=items, batch_size=block.batch_size, seed=seed, block=index)
 
     def next(self) -> Batch:
         """The next batch."""
@@ -102,7 +119,7 @@ class Selection:
             "items": self.items,
             "batches": self.batches,
             "count": self._count,
-            "generator": dict(self._generator.bit_generator.state) if between else self._before,
+            "generator": dict(self._now if between else self._before),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -132,12 +149,15 @@ class Selection:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RunError(f"The saved state of the selection is damaged: {error}.") from error
         self._count, self._generator = count, generator
+        self._now = dict(generator.bit_generator.state)
         if count % self.batches:
             self._deal()
 
     def _deal(self) -> None:
-        self._before = dict(self._generator.bit_generator.state)
+        self._before = self._now
         self._dealt = _SELECTORS[self.kind](self.items, self.batches, self._generator)
+        if self.kind == "random":  # reading a state takes as long as dealing a pass
+            self._now = dict(self._generator.bit_generator.state)
 
 
 def _all(items: int, batches: int, generator: np.random.Generator) -> list[Indices]:

@@ -138,7 +138,7 @@ class OutputSettings(_Strict):
         figures: whether pictures are drawn at the end.
         checkpoint_every: a checkpoint at least every so many iterations, and one at the end of each block.
         keep: so many of the newest checkpoints are kept.
-        keep_best: keep the one with the lowest loss an item of each block besides.
+        keep_best: keep besides, of each block, the one after the step whose batch had the lowest loss an item.
         keep_every: make a checkpoint after each so many iterations of the run, and keep all of these.
         checkpoint_shots: keep finished sums of the iteration in progress, too; for items of minutes and more.
     """
@@ -159,7 +159,8 @@ class BudgetSettings(_Strict):
         evaluations: of a search: candidates times samples, those of the final choice included.
         tokens: of a search with a language model: of prompts and answers together.
         money: the same, in the currency of the model's price list.
-        seconds: no iteration begins after so many seconds of the run.
+        seconds: no iteration begins after so many seconds of the run, and no evaluation of a search, but for its final
+            choice.
     """
 
     evaluations: int | None = Field(default=None, ge=1)

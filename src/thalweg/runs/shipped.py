@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,9 @@ def find_study(name: str) -> Path:
     except (OSError, ValueError) as error:  # a path that cannot be one: too long, not allowed
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise StudyError(f"There is no study {name!r}: {why}. Give the path of a TOML file.", name=name) from error
-    lines = [f"There is no study {name!r}" + (": it is a folder." if is_folder else ".")]
+    if is_folder and name.strip():
+        raise _no_study(name, path)
+    lines = [f"There is no study {name!r}."]
     if not name.strip():
         lines = ["The name of the study is empty."]
     if beside:
@@ -89,6 +92,22 @@ def find_study(name: str) -> Path:
         lines.append(f"Of the studies that come with Thalweg the nearest is {near!r} ({', '.join(shipped)}).")
     lines.append("Give the path of a TOML file, or a name that `thalweg studies` lists.")
     raise StudyError("\n".join(lines), name=name)
+
+
+def _no_study(name: str, folder: Path) -> StudyError:
+    """The error of a folder that was named instead of a study."""
+    if (folder / "run.sqlite").is_file():
+        lines = [
+            f"{name!r} is the folder of a run, and no study.",
+            f"To go on with the run: thalweg resume {shlex.quote(name)}",
+            f"To make another one of its study: thalweg run {shlex.quote(str(folder / 'study.toml'))}",
+        ]
+    else:
+        inside = sorted(path.name for path in folder.glob("*.toml"))
+        lines = [f"There is no study {name!r}: it is a folder."]
+        lines += [f"In it there are {', '.join(inside)}."] if inside else []
+        lines.append("Give the path of a TOML file, or a name that `thalweg studies` lists.")
+    return StudyError("\n".join(lines), name=name)
 
 
 def copy_study(name: str, folder: Path) -> Path:

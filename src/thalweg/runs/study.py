@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from thalweg.errors import StudyError
-from thalweg.runs.folder import read_small
+from thalweg.runs.files import read_small
 from thalweg.runs.kinds import find_kind
-from thalweg.runs.overrides import apply_overrides
+from thalweg.runs.overrides import apply_overrides, path_of
 from thalweg.runs.problem import Problem
 from thalweg.runs.settings import GenericBlock, StudySettings
 from thalweg.runs.toml import LARGEST, dumps, parse
@@ -97,7 +97,7 @@ class Study:
             source=str(path),
         )
         # Without changes the author's own text is frozen, with its comments.
-        return study if overrides else study._with_text(text)
+        return study if overrides else study.with_text(text)
 
     @classmethod
     def from_document(
@@ -109,6 +109,7 @@ class Study:
         overrides: Iterable[str] = (),
         kinds: Mapping[str, type[Problem]] | None = None,
         source: str = "The study",
+        named: Iterable[str] = (),
     ) -> Study:
         """A study from a dict, as ``tomllib.loads`` returns it; it is copied.
 
@@ -118,12 +119,13 @@ class Study:
             overrides: see :meth:`load`.
             kinds: see :meth:`load`.
             source: what errors call it.
+            named: the dotted paths of what ``overrides`` have changed in the document before, for errors.
 
         Raises:
             StudyError: see :meth:`load`.
         """
         with refusing(source, "read"):
-            return cls._validated(document, name, Path(folder), overrides, kinds, source)
+            return cls._validated(document, name, Path(folder), overrides, kinds, source, named)
 
     @classmethod
     def _validated(
@@ -134,12 +136,14 @@ class Study:
         overrides: Iterable[str],
         kinds: Mapping[str, type[Problem]] | None,
         source: str,
+        named: Iterable[str],
     ) -> Study:
         overrides = tuple(overrides)
+        named = [*named, *map(path_of, overrides)]
         document, faults = apply_overrides(document, overrides)
         faults = faults or size_faults(document)
         if faults:
-            raise study_error(source, faults)
+            raise study_error(source, faults, named)
         settings, faults = validate(StudySettings, document, "")
         problem = document.get("problem", {})
         problem_class: type[Problem] | None = None
@@ -154,13 +158,14 @@ class Study:
             problem_settings, found = validate(problem_class.Settings, problem, "problem", ignore=frozenset({"kind"}))
             faults += found
         if isinstance(document.get("optimizer"), dict):
-            faults += optimizer_faults(document["optimizer"], "optimizer")
+            rewarded = None if problem_class is None else problem_class.rewarded
+            faults += optimizer_faults(document["optimizer"], "optimizer", rewarded=rewarded)
             if problem_class is not None:
                 faults += feedback_faults(document, problem_class)
         blocks, problem_blocks, found = _blocks(document, problem_class)
         faults += found
         if faults or settings is None or problem_class is None or problem_settings is None:
-            raise study_error(source, faults)
+            raise study_error(source, faults, named)
         return cls(
             name=name,
             folder=folder,
@@ -194,7 +199,8 @@ class Study:
             raise study_error(f"The study {self.name}", faults)
         return problem
 
-    def _with_text(self, text: str) -> Study:
+    def with_text(self, text: str) -> Study:
+        """The same study, frozen as this text, which has its author's order and comments."""
         changed = copy.copy(self)
         object.__setattr__(changed, "text", text)
         return changed
@@ -243,7 +249,8 @@ def _blocks(
         faults += found
         if block is not None:
             blocks.append(block)
-            faults += override_faults(document.get("optimizer"), block.optimizer, f"{path}.optimizer")
+            begun = index > 0 and not block.reset_optimizer
+            faults += override_faults(document.get("optimizer"), block.optimizer, f"{path}.optimizer", begun=begun)
         if problem_class is not None:
             ignore = frozenset(table) - (theirs or set())
             settings, found = validate(problem_class.BlockSettings, table, path, ignore=ignore)

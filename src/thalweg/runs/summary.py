@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.runs.batches import FAILED_ITEMS
+from thalweg.runs.compared import compared_from
 from thalweg.runs.display import duration
 from thalweg.runs.history import History
 from thalweg.runs.study import Study
@@ -46,7 +47,7 @@ SHOWN_APART = frozenset(
             "misfit_start",
             "misfit_end",
         ),
-        *("digest", "seconds", "seconds_by_part", "peak_memory_bytes", "warnings", "error"),
+        *("digest", "seconds", "seconds_by_part", "peak_memory_bytes", "warnings", "error", "stopped"),
     }
 )
 
@@ -84,11 +85,11 @@ def peak_memory() -> int:
 
 def misfits(history: History, study: Study) -> dict[str, Any]:
     """``blocks``, ``misfit_start`` and ``misfit_end``, and ``failed_items`` if any may be left out."""
-    columns = history.iterations()
+    columns, (_, before) = history.iterations(), compared_from(history.facts())
     start: list[float | None] = []
     end: list[float | None] = []
     for index in range(len(study.blocks)):
-        misfit = columns["misfit"][columns["block"] == index]
+        misfit = columns["misfit"][(columns["block"] == index) & (columns["iteration"] > before)]
         start.append(float(misfit[0]) if len(misfit) else None)
         end.append(float(misfit[-1]) if len(misfit) else None)
     names = [block.name or str(index) for index, block in enumerate(study.blocks)]
@@ -124,9 +125,12 @@ def closing_table(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def search_lines(search: dict[str, Any]) -> list[tuple[str, str]]:
     """What a search has chosen, as lines of the closing table."""
-    winner, start = search["winner"], search.get("start") or {}
-    lines = [("chosen", f"candidate {winner['candidate']}, on {search['chosen_on']}")]
-    for name, value in winner["values"].items():
+    winner, start = search.get("winner") or {}, search.get("start") or {}
+    chosen = (
+        f"candidate {winner['candidate']}, on {search['chosen_on']}" if winner else "nothing: no candidate was scored"
+    )
+    lines = [("chosen", chosen)]
+    for name, value in winner.get("values", {}).items():
         text = json.dumps(value, ensure_ascii=False)
         lines.append((f"  {name}", text if len(text) <= 400 else f"{text[:397]}..."))
     for part, label in (("search", "in the search"), ("held_out", "held out"), ("test", "in the test")):
@@ -137,11 +141,29 @@ def search_lines(search: dict[str, Any]) -> list[tuple[str, str]]:
         found = search["difference"]
         text = f"{found['mean']:+.4g}, 95 % between {found['low']:+.4g} and {found['high']:+.4g}"
         lines.append(("better than the start by", text))
-    spent = search["spent"]
-    text = f"{spent['evaluations']} evaluations"
-    text += f", {spent['tokens']} tokens" if spent["tokens"] else ""
-    text += f", {spent['money']:.4g} in money" if spent["money"] else ""
-    lines.append(("spent", text))
+    lines += [("incomplete", text) for text in search.get("incomplete", ())]
+    if search.get("tested_before"):
+        lines.append(("tested before", f"{search['tested_before']} others, on test samples that are not new any more"))
+    lines.append(("spent", amount(search["spent"])))
+    if search.get("unused"):
+        lines.append(("of it not used", f"{amount(search['unused'])}: no longer asked for, or given up"))
+    if search.get("not_compared"):
+        text = f"candidates 0 to {search['not_compared'] - 1}: something else decides rewards since"
+        lines.append(("not compared", text))
     if search.get("lost_in_flight"):
         lines.append(("lost in flight", f"{search['lost_in_flight']} evaluations, charged in full"))
     return lines
+
+
+def amount(spent: dict[str, Any]) -> str:
+    """What was spent, in words.
+
+    Example:
+        >>> from thalweg.runs.summary import amount
+        >>> amount({"evaluations": 12, "tokens": 3400, "money": 0.0})
+        '12 evaluations, 3,400 tokens'
+    """
+    parts = [f"{spent['tokens']:,} tokens"] if spent["tokens"] else []
+    parts += [f"{spent['money']:,.4g} in money"] if spent["money"] else []
+    evaluations = [f"{spent['evaluations']:,} evaluations"] if spent["evaluations"] or not parts else []
+    return ", ".join(evaluations + parts)

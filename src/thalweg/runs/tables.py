@@ -1,4 +1,4 @@
-"""The tables of a history, and how their rows are read: they may be damaged, or somebody else's.
+"""The tables of a history, how they are made, and how their rows are read: they may be damaged, or somebody else's.
 
 A database can do more than hold rows. A view in the place of a table computes for ever, a trigger changes what is
 written, and a tree of twenty damaged pages says that it has more rows than there are atoms. So the tables must be,
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.checkpoints.files import flush_folder
 from thalweg.errors import RunError
+from thalweg.runs import wal
 from thalweg.runs.evaluation import Evaluation
 
 TABLES = {
@@ -68,6 +71,9 @@ _LARGEST_TABLE = 1 << 25
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 
 
+INSERT_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
+
+
 class ForeignError(ValueError):
     """The database is not what a run writes."""
 
@@ -76,6 +82,35 @@ def harden(database: sqlite3.Connection) -> None:
     """Trust nothing that a database says about itself."""
     database.execute("PRAGMA trusted_schema = OFF")
     database.execute("PRAGMA cell_size_check = ON")
+
+
+def make(path: Path, facts: Mapping[str, Any]) -> None:
+    """Make a history beside its place: readers find none, or one with its tables and facts.
+
+    Args:
+        path: where.
+        facts: JSON values by name.
+
+    Raises:
+        OSError: it cannot be made.
+        sqlite3.Error: the same.
+    """
+    new = path.with_name(f".{path.name}.new")
+    for left in ("", "-journal"):  # by a process that was killed here
+        new.with_name(new.name + left).unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(new, isolation_level=None)) as database:
+            database.execute("BEGIN")
+            for text in TABLES.values():
+                database.execute(text)
+            for name, value in facts.items():
+                database.execute(INSERT_FACT, (name, json.dumps(value)))
+            database.execute("COMMIT")
+        os.replace(new, path)
+        flush_folder(path.parent)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def check_tables(database: sqlite3.Connection) -> list[str]:
@@ -126,6 +161,55 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
         yield database
     finally:
         database.close()
+
+
+def open_to_write(path: Path, facts: Mapping[str, Any]) -> tuple[sqlite3.Connection, bool]:
+    """A connection for the one writer, in WAL mode; the database is made if it is not there.
+
+    Args:
+        path: where.
+        facts: by name, what a database that is made has from its first moment on.
+
+    Returns:
+        The connection, and whether readers never keep it waiting; see :data:`thalweg.runs.wal.NOT_SHARED`.
+
+    Raises:
+        ForeignError: it is not what a run writes.
+        OSError: it cannot be made or read.
+        RunError: there is no room.
+        sqlite3.Error: it is damaged.
+    """
+    if path.is_symlink():
+        raise ForeignError("it is a symbolic link, and would be written elsewhere")
+    if path.exists():
+        check_journal(path)
+    else:
+        make(path, facts)
+    database, shared = _connect(path)
+    if not shared and not wal.log_of(path).exists():  # a reader holds it, or there is no log here
+        database.close()
+        wal.renew(path)
+        database, shared = _connect(path)
+    try:
+        for name in check_tables(database):
+            database.execute(TABLES[name])
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA cache_size = -256")  # KiB: rows come at the end, and 2 MB would fill with the run
+    except BaseException:
+        database.close()
+        raise
+    return database, shared
+
+
+def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
+    database = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+    try:
+        harden(database)
+        check_tables(database)
+        return database, wal.switch(database, "wal")
+    except BaseException:
+        database.close()
+        raise
 
 
 def rows(database: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:

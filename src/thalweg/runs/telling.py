@@ -1,10 +1,22 @@
-"""How the figures of an iteration are said in one line, wherever that is: the misfit, or what a search has found."""
+"""How the figures of an iteration are said in one line, wherever that is: the misfit, or what a search has found; and
+how many there are of something."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 SEARCH_FIGURES = ("best", "best_low", "best_high", "best_candidate")
+
+
+def some(count: int, noun: str) -> str:
+    """So many of what a noun names.
+
+    Example:
+        >>> from thalweg.runs.telling import some
+        >>> some(1, "iteration"), some(2, "block")
+        ('1 iteration', '2 blocks')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def line_of(misfit: float, metrics: Mapping[str, float], gap: str = "  ") -> str:

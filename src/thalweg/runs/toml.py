@@ -23,6 +23,9 @@ MARKS = 50_000
 TABLES = 5_000
 """So many lines that look like the header of a table are in it at most."""
 
+DOTS = 75_000
+"""So many dots are in it at most: a value may have one, and the parser takes long over each part of a dotted key."""
+
 _HEADER = re.compile(r"^[ \t]*+\[[^,\n]*+$", re.MULTILINE)
 
 _PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
@@ -58,6 +61,8 @@ def parse(text: str) -> dict[str, Any]:
     marks = sum(map(text.count, "=,[{"))
     if marks > MARKS:
         raise ValueError(f"it has about {marks} values, more than the {MARKS} of a study; put them into a file")
+    if (dots := text.count(".")) > DOTS:
+        raise ValueError(f"it has {dots} dots, more than the {DOTS} of a study; put numbers into a file")
     tables = sum(1 for _ in _HEADER.finditer(text))
     if tables > TABLES:
         raise ValueError(f"it has about {tables} tables, more than the {TABLES} of a study")

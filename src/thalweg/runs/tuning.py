@@ -3,7 +3,7 @@ blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,21 +15,27 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.pipeline import build_hook
 from thalweg.optimizers.settings import checked, from_config
 from thalweg.rules.base import Rule
-from thalweg.runs.search_tuning import KINDS, build_search, search_faults
-from thalweg.runs.validation import Fault, nearest, refusing, show, study_error, unknown_key
+from thalweg.runs.search_tuning import KINDS, build_search, model_faults, search_faults
+from thalweg.runs.validation import Fault, meant, refusing, show, study_error, unknown_key
 from thalweg.schedules import OptimizationState
 
 if TYPE_CHECKING:
     from thalweg.runs.problem import Problem
     from thalweg.runs.rewards import RewardProblem
+    from thalweg.runs.settings import BudgetSettings, GenericBlock
 
 _HOOKS = ("process_grad", "process_model")
 _TEXTS = ("kind", "name", "description")
 _OTHERS = ("groups", "accumulate", "nonfinite")
 
 
-def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
+def optimizer_faults(table: dict[str, Any], path: str, *, rewarded: bool | None = None) -> list[Fault]:
     """What is wrong with an ``[optimizer]`` table, as far as that can be said without the problem.
+
+    Args:
+        table: the table.
+        path: its dotted path.
+        rewarded: whether the problem has rewards, and so needs a search; None if nobody knows.
 
     Example:
         >>> from thalweg.runs.tuning import optimizer_faults
@@ -37,7 +43,7 @@ def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
         ...     print(fault.path)
         optimizer.learning_rate
     """
-    kinds = [*sorted(optimizers.registry), *KINDS]
+    kinds = [*(sorted(optimizers.registry) if not rewarded else ()), *(KINDS if rewarded is not False else ())]
     listed = ", ".join(kinds)
     kind = table.get("kind")
     if "kind" not in table:
@@ -47,14 +53,13 @@ def optimizer_faults(table: dict[str, Any], path: str) -> list[Fault]:
     if kind in KINDS:
         return search_faults(table, path)
     if kind not in optimizers.registry:
-        near = nearest(kind, kinds)
-        text = f'there is no optimizer {kind!r}; the nearest known one is "{near}" (known: {listed})'
-        return [Fault(f"{path}.kind", text)]
+        return [Fault(f"{path}.kind", f"there is no optimizer {kind!r}{meant(kind, kinds)} (known: {listed})")]
     cls = optimizers.registry[kind]
     asked: dict[str, Any] = {key: table[key] for key in ("convention", "wrap") if key in table}
     forms = {key: value for key, value in table.items() if key in cls.keywords() and not isinstance(value, dict)}
+    apart = (*asked, *_HOOKS, *_OTHERS)
     try:
-        rule = cls(**asked, **{key: forms[key] for key in forms if key not in _HOOKS and key not in _OTHERS}).rule
+        rule = cls(**asked, **{key: forms[key] for key in forms if key not in apart}).rule
     except HyperparameterError as error:
         rule = cls().rule
         known = error.details.get("name")
@@ -93,6 +98,7 @@ def feedback_faults(document: dict[str, Any], problem: type[Problem]) -> list[Fa
                 text = f"only a search counts them; a {problem.kind} problem has blocks.N.iterations and budget.seconds"
                 faults.append(Fault(f"budget.{key}", text))
     if problem.rewarded:
+        faults += model_faults(document["optimizer"], cast("type[RewardProblem]", problem))
         output = document.get("output")
         if document.get("on_failed_shot", "stop") != "stop":
             text = "a search goes on without candidates that fail, and counts them; leave this out"
@@ -113,37 +119,61 @@ def _other_faults(cls: type[LocalOptimizer], table: dict[str, Any], path: str) -
     return []
 
 
-def override_faults(optimizer: Any, overrides: dict[str, Any], path: str) -> list[Fault]:
-    """What is wrong with a block's ``optimizer`` table: only hyperparameters can change on the way."""
+def override_faults(optimizer: Any, overrides: dict[str, Any], path: str, *, begun: bool = False) -> list[Fault]:
+    """What is wrong with a block's ``optimizer`` table: only hyperparameters can change on the way.
+
+    Args:
+        optimizer: the study's ``[optimizer]`` table.
+        overrides: the block's.
+        path: its dotted path.
+        begun: whether steps were made before the block, and are not forgotten.
+    """
     kind = optimizer.get("kind") if isinstance(optimizer, dict) else None
     if kind in KINDS and overrides:
         return [Fault(path, f"a search ({kind}) has no hyperparameters that could change from block to block")]
     if not isinstance(kind, str) or kind not in optimizers.registry:
         return []  # the optimizer table itself has the fault
     known = optimizers.registry[kind].keywords()
-    rule = optimizers.registry[kind]().rule
+    asked: dict[str, Any] = {key: optimizer[key] for key in ("convention", "wrap") if key in optimizer}
+    try:
+        rule = optimizers.registry[kind](**asked).rule
+    except HyperparameterError:
+        return []  # the same
     faults = []
     for key, value in overrides.items():
-        if key in rule.hyperparameters:
+        if begun and key in rule.initial:
+            text = f"{rule.name} reads it at its first step only, and steps were made before this block; "
+            text += f"{rule.initial[key]}, or give the block reset_optimizer = true"
+            faults.append(Fault(f"{path}.{key}", text))
+        elif key in rule.hyperparameters:
             faults += _hyperparameter_faults(rule, key, value, f"{path}.{key}")
         elif key not in known or known[key] is None or not isinstance(known[key], float):
             faults.append(unknown_key(f"{path}.{key}", rule.hyperparameters))
     return faults
 
 
-def build_optimizer(table: dict[str, Any], problem: Problem, seed: int = 0) -> LocalOptimizer:
+def build_optimizer(
+    table: dict[str, Any],
+    problem: Problem,
+    seed: int = 0,
+    blocks: Sequence[GenericBlock] = (),
+    budget: BudgetSettings | None = None,
+) -> LocalOptimizer:
     """The optimizer, bound to the problem's variables.
 
     Args:
         table: the ``[optimizer]`` table; transforms in it may name the problem's arrays.
         seed: the study's, for a search.
+        blocks: the study's, for a search: how many candidates there will be.
+        budget: the same.
 
     Raises:
         StudyError: a transform names an array that the problem does not have.
         ParameterError: a variable cannot be updated in place.
     """
     if problem.rewarded:
-        return build_search(table, cast("RewardProblem", problem), seed)  # type: ignore[return-value] # the loop's face
+        rewarded = cast("RewardProblem", problem)
+        return build_search(table, rewarded, seed, blocks, budget)  # type: ignore[return-value] # the loop's face
     try:
         with refusing("The optimizer of the study", "made"):
             return optimizers.build(table, problem.variables, arrays=problem.arrays())

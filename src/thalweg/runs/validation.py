@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, RootModel, ValidationError
 
 from thalweg.errors import StudyError, ThalwegError
+from thalweg.rules import spelling
+from thalweg.runs.differences import is_inside
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -44,18 +46,33 @@ class Fault:
 
 
 def unknown_key(path: str, known: Iterable[str]) -> Fault:
-    """The fault of a key that nobody knows, with the nearest known one.
+    """The fault of a key that nobody knows, with the known one that may be meant.
 
     Example:
         >>> from thalweg.runs.validation import unknown_key
         >>> print(unknown_key("blocks.0.nmae", ["iterations", "name"]))
         blocks.0.nmae: unknown key; the nearest known one is "name" (known here: iterations, name)
+        >>> print(unknown_key("optimizer.momentum", ["beta1", "wrap"]))
+        optimizer.momentum: unknown key (known here: beta1, wrap)
     """
-    known = sorted(known)
+    known = sorted(set(known))
     if not known:
         return Fault(path, "unknown key; there are no keys here")
-    near = nearest(path.rpartition(".")[2], known)
-    return Fault(path, f'unknown key; the nearest known one is "{near}" (known here: {", ".join(known)})')
+    return Fault(path, f"unknown key{meant(path.rpartition('.')[2], known)} (known here: {', '.join(known)})")
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The words of an error that name the known entry which ``word`` most likely stands for; none if none is like it.
+
+    Example:
+        >>> from thalweg.runs.validation import meant
+        >>> meant("adma", ["adam", "sgd"])
+        '; the nearest known one is "adam"'
+        >>> meant("newton", ["adam", "sgd"])
+        ''
+    """
+    near = spelling.nearest(word.lower(), known)
+    return f'; the nearest known one is "{near}"' if near else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -69,12 +86,23 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.0)[0]
 
 
-def study_error(name: str, faults: list[Fault]) -> StudyError:
-    """The one error that lists all faults of a study; ``details["faults"]`` holds them as (path, text)."""
+def study_error(name: str, faults: list[Fault], named: Iterable[str] = ()) -> StudyError:
+    """The one error that lists all faults of a study; ``details["faults"]`` holds them as (path, text).
+
+    Args:
+        name: what the study is called.
+        faults: at least one.
+        named: the dotted paths of what ``--set`` has brought, which is not the file's fault.
+    """
+    named = list(named)
+    brought = [any(is_inside(fault.path, path) for path in named) for fault in faults]
+    marks = ["--set " if theirs and "--set" not in f.text else "" for f, theirs in zip(faults, brought, strict=True)]
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    lines = "\n".join(f"  {fault}" for fault in faults[:MOST])
+    how = " with what --set says" if any(marks) else ""
+    lines = "\n".join(f"  {mark}{fault}" for mark, fault in zip(marks[:MOST], faults, strict=False))
     more = f"\n  and {len(faults) - MOST} more" if len(faults) > MOST else ""
-    return StudyError(f"{name} cannot be run, {count}:\n{lines}{more}", faults=[(f.path, f.text) for f in faults])
+    text = f"{name} cannot be run{how}, {count}:\n{lines}{more}"
+    return StudyError(text, faults=[(f.path, f.text) for f in faults])
 
 
 def size_faults(document: Any) -> list[Fault]:

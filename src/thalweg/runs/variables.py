@@ -1,6 +1,7 @@
 """Variables of either kind as arrays, which is what checkpoints, results and digests hold.
 
-An array variable is its data; a structured variable is the bytes of its canonical JSON, ``uint8``, shape (n,).
+An array variable is its data; a structured variable is the bytes of its JSON with its keys as they stand, ``uint8``,
+shape (n,): a run that goes on has the text of before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.checkpoints import canonical
 from thalweg.errors import RunError
 from thalweg.graph import Variable
 
@@ -33,7 +33,9 @@ def as_array(variable: Variable) -> NDArray[Any]:
         b'{"C":2}'
     """
     if is_structured(variable):
-        return np.frombuffer(canonical(variable.json()), dtype=np.uint8)  # type: ignore[attr-defined]
+        value = variable.json()  # type: ignore[attr-defined]
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return np.frombuffer(text.encode(), dtype=np.uint8)
     return np.asarray(variable.data)
 
 

@@ -9,7 +9,8 @@
             └── item 4 ────────────┘
 
 All of it is sent at once, so Dask works depth first and few partial sums are alive. What is lost with a worker is
-computed again by Dask from this graph. Waiting is ours: Dask would wait for ever for a cluster without workers.
+computed again by Dask from this graph. Waiting is ours (:mod:`thalweg.runtime.crew`): Dask would wait for ever for a
+cluster without workers.
 
 Where finished sums are kept, the client does the adding: it fetches each result as soon as it is there, since it is the
 one who can write into the run's folder.
@@ -20,113 +21,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from thalweg.errors import RunError, ThalwegError
 from thalweg.runtime import onworker
 from thalweg.runtime.base import ItemProgress
-from thalweg.runtime.identity import differences, identity, refusal
+from thalweg.runtime.crew import Crew
 from thalweg.runtime.tree import TreeReduction
 
 LOOK = 0.05  # s between two looks at the futures' states, which are local
 SURVEY = 1.0  # s between two questions to the scheduler
 FETCHES = 4  # results on their way to the client at once
-
-
-@dataclass
-class Crew:
-    """What is known of the workers, over all calls.
-
-    Args:
-        client: Dask's client.
-        token: what the names of all keys hold.
-        patience: s without a sign of life after which the workers count as dead; a single one after half of it.
-        note: told what a person at the terminal should know.
-    """
-
-    client: Any
-    token: str
-    patience: float
-    note: Callable[[str], None]
-    identity: dict[str, str] = field(default_factory=identity)
-    admitted: set[str] = field(default_factory=set)
-    threads: int = 0
-    alive: float | None = None  # when a worker last gave a sign of life; None before the first one
-    waiting: bool = False
-    paused: bool = False
-
-    async def survey(self) -> list[str]:
-        """Ask the scheduler who is there; returns the workers' addresses.
-
-        Raises:
-            RunError: all workers are dead, the scheduler does not answer, or a worker would compute other bits.
-        """
-        if self.client.status != "running":  # Dask would try to reach it again, and then know nothing of our work
-            raise self.lost()
-        try:
-            question = self.client.run_on_scheduler(onworker.attend, self.token, self.patience / 2)
-            found = await asyncio.wait_for(question, self.patience)
-        except (OSError, TimeoutError) as error:  # Dask's errors of connections are OSErrors
-            raise self.lost() from error
-        self.threads = found["threads"]
-        now = time.monotonic()
-        if found["age"] is not None:
-            self.alive = max(self.alive or 0.0, now - found["age"])
-        for address in found["removed"]:
-            self.note(f"the worker {address} has been silent for {self.patience / 2:g} s; its items are computed again")
-        if self.alive is None:
-            if not self.waiting:
-                self.note("no worker yet: waiting until the cluster gives one (Ctrl-C stops waiting)")
-            self.waiting = True
-        elif now - self.alive > self.patience:
-            raise RunError(
-                f"All workers died: for {self.patience:g} s none has given a sign of life. Look into their logs (often "
-                "they had too little memory, or their time in the queue was over), start workers, and resume the run. "
-                "Where workers come back by themselves after a longer time, set runtime.patience to more than that."
-            )
-        elif found["workers"]:
-            if self.waiting:
-                self.note(f"workers have come: {len(found['workers'])}")
-            self.waiting = False
-        paused = bool(found["workers"]) and found["paused"] == len(found["workers"])
-        if paused and not self.paused:
-            self.note("all workers have paused, since their memory is nearly full; give them more, or fewer threads")
-        self.paused = paused
-        await self._admit(set(found["workers"]))
-        return list(found["workers"])
-
-    async def _admit(self, workers: set[str]) -> None:
-        """Refuse workers that would compute other bits. Each item looks again: one may come in between."""
-        new = workers - self.admitted
-        if not new:
-            return
-        ask = self.client.run(onworker.report, workers=list(new), on_error="return")
-        try:
-            answers: dict[str, Any] = await asyncio.wait_for(ask, self.patience)
-        except (OSError, TimeoutError):
-            return  # one of them is gone, or stopped; the next survey knows
-        for address, answer in answers.items():
-            if isinstance(answer, (OSError, ValueError)):  # as Dask says that it has gone
-                continue
-            if isinstance(answer, Exception):
-                raise RunError(
-                    f"The worker {address} cannot say what it is: {type(answer).__name__}: {answer}. Workers and "
-                    "scheduler need the same versions of Thalweg, Python and their libraries as this process.",
-                    worker=address,
-                ) from answer
-            differing = differences(self.identity, answer)
-            if differing:
-                raise RunError(refusal(address, differing), worker=address, differences=differing)
-            self.admitted.add(address)
-
-    def lost(self) -> RunError:
-        """The error of a scheduler that is not there any more."""
-        return RunError(
-            "The connection to the Dask scheduler is lost: it has ended, or it does not answer. What was being "
-            "computed is lost with it. Start the scheduler again and resume the run."
-        )
 
 
 class ClusterCall:
@@ -193,8 +99,7 @@ class ClusterCall:
             await self._abandon()
             raise
         finally:
-            survey.cancel()
-            await asyncio.gather(survey, return_exceptions=True)
+            await _end(survey)
             for future in (*self._futures.values(), self._root):
                 if future is not None:
                     future.release()
@@ -262,9 +167,7 @@ class ClusterCall:
                     survey.result()
                 pause = max(LOOK, 10 * (time.monotonic() - began))
         finally:
-            root.cancel()
-            stopped.cancel()
-            await asyncio.gather(root, stopped, return_exceptions=True)
+            await _end(root, stopped)
 
     async def _result(self, survey: asyncio.Future[None]) -> tuple[Any, dict[str, int]]:
         """Fetch the root; the worker that has it may still die, and then Dask makes it again."""
@@ -284,9 +187,7 @@ class ClusterCall:
         except Exception as error:
             raise await self._gone(error) from error
         finally:
-            fetch.cancel()
-            stopped.cancel()
-            await asyncio.gather(fetch, stopped, return_exceptions=True)
+            await _end(fetch, stopped)
 
     async def _collect(self, survey: asyncio.Future[None], reduction: TreeReduction) -> tuple[Any, dict[str, int]]:
         """Fetch each result as soon as it is there, and add it here."""
@@ -306,9 +207,7 @@ class ClusterCall:
             everything.result()
             return reduction.result(), dict(counts)
         finally:
-            everything.cancel()
-            stopped.cancel()
-            await asyncio.gather(everything, stopped, return_exceptions=True)
+            await _end(everything, stopped)
 
     async def _fetch(self, index: int, reduction: TreeReduction, counts: Counter[str], gate: asyncio.Semaphore) -> None:
         future = self._futures[index]
@@ -392,3 +291,13 @@ class ClusterCall:
             if not any(busy.values()):
                 return
             await asyncio.sleep(LOOK)
+
+
+async def _end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel and wait; again if need be: Python 3.11's ``wait_for``, and Dask, swallow a cancellation now and then."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=SURVEY)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,13 +8,14 @@ reach scheduler or workers can do as they like with them: docs/cluster.md.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import logging
 import re
 import secrets
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from types import TracebackType
@@ -23,13 +24,14 @@ from typing import Any, NoReturn
 from thalweg.errors import MissingExtraError, RunError
 from thalweg.runtime import onworker
 from thalweg.runtime.base import Item, ItemProgress, Result
-from thalweg.runtime.cluster_call import ClusterCall, Crew
+from thalweg.runtime.cluster_call import ClusterCall
+from thalweg.runtime.crew import Crew
 from thalweg.runtime.local import Local, _finish, _usable_cores
 from thalweg.runtime.packing import Packed, pack, recipe
 from thalweg.runtime.tree import Kept, begin_reduction
 
 CONNECTING = 20.0  # s
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1)
+CLOSING = 20.0  # s; a worker that does not answer is killed after four
 
 
 class Dask:
@@ -115,6 +117,11 @@ class Dask:
         return known or (self._count if self._address is None else 1)
 
     @property
+    def scheduler(self) -> str | None:
+        """The address of the existing scheduler; None where the workers are started here."""
+        return self._address
+
+    @property
     def dashboard(self) -> str | None:
         """The address of Dask's dashboard, once connected."""
         address: str | None = self._client.dashboard_link if self._client is not None else None
@@ -142,12 +149,16 @@ class Dask:
     def close(self) -> None:
         """Let go of the cluster; one that was started here ends. The next call begins anew."""
         client, cluster = self._client, self._cluster
+        lost = client is not None and client.status != "running"
         self._client = self._cluster = self._crew = None
         self._shared.clear()
         for what in (client, cluster):
             if what is not None:
-                with contextlib.suppress(TimeoutError, OSError):  # the other side is gone already
-                    what.close(timeout=10)
+                try:
+                    with _without_log("distributed.client") if lost else nullcontext():
+                        what.close(timeout=CLOSING)
+                except (TimeoutError, OSError):  # the other side is gone already
+                    what._loop_runner.stop()  # the thread, which Dask ends after a good end only
         self._local.close()
 
     async def start(self) -> None:
@@ -263,12 +274,15 @@ class Dask:
                     timeout=CONNECTING,
                     name="thalweg",
                 )
-            except (OSError, ValueError, TypeError) as error:
+            except BaseException as error:
                 if cluster is not None:
                     cluster.close()
-                raise self._unreachable(error) from error
+                if isinstance(error, OSError | ValueError | TypeError):
+                    raise self._unreachable(error) from error
+                raise
             self._client, self._cluster = client, cluster
-            self._crew = Crew(client, self._token, self._patience, self._note)
+            began = time.monotonic() if cluster is not None else None  # our own are there already
+            self._crew = Crew(client, self._token, self._patience, self._note, alive=began)
             if client.dashboard_link:
                 without = "" if find_spec("bokeh") else " (it needs bokeh, which is not installed here)"
                 self._note(f"Dask's dashboard: {client.dashboard_link}{without}")
@@ -301,7 +315,10 @@ class Dask:
         while cause is not None:
             texts.append(str(cause))
             cause = cause.__cause__ or cause.__context__
-        hint = "Is it running, and is the address the one that it printed?"
+        hint = (
+            "Is it running, and is the address the one that it printed? A run goes on elsewhere, too: "
+            "thalweg resume RUN --scheduler ADDRESS, or --threads N."
+        )
         if self._files:
             hint = (
                 "If it is running: the certificates of both sides must be signed by the same authority, the one in "
@@ -314,18 +331,28 @@ class Dask:
 
     def _start(self) -> Any:
         """Worker processes of this machine, which only this machine can reach."""
-        import dask
+        from thalweg.runtime.own_workers import OwnWorkers  # Dask is an extra
 
-        distributed: Any = import_module("distributed")
-        before = dask.config.get("distributed.nanny.pre-spawn-environ", {})
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": {**before, **ONE_THREAD}}):
-            return distributed.LocalCluster(
-                n_workers=self._count,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                memory_limit=0,  # as threads have none; Dask's would stop a process that simulates
-                preload=["thalweg.runtime.onworker"],
-                silence_logs=logging.CRITICAL,
-            )
+        try:
+            return OwnWorkers(self._count, self._note)
+        except RuntimeError as error:
+            raise RunError(
+                f"The worker processes cannot be started: {error.__cause__ or error}. They wrote why, above. A script "
+                "that starts them needs \"if __name__ == '__main__':\" before what it does, since they import it."
+            ) from error
+
+
+@contextmanager
+def _without_log(name: str) -> Iterator[None]:
+    """Nothing is logged there: a client that is closed while it tries to reach a lost scheduler again prints how it was
+    interrupted, and whoever asked for work has been told already."""
+
+    def none(record: logging.LogRecord) -> bool:
+        return False
+
+    logger = logging.getLogger(name)
+    logger.addFilter(none)
+    try:
+        yield
+    finally:
+        logger.removeFilter(none)

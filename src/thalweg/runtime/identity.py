@@ -6,11 +6,12 @@ different processors return different last bits. Processes are alike if all of :
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+
+from thalweg.lowering.objects import processor
 
 FEATURES = frozenset({"CPU features", "NumPy's CPU features"})
 
@@ -30,7 +31,7 @@ def identity() -> dict[str, str]:
         ['CPU', 'CPU features', "NumPy's CPU features", 'numba', 'numpy', 'python', 'thalweg']
     """
     found = {name: _version(name) for name in ("thalweg", "numpy", "numba")}
-    name, features = _target()
+    name, features = processor()
     return {
         **found,
         "python": platform.python_version(),
@@ -76,18 +77,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _target() -> tuple[str, str]:
-    """The target of numba's compiler, as its environment variables have it, without loading numba."""
-    import llvmlite.binding as llvm
-
-    name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
-    if not name:
-        name = llvm.get_host_cpu_name()
-    elif name == "generic" and features is None:
-        features = ""
-    return name, llvm.get_host_cpu_features().flatten() if features is None else features
 
 
 def _numpy_features() -> str:

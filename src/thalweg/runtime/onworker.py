@@ -110,7 +110,7 @@ def work(order: Order, index: int, item: Any, *recipes: bytes) -> tuple[Any, dic
         Exception: whatever the task raises, with notes that name item and worker.
     """
     name, address = _me()
-    who = f"worker {address}" if name == address else f"worker {address} ({name})"
+    who = _who(name, address)
     _PROCESS.begin(order.call)
     try:
         differing = differences(order.identity, _PROCESS.identity())
@@ -165,8 +165,9 @@ async def attend(token: str, silence: float, dask_scheduler: Any = None) -> dict
         dask_scheduler: filled in by Dask.
 
     Returns:
-        ``workers``: addresses; ``threads``: how many they have; ``age``: s since the last sign of life of any of them;
-        ``removed``: the addresses of those that were taken out now; ``paused``: how many take no work.
+        ``workers``: what to call them, by address; ``threads``: how many they have; ``age``: s since the last sign of
+        life of any of them; ``removed``: the addresses of those that were taken out now; ``paused``: how many take no
+        work.
     """
     from distributed.metrics import time
 
@@ -178,7 +179,7 @@ async def attend(token: str, silence: float, dask_scheduler: Any = None) -> dict
             silent, timeout=5, wait_for_workers=False, on_error="return", stimulus_id=f"thalweg-silent-{time()}"
         )
     return {
-        "workers": [state.address for state in workers if state.address not in silent],
+        "workers": {s.address: _who(_named(s.name), s.address) for s in workers if s.address not in silent},
         "threads": sum(state.nthreads for state in workers),
         "age": min(ages.values(), default=None),
         "removed": silent,
@@ -202,8 +203,15 @@ def _me() -> tuple[str, str]:
     from distributed import get_worker
 
     worker = get_worker()
-    name = worker.name if isinstance(worker.name, str) else f"worker {worker.name}"
-    return name, worker.address
+    return _named(worker.name), worker.address
+
+
+def _named(name: object) -> str:
+    return name if isinstance(name, str) else f"worker {name}"  # Dask numbers our own
+
+
+def _who(name: str, address: str) -> str:
+    return f"worker {address}" if name == address else f"worker {address} ({name})"
 
 
 def _portable(error: BaseException) -> BaseException:

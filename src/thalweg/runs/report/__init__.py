@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from thalweg.errors import RunError
-from thalweg.runs.folder import replacing
+from thalweg.runs.files import replacing
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.page import page
 

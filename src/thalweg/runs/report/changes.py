@@ -8,18 +8,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from thalweg.runs.record import RunRecord, parsed
+from thalweg.runs.resuming import INPUTS
 
 NOT_THERE = "(not there)"
+_SHORT_DIGEST = 12
 
 
 @dataclass(frozen=True)
 class Change:
-    """One changed key: when, its dotted path, its value before and after as text."""
+    """One changed key.
+
+    Args:
+        when: in words.
+        key: its dotted path.
+        before: its value, as text.
+        after: the same.
+        iteration: after which one it holds; 0 if all that there is of the run was made with it.
+    """
 
     when: str
     key: str
     before: str
     after: str
+    iteration: int = 0
 
 
 def changes_of(record: RunRecord) -> list[Change]:
@@ -31,6 +42,7 @@ def changes_of(record: RunRecord) -> list[Change]:
     changes: list[Change] = []
     events = [e for e in record.events if e["kind"] in ("started", "resumed") and isinstance(e["details"], dict)]
     before = [event["details"].get("study_before") for event in events]
+    contents = [*(_contents(event["details"].get("inputs_before")) for event in events), contents_of(record)]
     for number, event in enumerate(events):
         if event["kind"] == "started":
             for override in event["details"].get("set") or []:
@@ -39,7 +51,16 @@ def changes_of(record: RunRecord) -> list[Change]:
         elif before[number] is not None:
             later = next((text for text in before[number + 1 :] if text is not None), record.text)
             when = f"resumed at iteration {event['iteration']}"
-            changes += [Change(when, *difference) for difference in differences(parsed(before[number]), parsed(later))]
+            first = min(e["iteration"] for e in events[number:])  # what is computed again has it, too
+            found = [
+                *differences(parsed(before[number]), parsed(later)),
+                *(
+                    (k, was, contents[number + 1][k])
+                    for k, was in contents[number].items()
+                    if k in contents[number + 1]
+                ),
+            ]
+            changes += [Change(when, *change, iteration=first) for change in found if change[1] != change[2]]
     return changes
 
 
@@ -55,6 +76,16 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str,
     for key in [*before, *(key for key in after if key not in before)]:
         if before.get(key, NOT_THERE) != after.get(key, NOT_THERE):
             yield key, before.get(key, NOT_THERE), after.get(key, NOT_THERE)
+
+
+def contents_of(record: RunRecord) -> dict[str, str]:
+    """What was in the files that a run's study names (:meth:`thalweg.runs.Problem.inputs`), by digest, at last."""
+    return _contents(record.facts.get(INPUTS))
+
+
+def _contents(inputs: Any) -> dict[str, str]:
+    entries = inputs.items() if isinstance(inputs, dict) else ()
+    return {f"{key}, content": json.dumps(str(digest)[:_SHORT_DIGEST]) for key, digest in entries}
 
 
 def flat(document: Any, path: str = "") -> dict[str, str]:

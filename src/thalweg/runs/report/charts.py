@@ -93,13 +93,14 @@ def paint(index: int) -> str:
     return _SERIES[index % SERIES]
 
 
-def picture(title: str, draw: Callable[[Any], None], *, x: str) -> Markup:
+def picture(title: str, draw: Callable[[Any], None], *, x: str, y: str = "") -> Markup:
     """A picture of its own, in the page's colors.
 
     Args:
         title: what it shows.
         draw: called with Matplotlib's axes; takes its colors from :func:`paint`.
         x: what the horizontal axis shows.
+        y: what the vertical axis shows; nothing where the title says it.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -112,6 +113,7 @@ def picture(title: str, draw: Callable[[Any], None], *, x: str) -> Markup:
         axes = figure.add_subplot(facecolor="none")
         draw(axes)
         axes.set_xlabel(x, color=_INK)
+        axes.set_ylabel(y, color=_INK)
         axes.tick_params(colors=_INK, which="both", length=3)
         axes.yaxis.get_offset_text().set_color(_INK)
         axes.grid(color=_LINE, linewidth=0.7)

@@ -55,7 +55,8 @@ def _left_out(record: RunRecord) -> Markup:
         details = _details(event)
         found.setdefault((str(details.get("item")), str(details.get("error"))), []).append(event)
     shown = [_group(item, error, group) for (item, error), group in list(found.items())[:_GROUPS]]
-    what = "1 failed item was left out" if len(events) == 1 else f"{len(events)} failed items were left out"
+    what = "1 failed item was" if len(events) == 1 else f"{len(events)} failed items were"
+    what += f" left out, of {record.iterations['items'].sum():.0f} in all iterations"
     rest = len(found) - len(shown)
     return join(
         [

@@ -11,7 +11,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,15 @@ class Models:
         digests: (label, digest) of the variables together.
         checkpoints: those that are there, oldest first.
         faults: what could not be read.
+        between: labels of models that were left behind; they do not set the scale of the colors, so that it is that of
+            the start, the truth and the result, as in a problem's own picture.
     """
 
     panels: dict[str, list[tuple[str, NDArray[Any]]]]
     digests: list[tuple[str, str]]
     checkpoints: list[Checkpoint]
     faults: list[str]
+    between: frozenset[str] = frozenset()
 
 
 def read_models(record: RunRecord) -> Models:
@@ -91,16 +94,17 @@ def read_models(record: RunRecord) -> Models:
         ]
         panels[name] = [*others, *own]
     digests = [(label, model_digest(arrays)) for label, arrays in stages]
-    return Models(panels, digests, checkpoints, faults)
+    labels = [label for label, _ in stages]
+    return Models(panels, digests, checkpoints, faults, frozenset(labels[:-1]) - set(labels[-1:]))
 
 
 def draw_models(models: Models) -> Markup:
     """The section of the page."""
-    parts = [_variable(name, panels) for name, panels in models.panels.items() if panels]
+    parts = [_variable(name, panels, models.between) for name, panels in models.panels.items() if panels]
     return section("Model", *parts)
 
 
-def _variable(name: str, panels: Sequence[tuple[str, NDArray[Any]]]) -> Markup:
+def _variable(name: str, panels: Sequence[tuple[str, NDArray[Any]]], between: frozenset[str]) -> Markup:
     panels = [(label, array) for label, array in panels if array.dtype.kind in "biuf" and array.size]
     if not panels:
         return Markup("")
@@ -117,7 +121,7 @@ def _variable(name: str, panels: Sequence[tuple[str, NDArray[Any]]]) -> Markup:
         curves = [Curve(x, a.astype(np.float64), label, i) for i, (label, a) in enumerate(chosen)]
         return join([head, element("div", chart(name, curves, x="index"), class_="charts")])
     if len(shape) in (2, 3):
-        return join([head, _pictures(_some(panels))])
+        return join([head, _pictures(_some(panels), between)])
     return join([head, element("p", f"{len(shape)} axes are not drawn.", class_="dim")])
 
 
@@ -128,11 +132,11 @@ def _some(panels: Sequence[tuple[str, NDArray[Any]]]) -> list[tuple[str, NDArray
     return [panels[i] for i in np.linspace(0, len(panels) - 1, _PANELS).round().astype(int)]
 
 
-def _pictures(panels: Sequence[tuple[str, NDArray[Any]]]) -> Markup:
+def _pictures(panels: Sequence[tuple[str, NDArray[Any]]], between: frozenset[str]) -> Markup:
     flat = [(label, a[a.shape[0] // 2] if a.ndim == 3 else a) for label, a in panels]
-    finite = [a[np.isfinite(a)] for _, a in flat]
-    low = min((float(a.min()) for a in finite if a.size), default=0.0)
-    high = max((float(a.max()) for a in finite if a.size), default=1.0)
+    low, high = _range(a for label, a in flat if label not in between)
+    lowest, highest = _range(a for _, a in flat)
+    beyond = "What is beyond the scale has the color of its end." if lowest < low or highest > high else ""
     figures = [
         element(
             "figure",
@@ -144,9 +148,16 @@ def _pictures(panels: Sequence[tuple[str, NDArray[Any]]]) -> Markup:
     rows, columns = flat[0][1].shape
     middle = panels[0][1].ndim == 3
     note = element("p", f"Slice {panels[0][1].shape[0] // 2} of the first axis.", class_="dim") if middle else ""
-    return join(
-        [note, element("div", *figures, class_="panels wide" if columns > 2 * rows else "panels"), _scale(low, high)]
-    )
+    shown = element("div", *figures, class_="panels wide" if columns > 2 * rows else "panels")
+    return join([note, shown, _scale(low, high), element("p", beyond, class_="dim") if beyond else ""])
+
+
+def _range(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """The lowest and the highest finite number."""
+    finite = [found for a in arrays if (found := a[np.isfinite(a)]).size]
+    if not finite:
+        return 0.0, 1.0
+    return min(float(a.min()) for a in finite), max(float(a.max()) for a in finite)
 
 
 def _extent(array: NDArray[Any]) -> str:

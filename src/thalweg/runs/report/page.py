@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from thalweg.runs.figures import MISFIT_MARK
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.changes import changes_of
 from thalweg.runs.report.charts import Curve, chart
-from thalweg.runs.report.failures import FAILED_ITEM, failures, is_damaged
+from thalweg.runs.report.failures import failures, is_damaged
+from thalweg.runs.report.happened import happened, moment
 from thalweg.runs.report.markup import Markup, clean, element, join, pairs, section, table
 from thalweg.runs.report.models import Models, draw_models, png_address, read_models
 from thalweg.runs.report.search import search_sections
@@ -28,7 +28,8 @@ _NORMS = {
     "learning_rate": ("Learning rate", "as the schedule had it."),
 }
 _LARGEST_PICTURE = 24 << 20  # bytes
-_EVENTS = 200
+# Where the window is narrow: the whole picture, and for whoever asks a larger one that scrolls.
+_LARGER = Markup('<label class="larger"><input type="checkbox"> larger</label>')
 # No script and no address outside the page: a browser that keeps to this asks nobody for anything.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -43,7 +44,7 @@ def page(record: RunRecord) -> str:
         failures(record, models),
         *(search if (search := search_sections(record)) else [_pictures(record), draw_models(models), _curves(record)]),
         _timings(record),
-        _events(record),
+        happened(record),
         _study(record),
         _origin(record, models),
     )
@@ -61,13 +62,14 @@ def page(record: RunRecord) -> str:
 
 def _head(record: RunRecord) -> Markup:
     kind = record.facts.get("problem") or record.summary.get("problem") or "unknown"
-    where = f"run {record.name}, problem {kind}, as of {_moment(time.time())}"
+    where = f"run {record.name}, problem {kind}, as of {moment(time.time())}"
     description = record.document.get("description")
     return element(
         "header",
         element("h1", record.title),
         *([element("p", description)] if description else []),
         element("p", element("span", record.status, class_=f"status {record.status}"), " ", _words(record)),
+        *([element("p", f"Stopped by {stopped}.")] if (stopped := record.summary.get("stopped")) else []),
         element("p", where, class_="dim"),
     )
 
@@ -121,7 +123,8 @@ def _pictures(record: RunRecord) -> Markup:
             faults.append(f"{path.name} is no PNG picture, so it is left out.")
         elif MISFIT_MARK.encode() not in data[:4096]:  # the page has that curve itself
             image = Markup(f'<img alt="{element("x", path.stem)[3:-4]}" src="{png_address(data)}">')
-            figures.append(element("figure", element("figcaption", element("b", path.stem)), image, class_="picture"))
+            caption = element("figcaption", element("b", path.stem), " ", _LARGER)
+            figures.append(element("figure", caption, image, class_="picture"))
     missing = "" if figures or record.status not in ("running", "killed") else "The problem draws when the run ends."
     return section(
         "Pictures",
@@ -229,36 +232,6 @@ def _workers(record: RunRecord) -> Markup:
     return join([element("h3", "Items by worker"), table(["worker", "items", ""], rows, numbers=[1])])
 
 
-def _events(record: RunRecord) -> Markup:
-    events = [event for event in record.events if event["kind"] != FAILED_ITEM]
-    shown = events if len(events) <= _EVENTS else [*events[: _EVENTS // 2], *events[-_EVENTS // 2 :]]
-    rows = [
-        element(
-            "div",
-            element("div", element("b", event["kind"], class_=event["kind"] if event["kind"].isalpha() else "")),
-            element("div", f"{_moment(event['time'])}, iteration {event['iteration']}", class_="dim"),
-            element("div", *_event_text(event)),
-            class_="event",
-        )
-        for event in shown
-    ]
-    left = len(events) - len(shown)
-    note = element("p", f"{left} events between are left out.", class_="dim") if left else ""
-    if not rows:
-        return Markup("")
-    return section("What happened", *rows, note)
-
-
-def _event_text(event: dict[str, Any]) -> Iterable[Any]:
-    yield event["text"]
-    details = event["details"] if isinstance(event["details"], dict) else {}
-    for note in details.get("notes") or []:
-        yield element("div", str(note), class_="dim")
-    changed = details.get("set") or []
-    if changed:
-        yield element("div", "set: ", element("code", ", ".join(map(str, changed))), class_="dim")
-
-
 def _study(record: RunRecord) -> Markup:
     rows = changes_of(record)
     changes = (
@@ -304,7 +277,7 @@ def _origin(record: RunRecord, models: Models) -> Markup:
     sessions = _sessions(record)
     for number, event in enumerate(sessions, start=1):
         details = event["details"]
-        lines = [("began", _moment(event["time"])), *_machine(details.get("machine") or {})]
+        lines = [("began", moment(event["time"])), *_machine(details.get("machine") or {})]
         lines += [(name, value) for name, value in (details.get("versions") or versions).items()]
         title = "Machine and versions" + (f", process {number} of {len(sessions)}" if len(sessions) > 1 else "")
         parts += [element("h3", title), pairs(lines)]
@@ -321,7 +294,3 @@ def _machine(found: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [(name, clean(found[name])) for name in ("host", "system", "processor", "cores") if found.get(name)]
     memory = found.get("memory_bytes")
     return [*lines, *([("memory", f"{memory / 2**30:.1f} GiB")] if isinstance(memory, (int, float)) else [])]
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.errors import RunError
+from thalweg.runs.compared import compared, compared_from, level_of
 from thalweg.runs.history import History
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.charts import paint, picture
 from thalweg.runs.report.markup import Markup, element, section, table
 from thalweg.runs.search_figures import candidate_means
+from thalweg.runs.summary import amount
+from thalweg.search.values import digest_json
 
 _ROWS = 25  # candidates in the table
 _FIELDS = 40  # pictures of fields
@@ -30,11 +34,15 @@ def search_sections(record: RunRecord) -> list[Markup]:
     candidates = history.candidates()
     if not candidates:
         return []
-    means = candidate_means(history)
-    values = {candidate["number"]: candidate["values"] for candidate in candidates}
+    try:
+        means = candidate_means(history)
+        first, _ = compared_from(record.facts)
+    except RunError as error:  # somebody else's file
+        return [section("Search", element("p", f"What was tried cannot be shown. {error}"))]
+    values = {one["number"]: one["values"] for one in candidates if one["number"] >= first}
     origins = {candidate["number"]: candidate["origin"] for candidate in candidates}
     return [
-        section("Search", element("div", _chosen(record), _best(record, means), class_="charts")),
+        section("Search", element("div", _chosen(record), _best(record, means), class_="charts"), _values(record)),
         section(
             "What was tried", element("div", *_fields(values, means), class_="charts"), _ranked(values, origins, means)
         ),
@@ -43,39 +51,65 @@ def search_sections(record: RunRecord) -> list[Markup]:
 
 def _chosen(record: RunRecord) -> Markup:
     search = record.facts.get("search")
-    if search is None:
+    if not search:
         return element("p", "The final choice is made when the run ends.", class_="dim")
     try:
-        return _evidence(search)
+        return _evidence(search, level_of(record.facts))
     except (LookupError, TypeError, ValueError, AttributeError):  # somebody else's file
         return element("p", "What the history says of the final choice cannot be read: it is damaged.")
 
 
-def _evidence(search: Any) -> Markup:
-    winner, start = search["winner"], search.get("start") or {}
+def _evidence(search: Any, level: str) -> Markup:
+    winner, start = search.get("winner") or {}, search.get("start") or {}
     rows = []
     for part, name in (("search", "search samples"), ("held_out", "held-out samples"), ("test", "test samples")):
         if part in winner:
             rows.append((name, _mean(winner[part]), _mean(start[part]) if part in start else "–"))
-    parts: list[Markup] = [
-        element("p", f"Candidate {winner['candidate']} was chosen on {search['chosen_on']}."),
-        element("pre", json.dumps(winner["values"], indent=2, ensure_ascii=False)),
-        table(["mean reward on", "chosen", "start"], rows),
-    ]
+    parts: list[Markup] = [element("p", "Nothing was chosen: no candidate was scored.")]
+    if winner:
+        parts = [
+            element("p", f"Candidate {winner['candidate']} was chosen on {search['chosen_on']}."),
+            table(["mean reward on", "chosen", "start"], rows),
+            element("p", f"In brackets: confidence bounds{level}. ± is one standard error.", class_="dim"),
+        ]
+    parts += [element("p", f"The final choice is incomplete: {text}") for text in search.get("incomplete", ())]
+    others = search.get("tested_before", 0)
     if "difference" in search:
         found = search["difference"]
+        untouched = "" if others else ", which nothing else has seen,"
         text = (
-            f"On the test samples, which nothing else has seen, the chosen one is better than the start by "
+            f"On the test samples{untouched} the chosen one is better than the start by "
             f"{found['mean']:+.4g}; 95 % interval {found['low']:+.4g} to {found['high']:+.4g} (paired bootstrap)."
         )
         parts.append(element("p", text))
+    if others:
+        text = (
+            f"{others} other {'candidate was' if others == 1 else 'candidates were'} scored on test samples before, "
+            "for final choices from which the run went on: whoever went on because of them has chosen by these "
+            "samples, too, and they are no longer samples that nothing else has seen."
+        )
+        parts.append(element("p", text))
     spent = search["spent"]
-    text = f"Spent: {spent['evaluations']} evaluations, {spent['tokens']} tokens, {spent['money']:.4g} in money."
+    text = f"Spent: {amount(spent)}."
+    if search.get("unused"):
+        text += f" Of these, {amount(search['unused'])} were paid for and not used: the study no longer asks for them,"
+        text += " or they were given up."
+    if search.get("not_compared"):
+        text += f" Candidates 0 to {search['not_compared'] - 1} are of before something else decided rewards: nothing "
+        text += "is compared with their scores; run.sqlite has them."
     if search.get("lost_in_flight"):
         text += f" {search['lost_in_flight']} evaluations were in flight when a process died, and are charged in full."
-    if search.get("stopped"):
-        text += f" Stopped by {search['stopped']}."
     return element("div", *parts, element("p", text, class_="dim"))
+
+
+def _values(record: RunRecord) -> Markup:
+    """What was chosen, in full."""
+    search = record.facts.get("search")
+    winner = search.get("winner") if isinstance(search, dict) else None
+    if not isinstance(winner, dict) or "values" not in winner:
+        return Markup("")
+    text = json.dumps(winner["values"], indent=2, ensure_ascii=False)
+    return element("div", element("h3", "The chosen values"), element("pre", text))
 
 
 def _mean(part: dict[str, Any]) -> str:
@@ -94,16 +128,17 @@ def _best(record: RunRecord, means: dict[int, tuple[int, float, int]]) -> Markup
             tried = np.array([(iteration, mean) for iteration, mean, _ in means.values()])
             axes.plot(tried[:, 0], tried[:, 1], "o", color=paint(1), markersize=3.0, alpha=0.6)
         if "best" in columns:
-            low, high = columns["best_low"], columns["best_high"]
+            low, best, high = (compared(columns, record.facts, name) for name in ("best_low", "best", "best_high"))
             axes.fill_between(columns["iteration"], low, high, color=paint(0), alpha=0.25, step="post", linewidth=0)
-            axes.step(columns["iteration"], columns["best"], where="post", color=paint(0), linewidth=1.6)
+            axes.step(columns["iteration"], best, where="post", color=paint(0), linewidth=1.6)
 
     caption = element(
         "figcaption",
         element("b", "Best so far"),
-        " The best candidate's mean reward with its confidence band; dots are all candidates.",
+        f" The best candidate's mean reward with its confidence bounds{level_of(record.facts)}; dots are all "
+        "candidates.",
     )
-    return element("figure", caption, picture("best so far", draw, x="iteration"))
+    return element("figure", caption, picture("best so far", draw, x="iteration", y="mean reward"))
 
 
 def _fields(values: dict[int, Any], means: dict[int, tuple[int, float, int]]) -> Iterator[Markup]:
@@ -141,7 +176,11 @@ def _field(path: str, points: list[tuple[Any, float]]) -> Markup | None:
             axes.set_xlim(-0.5, len(names) - 0.5)
         axes.plot(xs, rewards, "o", color=paint(0), markersize=3.6, alpha=0.7)
 
-    return element("figure", element("figcaption", element("b", path)), picture(path, draw, x=path.rsplit(".", 1)[-1]))
+    return element(
+        "figure",
+        element("figcaption", element("b", path)),
+        picture(path, draw, x=path.rsplit(".", 1)[-1], y="mean reward"),
+    )
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -155,15 +194,24 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _ranked(values: dict[int, Any], origins: dict[int, str], means: dict[int, tuple[int, float, int]]) -> Markup:
-    order = sorted(means, key=lambda number: (-means[number][1], number))
+    firsts: dict[str, int] = {}
+    for number in sorted(means):
+        firsts.setdefault(digest_json(values[number]), number)
+    order = sorted(firsts.values(), key=lambda number: (-means[number][1], number))
     rows = []
     for number in order[:_ROWS]:
         iteration, mean, samples = means[number]
-        text = json.dumps(values.get(number), ensure_ascii=False)
+        text = json.dumps(values[number], ensure_ascii=False)
         rows.append((number, iteration, f"{mean:.5g}", samples, origins.get(number, ""), text[:600]))
     failed = len(values) - len(means)
-    more = len(order) - len(rows)
-    words = [f"{more} more are in run.sqlite." if more > 0 else "", f"{failed} have no reward." if failed else ""]
+    more, again = len(order) - len(rows), len(means) - len(order)
+    words = [
+        f"{more} more {'is' if more == 1 else 'are'} in run.sqlite." if more > 0 else "",
+        f"{again} {'candidate has' if again == 1 else 'candidates have'} the values of an earlier one, and its rewards."
+        if again
+        else "",
+        f"{failed} {'candidate has' if failed == 1 else 'candidates have'} no reward." if failed else "",
+    ]
     text = " ".join(word for word in words if word)
     head = ["candidate", "iteration", "mean reward", "samples", "origin", "values"]
     return element("div", table(head, rows), *([element("p", text, class_="dim")] if text else []), class_="wide")

@@ -36,6 +36,8 @@ p { margin: 6px 0; overflow-wrap: anywhere; }
   overflow-wrap: anywhere; }
 .cards span { color: var(--dim); font-size: .85rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 16px; }
+.charts > figure:only-of-type { align-self: start; }
+.charts > figure, section > figure:not(.picture) { max-width: 560px; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(230px, 100%), 1fr)); gap: 16px; }
 .panels.wide { grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px;
@@ -45,6 +47,7 @@ figcaption { margin-bottom: 6px; overflow-wrap: anywhere; }
 figcaption b { color: var(--ink); }
 figure svg { display: block; width: 100%; height: auto; }
 figure img { display: block; width: 100%; height: auto; }
+.larger { display: none; float: right; }
 .picture img { background: #fff; border-radius: 4px; width: auto; max-width: 100%; margin: 0 auto; }
 .panels img { image-rendering: pixelated; }
 .key { display: inline-flex; align-items: center; gap: 6px; margin-right: 14px; font-size: .85rem; }
@@ -74,7 +77,8 @@ td:has(.bar) { width: 60%; vertical-align: middle; }
 .bar { display: block; height: 8px; border-radius: 4px; background: var(--s1); min-width: 2px; }
 @media (max-width: 560px) {
   main { padding: 18px 14px 40px; } h1 { font-size: 1.4rem; }
-  .picture { overflow-x: auto; } .picture img { max-width: none; width: 760px; }
+  .larger { display: block; } .picture:has(:checked) { overflow-x: auto; }
+  .picture:has(:checked) img { max-width: none; width: 760px; }
   figure { padding: 10px; } .cards { grid-template-columns: 1fr 1fr; gap: 8px; }
   .panels { grid-template-columns: 1fr 1fr; gap: 8px; }
   th, td { padding-right: 9px; } table { font-size: .85rem; }

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import thalweg as tw
+from thalweg.graph.finishing import to_the_end
 from thalweg.optimizers import LocalOptimizer
 from thalweg.runs.stepping import never_asks_for_its_task
-from thalweg.runs.waiting import to_the_end
 
 HERE = pytest.mark.parametrize("here", [False, True])
 

@@ -22,7 +22,7 @@ async def to_the_end(work: Coroutine[Any, Any, T], *, begin_here: bool = False) 
 
     Example:
         >>> import thalweg as tw
-        >>> from thalweg.runs.waiting import to_the_end
+        >>> from thalweg.graph.finishing import to_the_end
         >>> async def step():
         ...     return 1
         >>> tw.wait(to_the_end(step())), tw.wait(to_the_end(step(), begin_here=True))

@@ -1,0 +1,80 @@
+"""The loop of a run, put together of what the study says."""
+
+from __future__ import annotations
+
+from thalweg.checkpoints import CheckpointStore
+from thalweg.errors import RunError
+from thalweg.runs import rewarded, wal
+from thalweg.runs.closing import model
+from thalweg.runs.differences import settings_text
+from thalweg.runs.display import GuardedDisplay
+from thalweg.runs.keeping import Keeper, Retention
+from thalweg.runs.kept_shots import SHOTS, KeptShots, digest_of_study
+from thalweg.runs.loop import Loop
+from thalweg.runs.opening import Disk
+from thalweg.runs.problem import Problem
+from thalweg.runs.resuming import Resumption
+from thalweg.runs.study import Study
+from thalweg.runs.work import Work
+
+
+def make_loop(
+    study: Study, work: Work, disk: Disk, found: Resumption | None, *, display: GuardedDisplay, began: float
+) -> Loop:
+    """The loop of a run.
+
+    Args:
+        study: what it runs.
+        work: what it works with.
+        disk: what it writes to.
+        found: what it goes on from, if it was begun before.
+        display: who is told.
+        began: :func:`time.monotonic` at the run's beginning.
+    """
+    made: list[Loop] = []
+
+    def warn(text: str) -> None:
+        """Say something that must not be missed, also later; from any thread."""
+        disk.history.event("warning", text, iteration=made[0].position.iteration if made else 0)
+        display.note(text)
+
+    settings, output = study.settings, study.settings.output
+    search = None
+    if work.problem.rewarded:
+        search = rewarded.searching(
+            study, work.problem, work.optimizer, work.runtime, disk.history, found, display.items, began
+        )
+    shots = None
+    if output.checkpoint_shots:
+        about = digest_of_study(study, work.problem.inputs())
+        shots = KeptShots(disk.folder.path / SHOTS, about, warn, disk.folder.refuse_if_moved, display.note)
+    loop = Loop(
+        work.problem,
+        work.optimizer,
+        study.blocks,
+        seed=settings.seed,
+        runtime=work.runtime,
+        history=disk.history,
+        keeper=Keeper(CheckpointStore(disk.folder.checkpoints), Retention.of(output), disk.secure),
+        display=display,
+        began=began,
+        position=found.position if found is not None else None,
+        after_block=lambda index: _keep_model(work.problem, disk, index),
+        counted=found.counted if found is not None else {},
+        reweight=settings.on_failed_shot == "reweight",
+        shots=shots,
+        searching=search,
+        seconds=settings.budget.seconds,
+        about={"settings": settings_text(study.document)},
+    )
+    made.append(loop)
+    if not disk.history.shared:
+        warn(wal.NOT_SHARED)
+    return loop
+
+
+def _keep_model(problem: Problem, disk: Disk, block: int) -> None:
+    try:
+        disk.folder.write_model(block, model(problem))
+    except RunError as error:  # for the report only; the run is worth more
+        disk.history.event("warning", f"the model after block {block} was not kept: {error}")

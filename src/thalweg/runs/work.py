@@ -1,0 +1,91 @@
+"""What a run works with, before there is anything of it on the disk: problem, optimizer, where they compute, the room
+that they will need."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thalweg.optimizers import LocalOptimizer
+from thalweg.runs import rewarded
+from thalweg.runs.problem import Problem
+from thalweg.runs.room import Room, room_for
+from thalweg.runs.study import Study
+from thalweg.runs.tuning import build_optimizer
+from thalweg.runtime import Dask, Runtime
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run works with.
+
+    Args:
+        problem: what is optimized.
+        optimizer: bound to its variables.
+        runtime: where numeric work runs.
+        room: the disk that the run will need.
+        plan: lines (name, value with unit) about what it will need and can cost.
+    """
+
+    problem: Problem
+    optimizer: LocalOptimizer
+    runtime: Runtime
+    room: Room
+    plan: list[tuple[str, str]]
+
+    @classmethod
+    async def of(cls, study: Study, runtime: Runtime, folder: Path, stack: ExitStack, *, start: bool = True) -> Work:
+        """Build what a study says.
+
+        Args:
+            study: the study.
+            runtime: where numeric work runs.
+            folder: where the run is to be, or is.
+            stack: gives back what problem and optimizer hold, also if something is refused after they were built.
+            start: have a cluster begin to work.
+
+        Raises:
+            ThalwegError: the study or the problem was refused, or there is no room for the run.
+        """
+        # What is built is given back also if its caller is cancelled meanwhile.
+        problem = await runtime.run(_built, study, stack)
+        optimizer = await runtime.run(_bound, study, problem, stack)
+        if start and isinstance(runtime, Dask):
+            await runtime.start()
+        room = await runtime.run(_room, study, problem, optimizer, folder, runtime.workers)
+        return cls(problem, optimizer, runtime, room, await runtime.run(_plan, study, problem, optimizer, runtime))
+
+
+def _built(study: Study, stack: ExitStack) -> Problem:
+    problem = study.build_problem()
+    stack.callback(problem.close)
+    return problem
+
+
+def _bound(study: Study, problem: Problem, stack: ExitStack) -> Any:
+    optimizer = optimizer_of(study, problem)
+    if problem.rewarded:
+        stack.callback(rewarded.let_go, optimizer)
+    return optimizer
+
+
+def optimizer_of(study: Study, problem: Problem) -> Any:
+    """The study's optimizer, bound to the problem's variables."""
+    settings = study.settings
+    return build_optimizer(settings.optimizer, problem, settings.seed, study.blocks, settings.budget)
+
+
+def _room(study: Study, problem: Problem, optimizer: LocalOptimizer, folder: Path, workers: int) -> Room:
+    """Refuse a run that would fill the disk, before there is anything of it."""
+    room = room_for(study, problem, optimizer, folder, workers=workers)
+    room.check()
+    return room
+
+
+def _plan(study: Study, problem: Problem, optimizer: Any, runtime: Runtime) -> list[tuple[str, str]]:
+    plan = problem.plan(runtime, study.iterations)
+    if problem.rewarded:
+        plan += rewarded.cost(study, problem, optimizer)
+    return plan
