@@ -2,11 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Where it is set, each of the many processes that the tests start would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+# Of the sample no test takes minutes: one that hangs shows where, fails, and the others go on.
+NO_HANG = -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
-.PHONY: demo lm test faults check format bench wheel clean help
+.PHONY: demo lm test test-all faults check format bench wheel clean help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/installed ## install, then run studies/head.toml
 	$(BIN)/thalweg run studies/head.toml
@@ -14,14 +18,17 @@ demo: $(VENV)/installed ## install, then run studies/head.toml
 lm: $(VENV)/lm ## a small language model, served here: search its instructions and examples (studies/prompt.toml)
 	$(BIN)/thalweg run studies/prompt.toml
 
-test: $(VENV)/tests $(VENV)/lm ## install with the test extra, then lint, type-check and test
+test: $(VENV)/tests $(VENV)/lm ## install with the test extra, then lint, type-check and test; of the largest tables a sample
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile $(NO_HANG)
+
+test-all: $(VENV)/tests $(VENV)/lm ## every case of every test, faults included: hours
+	THALWEG_TESTS=all $(BIN)/pytest -n 2 --dist loadfile
 
 faults: $(VENV)/tests ## the whole fault suite, of which `make test` runs a sample; prints what was hit
-	THALWEG_FAULTS=all $(BIN)/pytest tests/faults tests/runs/test_cancelled.py -s --durations=10
+	THALWEG_TESTS=all $(BIN)/pytest tests/faults tests/runs/test_cancelled.py -s --durations=10
 
 check: $(VENV)/installed ## measure what the demo's numbers can be trusted with
 	$(BIN)/thalweg check studies/head.toml

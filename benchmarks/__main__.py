@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks NAME [--quick] [--rounds N] [--no-peers] [--json FILE]``."""
+"""The command: ``python -m benchmarks NAME``, with the options that ``--help`` lists."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="shrink what is timed, and judge no time")
     parser.add_argument("--rounds", type=int, help="turns of each contender (5; 1 with --quick)")
     parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
+    parser.add_argument("--whole", action="store_true", help="also measure checkpoints over whole runs (runs)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], metavar="N", help="these seeds only (prompt)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        choices=search.PARTS,
+        metavar="PART",
+        help=f"of search: {', '.join(search.PARTS)}",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to this file")
     given = parser.parse_args(arguments)
     rounds = given.rounds if given.rounds is not None else 1 if given.quick else 5
@@ -55,7 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - began:6.1f} s] {text}", file=sys.stderr, flush=True)
 
-    options = Options(quick=given.quick, rounds=rounds, peers=not given.no_peers, say=say)
+    options = Options(
+        quick=given.quick,
+        rounds=rounds,
+        peers=not given.no_peers,
+        whole=given.whole,
+        seeds=tuple(given.seeds),
+        only=tuple(given.only),
+        say=say,
+    )
     print(machine_line(), flush=True)
     report: dict[str, object] = {"machine": machine(), "quick": given.quick, "rounds": rounds}
     missed: list[str] = []

@@ -31,6 +31,9 @@ class Options:
     quick: bool = False
     rounds: int = 5
     peers: bool = True
+    seeds: tuple[int, ...] = ()  # of the prompt contest; its own if there are none
+    only: tuple[str, ...] = ()  # parts of the search contest; all if there are none
+    whole: bool = False
     say: Callable[[str], None] = lambda text: None
 
 

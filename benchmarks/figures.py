@@ -84,7 +84,9 @@ class Figure:
             "target": str(self.target) if self.target else None,
             "verdict": self.verdict,
             "note": self.note,
-            "peers": [asdict(peer) | {"value": median(peer.samples) if peer.samples else None} for peer in self.peers],
+            "peers": [
+                asdict(peer) | {"value": self.choose(peer.samples) if peer.samples else None} for peer in self.peers
+            ],
         }
 
 
@@ -109,7 +111,7 @@ def table(figures: Sequence[Figure]) -> str:
             )
         )
         for peer in figure.peers:
-            value = f"{number(median(peer.samples))} {figure.unit}".strip() if peer.samples else "–"
+            value = f"{number(figure.choose(peer.samples))} {figure.unit}".strip() if peer.samples else "–"
             rows.append((f"    {peer.name}", value, _spread(peer.samples), "", peer.comparison, peer.note))
     widths = [max(len(row[k]) for row in rows) for k in range(5)]
     lines = []

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from benchmarks.contest import Options
 from benchmarks.figures import Figure, Target
+from benchmarks.machine import as_installed
 
 NOTES = (
     "Import times are the cumulative ones that `python -X importtime -c 'import ...'` prints, NumPy's own part beside "
     "the whole; `thalweg --help` is the wall time of the installed command. One more run before, which fills the "
-    "caches, is not counted; what is measured takes turns.",
+    "caches (bytecode, too), is not counted; what is measured takes turns.",
 )
 RUNS = 7
 
@@ -51,7 +52,11 @@ def figures(options: Options) -> list[Figure]:
 def import_seconds(package: str) -> float:
     """Return the cumulative import time of a package in a new process, s."""
     ended = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", f"import {package}"], capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", "-c", f"import {package}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=as_installed(),
     )
     for line in reversed(ended.stderr.splitlines()):
         columns = line.split("|")  # import time: own µs | cumulative µs | name, indented by depth
@@ -72,5 +77,5 @@ def _help_seconds(command: Path | None) -> float | None:
     if command is None:
         return None
     began = time.perf_counter()
-    subprocess.run([command, "--help"], capture_output=True, check=True)
+    subprocess.run([command, "--help"], capture_output=True, check=True, env=as_installed())
     return time.perf_counter() - began

@@ -37,6 +37,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def as_installed(**more: str) -> dict[str, str]:
+    """Return the environment of a process whose start is timed: packages have their bytecode, as pip leaves them.
+
+    Where ``PYTHONDONTWRITEBYTECODE`` is set, an editable install would compile every module anew at each start.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | more
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks import checkpoint_cost
 from benchmarks.contest import Options, contest, peers
+from benchmarks.demo import Demo
 from benchmarks.figures import Figure, Target
 
 CONTENDERS = {"thalweg": "checkpoint_thalweg", "torch": "checkpoint_torch", "numpy": "checkpoint_numpy"}
@@ -32,8 +33,16 @@ NOTES = (
 
 def figures(options: Options) -> list[Figure]:
     """Measure everything, ``--quick`` smaller."""
-    checkpoints = [*_checkpoints(options), checkpoint_cost.cost(options)]
-    return [*checkpoints, _bookkeeping(options), _cluster(options), _efficiency(options)]
+    from thalweg.runtime import Local
+
+    found = _checkpoints(options)
+    with Local(threads=2) as both:
+        demo = Demo(options, both)
+        found.append(checkpoint_cost.cost(options, demo))
+        if options.whole:
+            found.append(checkpoint_cost.whole_cost(options, demo))
+        efficiency = _efficiency(options, demo, both)
+    return [*found, _bookkeeping(options), _cluster(options), efficiency]
 
 
 def _checkpoints(options: Options) -> list[Figure]:
@@ -160,30 +169,24 @@ def _submitted(client: Any, items: list[float], turn: int) -> float:
     return total
 
 
-def _efficiency(options: Options) -> Figure:
+def _efficiency(options: Options, demo: Demo, both: Any) -> Figure:
     import thalweg as tw
-    from thalweg.runs import Study
-    from thalweg.runs.shipped import find_study
     from thalweg.runtime import Local
 
-    study = Study.load(find_study("inclusion" if options.quick else "head"))
-    with Local(threads=2) as both:
-        problem = study.build_problem()
-        tw.wait(problem.prepare(both, lambda done, total, text: None))
-        tw.wait(problem.begin_block(len(study.blocks) - 1))
-        batch = np.arange(min(8, problem.items))
-        tw.wait(problem.feedback(batch, both))
-        samples = []
-        for turn in range(options.rounds):
-            options.say(f"efficiency: round {turn + 1} of {options.rounds}")
-            seconds = []
-            for threads in (1, 2):
-                with Local(threads=threads) as runtime:
-                    work = partial(problem.feedback, batch, runtime)
-                    began = time.perf_counter()
-                    tw.wait(work())
-                    seconds.append(time.perf_counter() - began)
-            samples.append(seconds[0] / (2 * seconds[1]))
+    problem = demo.problem()
+    batch = np.arange(min(8, problem.items))
+    tw.wait(problem.feedback(batch, both))
+    samples = []
+    for turn in range(options.rounds):
+        options.say(f"efficiency: round {turn + 1} of {options.rounds}")
+        seconds = []
+        for threads in (1, 2):
+            with Local(threads=threads) as runtime:
+                work = partial(problem.feedback, batch, runtime)
+                began = time.perf_counter()
+                tw.wait(work())
+                seconds.append(time.perf_counter() - began)
+        samples.append(seconds[0] / (2 * seconds[1]))
     return Figure(
         "efficiency of shots on two threads", tuple(samples), target=Target(low=0.9), judged=not options.quick
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from typing import Any
 
 from benchmarks.contest import Options, Outcome, contest, peers
 from benchmarks.figures import Figure, Target
+from benchmarks.machine import as_installed
 
 RULES = ("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamax", "adadelta")
 STREAMS = {"sgd": 3, "momentum": 5, "adagrad": 5, "rmsprop": 5, "adam": 7, "adamax": 7, "adadelta": 7}
@@ -48,7 +48,8 @@ NOTES = (
     "by turn, then the same. Each contender is asked to use huge pages; the share that it got stands beside it.",
     "Torch has no fused RMSProp, Adamax and Adadelta on the CPU: those lines say so.",
     "First step: a new process from its start to the end of the first step of a float32 Adam whose kernel is in the "
-    "cache on disk, interpreter, NumPy and imports included; the first process of all, which compiles, beside it.",
+    "cache on disk, interpreter, NumPy and imports included, bytecode beside the modules; the first process of all, "
+    "which compiles, beside it, and one that imports NumPy only.",
 )
 FIRST = (
     "import numpy as np, thalweg as tw;"
@@ -162,15 +163,16 @@ def _small(
 def _first_step(options: Options) -> list[Figure]:
     options.say("first step of a new process")
     with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"THALWEG_CACHE_DIR": cache}
+        environment = as_installed(THALWEG_CACHE_DIR=cache)
 
-        def whole() -> float:
+        def whole(code: str) -> float:
             began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", FIRST], env=environment, check=True)
+            subprocess.run([sys.executable, "-c", code], env=environment, check=True)
             return time.perf_counter() - began
 
-        compiling = whole()
-        later = tuple(whole() for _ in range(2 if options.quick else 7))
+        compiling = whole(FIRST)
+        turns = [(whole("import numpy"), whole(FIRST)) for _ in range(2 if options.quick else 7)]
+    numpy_alone, later = zip(*turns, strict=True)
     return [
         Figure(
             "first step of the second process, from its start",
@@ -179,5 +181,6 @@ def _first_step(options: Options) -> list[Figure]:
             target=Target(high=0.3),
             judged=not options.quick,
             note=f"the first process, which compiles: {compiling:.2f} s",
-        )
+        ),
+        Figure("a process that imports numpy only", numpy_alone, unit="s"),
     ]

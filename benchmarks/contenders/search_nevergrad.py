@@ -16,7 +16,7 @@ def setup(settings: dict[str, Any]) -> tuple[dict[str, Any], Round]:
 
     warnings.simplefilter("ignore")
     count = settings["evaluations"]
-    seeds = iter(settings["seeds"])
+    jobs = iter(settings["jobs"])
 
     def parametrization(schema: dict[str, Any]) -> Any:
         """The schema as nevergrad has it: a box, or an object of steps of which each is one of several kinds."""
@@ -33,9 +33,7 @@ def setup(settings: dict[str, Any]) -> tuple[dict[str, Any], Round]:
             return ng.p.Choice([False, True])
         if schema.get("type") in ("number", "integer"):
             low, high = schema["minimum"], schema["maximum"]
-            if schema.get("x-scale") == "log":
-                return ng.p.Log(lower=low, upper=high)
-            scalar = ng.p.Scalar(lower=low, upper=high)
+            scalar = (ng.p.Log if schema.get("x-scale") == "log" else ng.p.Scalar)(lower=low, upper=high)
             return scalar.set_integer_casting() if schema["type"] == "integer" else scalar
         return ng.p.Dict(**{key: parametrization(part) for key, part in schema["properties"].items()})
 
@@ -45,10 +43,9 @@ def setup(settings: dict[str, Any]) -> tuple[dict[str, Any], Round]:
         return {key: plain(part) for key, part in value.items()} if isinstance(value, dict) else value
 
     def search() -> dict[str, Any]:
-        seed = next(seeds)
-        job = task(settings["task"], seed, settings.get("cache"), settings.get("rows"))
+        job = task(settings, *next(jobs))
         made = parametrization(job.schema)
-        made.random_state.seed(seed)
+        made.random_state.seed(job.seed)
         optimizer = ng.optimizers.NGOpt(parametrization=made, budget=count)
         best = float("inf")
         for _ in range(count):

@@ -18,15 +18,14 @@ def setup(settings: dict[str, Any], sampler: str = "tpe") -> tuple[dict[str, Any
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     count = settings["evaluations"]
-    seeds = iter(settings["seeds"])
+    jobs = iter(settings["jobs"])
 
     def study(seed: int) -> Any:
         made = {"tpe": optuna.samplers.TPESampler, "cma_es": optuna.samplers.CmaEsSampler}[sampler](seed=seed)
         return optuna.create_study(sampler=made)
 
     def search() -> dict[str, Any]:
-        seed = next(seeds)
-        job = task(settings["task"], seed, settings.get("cache"), settings.get("rows"))
+        job = task(settings, *next(jobs))
         space = Space.of(job.schema, name=NAME)
         tried = []
 
@@ -35,23 +34,23 @@ def setup(settings: dict[str, Any], sampler: str = "tpe") -> tuple[dict[str, Any
             tried.append(digest_json(value))
             return job.loss(value)
 
-        optimizing = study(seed)
+        optimizing = study(job.seed)
         if job.start is not None:
             optimizing.enqueue_trial(space.encode({NAME: job.start}))
         optimizing.optimize(objective, n_trials=count)
         return {"samples": [optimizing.best_value], "tried": tried}
 
     def overhead() -> dict[str, Any]:
-        items = task("rosenbrock", 0).schema
-        low, high = items["items"]["minimum"], items["items"]["maximum"]
+        job = task(settings, *next(jobs))
+        low, high = job.schema["items"]["minimum"], job.schema["items"]["maximum"]
 
         def objective(trial: Any) -> float:
-            return sum(trial.suggest_float(f"{NAME}.{k}", low, high) for k in range(items["maxItems"]))
+            return sum(trial.suggest_float(f"{NAME}.{k}", low, high) for k in range(job.schema["maxItems"]))
 
-        optimizing = study(next(seeds))
-        began = time.perf_counter()
+        optimizing = study(job.seed)
+        began = time.process_time()
         optimizing.optimize(objective, n_trials=count)
-        return {"samples": [(time.perf_counter() - began) / count]}
+        return {"samples": [(time.process_time() - began) / count]}
 
     return {"version": optuna.__version__}, overhead if settings.get("overhead") else search
 

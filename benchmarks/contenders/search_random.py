@@ -9,7 +9,7 @@ from benchmarks.contenders.worker import Round, serve
 
 
 def setup(settings: dict[str, Any]) -> tuple[dict[str, Any], Round]:
-    return search_thalweg.setup({**settings, "engine": "random", "options": {}})
+    return search_thalweg.setup({**settings, "engine": "random"})
 
 
 if __name__ == "__main__":

@@ -18,19 +18,18 @@ def setup(settings: dict[str, Any]) -> tuple[dict[str, Any], Round]:
 
     count = settings["evaluations"]
     kind = settings["engine"]
-    seeds = iter(settings["seeds"])
+    jobs = iter(settings["jobs"])
 
     def make(schema: dict[str, Any], seed: int, start: Any = None) -> Engine:
         made: Any = engine_class(kind)
         options = {"evaluations": count} if kind == "auto" else {}
         first = {"start": {NAME: start}} if start is not None else {"start_first": False}
-        engine: Engine = made(Space.of(schema, name=NAME), seed=seed, **first, **options, **settings.get("options", {}))
+        engine: Engine = made(Space.of(schema, name=NAME), seed=seed, **first, **options)
         return engine
 
     def search() -> dict[str, Any]:
-        seed = next(seeds)
-        job = task(settings["task"], seed, settings.get("cache"), settings.get("rows"))
-        engine = make(job.schema, seed, job.start)
+        job = task(settings, *next(jobs))
+        engine = make(job.schema, job.seed, job.start)
 
         async def run() -> tuple[float, list[str]]:
             best, tried = float("inf"), []
@@ -47,17 +46,17 @@ def setup(settings: dict[str, Any]) -> tuple[dict[str, Any], Round]:
         return {"samples": [best], "tried": tried}
 
     def overhead() -> dict[str, Any]:
-        job = task("rosenbrock", 0)
-        engine = make(job.schema, next(seeds))
+        job = task(settings, *next(jobs))
+        engine = make(job.schema, job.seed)
 
         async def run() -> None:
             for _ in range(count):
                 for candidate in await engine.ask():
                     engine.tell([Told(candidate.number, -sum(candidate.values[NAME]))])
 
-        began = time.perf_counter()
+        began = time.process_time()
         tw.wait(run())
-        return {"samples": [(time.perf_counter() - began) / count]}
+        return {"samples": [(time.process_time() - began) / count]}
 
     return {"version": tw.__version__}, overhead if settings.get("overhead") else search
 
