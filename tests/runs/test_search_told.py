@@ -268,9 +268,16 @@ def test_a_run_that_goes_on_says_who_was_scored_on_the_test_samples_before(tmp_p
 
 
 def test_the_level_of_the_bounds_and_what_is_behind_a_plus_minus_are_said(tmp_path, steps):
-    outcome = run(steps, tmp_path / "run", {"kind": "random", "candidates": 2, "confidence": 0.9}, 4, FEW)
+    optimizer = {"kind": "random", "candidates": 2, "confidence": 0.9}
+    outcome = run(steps, tmp_path / "run", optimizer, 4, FEW, n=8)
     page = write_report(outcome.folder).read_text()
     assert page.count("confidence bounds (90 % each, 80 % between them)") == 2
+    assert "± is one standard error" in page
+    outcome = run(steps, tmp_path / "all", optimizer, 6, FEW, n=8)
+    page = write_report(outcome.folder).read_text()
+    winner = outcome.summary["search"]["winner"]["search"]
+    assert winner["low"] == winner["high"], "all samples are known"
+    assert "In brackets" not in page, "nothing is"
     assert "± is one standard error" in page
 
 

@@ -70,7 +70,7 @@ def _evidence(search: Any, level: str) -> Markup:
         parts = [
             element("p", f"Candidate {winner['candidate']} was chosen on {search['chosen_on']}."),
             table(["mean reward on", "chosen", "start"], rows),
-            element("p", f"In brackets: confidence bounds{level}. ± is one standard error.", class_="dim"),
+            *_legend(rows, level),
         ]
     parts += [element("p", f"The final choice is incomplete: {text}") for text in search.get("incomplete", ())]
     others = search.get("tested_before", 0)
@@ -118,6 +118,14 @@ def _mean(part: dict[str, Any]) -> str:
     if "low" in part and part["low"] != part["high"]:
         band = f" ({part['low']:.4g} to {part['high']:.4g})"
     return f"{part['mean']:.4g}{band}"
+
+
+def _legend(rows: list[tuple[str, str, str]], level: str) -> list[Markup]:
+    """What stands behind a mean, of what is there."""
+    cells = " ".join(cell for _, *means in rows for cell in means)
+    said = {"(": f"In brackets: confidence bounds{level}.", "±": "± is one standard error."}
+    text = " ".join(sentence for mark, sentence in said.items() if mark in cells)
+    return [element("p", text, class_="dim")] if text else []
 
 
 def _best(record: RunRecord, means: dict[int, tuple[int, float, int]]) -> Markup:
