@@ -1,7 +1,8 @@
 """A process that makes many iterations and says what it holds: ``grower.py FOLDER ITERATIONS FIRST``.
 
-It prints one line of JSON after iteration FIRST and one after the last but one: resident memory when everything that
-is free was given back, live blocks of Python's allocator, open files, threads.
+It prints one line of JSON after iteration FIRST and one after the last but one: resident memory of its own when
+everything that is free was given back (pages of libraries' files come and go as the kernel likes), live blocks of
+Python's allocator, open files, threads.
 """
 
 import ctypes
@@ -25,7 +26,7 @@ def held():
     ctypes.CDLL(None).malloc_trim(0)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
-        "memory": int(status["VmRSS"].split()[0]) * 1024,
+        "memory": int(status["RssAnon"].split()[0]) * 1024,
         "blocks": sys.getallocatedblocks(),
         "files": len(os.listdir("/proc/self/fd")),
         "threads": int(status["Threads"]),
