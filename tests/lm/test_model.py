@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import email.utils
+import functools
 import json
 import logging
 import time
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 import thalweg as tw
-from thalweg.errors import AnswerError, EndpointError, LanguageModelError, SpendingError
+from thalweg.errors import AnswerError, EndpointError, LanguageModelError, SpendingError, ValueMismatchError
 from thalweg.lm import Answer, AnswerCache, LanguageModel, Prices, Spending, Usage
+from thalweg.lm.fitting import value_fault
 from thalweg.lm.stub import Reply, Stub
+from thalweg.search import copy_json
 
 HELLO = [{"role": "user", "content": "good morning"}]
 KEY = "sk-very-secret-0123456789"
@@ -550,7 +553,13 @@ def test_a_schema_is_sent_and_the_answer_validated(make):
         ("{}", "'label' is a required property"),
         ('{"label": "Yes", "more": 1}', "Additional properties"),
         ('{"label": NaN}', "it is not JSON"),
+        (r'{"label": "Yes \ud83d"}', r"the text 'Yes \ud83d' has half a character"),
+        (r'{"label": "Yes", "\ud83d": 1}', r"the text '\ud83d' has half a character"),
+        ('{"label": ' + "[" * 100 + "]" * 100 + "}", "lists and objects are nested more than 100 deep"),
+        (f'{{"label": {2**1023}}}', "an integer of 1024 bits is too large"),
+        ('{"label": [' + "0," * 1_000_000 + "0]}", "there are more than 1,000,000 values in it"),
     ],
+    ids=lambda text: text[:12],
 )
 def test_what_does_not_fit_is_sent_back_once(make, bad, fault):
     with Stub(answering(bad, '{"label": "No"}')) as stub:
@@ -563,6 +572,61 @@ def test_what_does_not_fit_is_sent_back_once(make, bad, fault):
     messages = stub.requests[1]["messages"]
     assert messages[:2] == [*HELLO, {"role": "assistant", "content": bad}]
     assert fault in messages[2]["content"]
+
+
+NUMBERS = {
+    "type": "object",
+    "properties": {
+        "rate": {"type": "number", "multipleOf": 0.1, "minimum": 0, "maximum": 1},
+        "count": {"type": "integer"},
+    },
+}
+
+
+@pytest.mark.parametrize("tenths", range(11))
+def test_multiples_are_those_of_numbers_as_they_are_written(make, tenths):
+    with Stub(lambda body: json.dumps({"rate": tenths / 10})) as stub:
+        found = tw.wait(make(stub).structured(HELLO, NUMBERS))
+    assert found.value == {"rate": tenths / 10}
+    assert found.repairs == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "fault"),
+    [('{"rate": 0.35}', "0.35 is not a multiple of 0.1"), ('{"count": 1.0}', "1.0 is not of type 'integer'")],
+)
+def test_numbers_that_no_search_takes_are_sent_back(make, bad, fault):
+    with Stub(answering(bad, '{"count": 1}')) as stub:
+        assert tw.wait(make(stub).structured(HELLO, NUMBERS)).value == {"count": 1}
+    assert fault in stub.requests[1]["messages"][2]["content"]
+
+
+VALUES = [
+    *(
+        "Good.",
+        "Good \ud83d.",
+        {"\udc00": 1},
+        {"a": ["\ud83d\ude00"]},
+        2**1023 - 1,
+        2**1023,
+        -(2**1023),
+        1e300,
+        True,
+        None,
+    ),
+    *(functools.reduce(lambda value, _: [value], range(deep), 0) for deep in (100, 101)),
+    *([0] * length for length in (999_999, 1_000_000)),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
+def test_an_answer_has_a_fault_where_no_search_takes_its_value(value):
+    try:
+        copy_json(value)
+    except ValueMismatchError:
+        assert value_fault(value) is not None
+    else:
+        assert value_fault(value) is None
 
 
 def test_what_never_fits_is_an_error_that_says_what_it_cost(make):

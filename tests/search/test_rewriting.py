@@ -133,6 +133,16 @@ def test_the_best_is_what_is_changed():
             "rewritten",
         ),
         (
+            [r'{"instructions": "Cheer \ud83d up."}', '{"instructions": "Good."}'],
+            RewriteCounts(accepted=1, repaired=1),
+            "rewritten",
+        ),
+        (
+            [r'{"instructions": "Cheer \ud83d up."}'] * 4,
+            RewriteCounts(repaired=2, repeated=1, replaced=1),
+            "without a model (the model's answer was invalid)",
+        ),
+        (
             ['{"instructions": ""}'] * 4,
             RewriteCounts(repaired=2, repeated=1, replaced=1),
             "without a model (the model's answer was invalid)",

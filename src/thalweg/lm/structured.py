@@ -21,6 +21,7 @@ from typing import Any
 
 from thalweg.errors import AnswerError, LanguageModelError, MissingExtraError
 from thalweg.lm.answers import Answer
+from thalweg.lm.fitting import validator_class, value_fault
 from thalweg.lm.requests import Message
 from thalweg.lm.spending import Usage
 
@@ -78,7 +79,7 @@ def repairing(messages: Sequence[Message], answer: Answer, fault: str) -> list[M
 
 
 class Validator:
-    """Reads JSON values that fit a schema out of texts.
+    """Reads JSON values that fit a schema out of texts, as searches take it (:mod:`thalweg.lm.fitting`).
 
     Args:
         schema: a JSON Schema, draft 2020-12.
@@ -108,7 +109,7 @@ class Validator:
             jsonschema.Draft202012Validator.check_schema(schema)
         except jsonschema.SchemaError as error:
             raise LanguageModelError(f"The schema of the answer is none: {error.message}.") from error
-        self._validator = jsonschema.Draft202012Validator(schema)
+        self._validator = validator_class()(schema)
 
     def __call__(self, text: str) -> Any:
         """The value in a text: all of it, or the first JSON object or array in it that fits.
@@ -125,6 +126,9 @@ class Validator:
         raise ValueError(faults[0] if faults else "it is not JSON")
 
     def _fault(self, value: Any) -> str | None:
+        fault = value_fault(value)  # first: no message about it could be sent, either
+        if fault is not None:
+            return fault
         errors = sorted(self._validator.iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
         if not errors:
             return None

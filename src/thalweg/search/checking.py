@@ -1,9 +1,8 @@
-"""Whether a value fits a schema, and whether a schema is one: the only module that knows jsonschema."""
+"""Whether a value fits a schema, and whether a schema is one."""
 
 from __future__ import annotations
 
 import functools
-from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
@@ -76,20 +75,11 @@ class SchemaCheck:
 
 @functools.cache
 def _kind() -> Any:
-    """The validator's class: draft 2020-12 with our integers."""
-    library = _library()
-    base = library.Draft202012Validator
+    """The validator's class: draft 2020-12 with our integers and multiples, as answers of models are checked by."""
+    _library()
+    from thalweg.lm.fitting import validator_class
 
-    def integer(checker: Any, value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    def multiple_of(validator: Any, unit: Any, value: Any, schema: Any) -> Any:
-        number = validator.is_type(value, "number")
-        if number and Fraction(repr(value)) % Fraction(repr(unit)):  # as written: 0.3 is a multiple of 0.1
-            yield library.ValidationError(f"{value!r} is not a multiple of {unit!r}")
-
-    types = base.TYPE_CHECKER.redefine("integer", integer)
-    return library.validators.extend(base, {"multipleOf": multiple_of}, type_checker=types)
+    return validator_class()
 
 
 def _library() -> ModuleType:

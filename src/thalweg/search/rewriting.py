@@ -300,8 +300,8 @@ class Rewrite(Engine):
                 return _Asked(None, f"there was no answer: {_short(error)}", spent + _charged(error, model), counts)
             spent += Spent(tokens=found.usage.tokens, money=model.spending.prices.money(found.usage))
             counts += RewriteCounts(repaired=found.repairs)
-            values: Values = {**base, name: put_into(base[name], found.value, part)}
             try:
+                values: Values = {**base, name: put_into(base[name], found.value, part)}
                 self.space.check(values)
             except ValueMismatchError:
                 why = "the model's answer was invalid"

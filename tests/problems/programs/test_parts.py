@@ -68,6 +68,23 @@ def test_a_json_answer_has_to_fit():
         assert outcome.usage == model.spending.used
 
 
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [(TEXT, r'{"label": "x \ud83d"}'), ({"type": "integer"}, f'{{"label": {2**1023}}}')],
+    ids=["half a character", "too large"],
+)
+def test_an_answer_that_no_later_step_can_be_sent_does_not_fit(schema, answer):
+    first = step(outputs={"label": schema}, answer="json")
+    later = Step("later", inputs={"label": schema}, outputs={"more": TEXT})
+    values = {"judge": VALUE, "later": {"instructions": "Go on.", "examples": []}}
+    with Stub(lambda body: answer) as stub:
+        model = LanguageModel(stub.url, "stub")
+        outcome = tw.wait(Program([first, later]).run(model, values, {"text": "an axe"}))
+        assert outcome.outputs is None
+        assert "the answer" in outcome.fault
+        assert len(stub.requests) == 2, "once more for the repair"
+
+
 def test_the_bound_of_a_step_is_kept():
     labels = step(outputs={"label": {"enum": ["Yes", "No"]}}, answer="json")
     with Stub(lambda body: "no " * 100, usage=False) as stub:
