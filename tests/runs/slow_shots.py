@@ -27,19 +27,22 @@ class Slow(Problem):
         twice: bool = False
 
     class BlockSettings(BaseModel, extra="forbid"):
-        pass
+        gain: float = 1.0
 
-    def __init__(self, settings):
-        self.settings, self.items = settings, ITEMS
+    def __init__(self, settings, blocks):
+        self.settings, self.blocks, self.items = settings, blocks, ITEMS
         self.x = tw.Variable(np.linspace(0.0, 1.0, 33).astype(np.float32), name="x", needs_grad=True)
         self.variables = (self.x,)
 
     @classmethod
     def build(cls, settings, blocks, *, seed, folder):
-        return cls(settings)
+        return cls(settings, blocks)
+
+    async def begin_block(self, index):
+        self.scale = self.settings.scale * self.blocks[index].gain
 
     async def feedback(self, batch, runtime):
-        task = shot(self.x.data.copy(), self.settings.folder, self.settings.scale)
+        task = shot(self.x.data.copy(), self.settings.folder, self.scale)
         total = await runtime.map_reduce(task, [int(i) for i in batch])
         if self.settings.twice:
             again = await runtime.map_reduce(task, [int(i) for i in batch])

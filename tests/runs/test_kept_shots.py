@@ -1,6 +1,7 @@
 """Kept sums of the iteration in progress: after a kill the finished shots are not computed again, to the same bits."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -172,6 +173,40 @@ def test_sums_of_another_study_are_not_used_and_that_is_said(killed):
     assert any("sums of finished shots are not of this iteration" in text for text in warnings)
     assert sum(computed.values()) == 2 * slow.ITEMS
     assert outcome.status == "finished"
+
+
+@pytest.mark.parametrize(("planned", "wanted"), [(5, 2), (2, 5)], ids=["now in the next block", "still in this block"])
+def test_sums_of_another_block_are_not_used(tmp_path, monkeypatch, planned, wanted):
+    """The third iteration is another block's, once the first block is made shorter or longer; the model is the same."""
+    calls, shot = itertools.count(1), slow.shot
+
+    def breaking(*arguments):
+        task = shot(*arguments)
+
+        def one(i):
+            if next(calls) == 2 * slow.ITEMS + 8:
+                raise OSError("the node is gone")
+            return task(i)
+
+        return one
+
+    def two_blocks(folder, iterations):
+        blocks = [{"iterations": iterations}, {"iterations": 2, "gain": 5.0}]
+        folder.mkdir()
+        return slow.Study.from_document({**slow.study(folder, "one").document, "blocks": blocks}, kinds=KINDS)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slow, "shot", breaking)
+        with pytest.raises(OSError, match="the node is gone"):
+            tw.wait(Run(two_blocks(tmp_path / "broken", planned), out=tmp_path / "broken" / "run").execute())
+    broken = tmp_path / "broken" / "run"
+    assert covered(broken / "shots" / "000003-0") == set(range(7))
+    shutil.rmtree(broken / "checkpoints" / "000003", ignore_errors=True)  # of the end, which a kill would not have left
+    outcome, _, warnings = go_on(tmp_path / "broken", f"blocks.0.iterations={wanted}")
+    whole = tw.wait(Run(two_blocks(tmp_path / "whole", wanted), out=tmp_path / "whole" / "run").execute())
+    assert outcome.history.iterations()["loss"].tolist() == whole.history.iterations()["loss"].tolist()
+    assert outcome.summary["digest"] == whole.summary["digest"]
+    assert any("sums of finished shots are not of this iteration" in text for text in warnings)
 
 
 def test_another_runtime_and_more_iterations_leave_them_valid(killed, expected):

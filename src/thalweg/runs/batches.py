@@ -37,7 +37,7 @@ class BatchRuntime:
         >>> from thalweg.runtime import Local
         >>> with Local(threads=1) as local:
         ...     runtime = BatchRuntime(local, lambda done, total: None, reweight=True)
-        ...     runtime.begin(1, ())
+        ...     runtime.begin(1, 0, ())
         ...     total = tw.wait(runtime.map_reduce(lambda x: 6 / x, [1, 0, 2]))
         >>> total, [item.item for item in runtime.failed]
         (13.5, ['0'])
@@ -50,7 +50,7 @@ class BatchRuntime:
         self._retries = getattr(runtime, "retries", 0)
         self._reweight = reweight
         self._shots = shots
-        self._iteration = 0
+        self._iteration = self._block = 0
         self._variables: Sequence[Variable] = ()
         self._calls = 0
         self._busy = False
@@ -76,9 +76,9 @@ class BatchRuntime:
         """The items that were left out since :meth:`begin`, each once, in order."""
         return sorted(self._failed.values()) if self._failed else []
 
-    def begin(self, iteration: int, variables: Sequence[Variable]) -> None:
-        """The feedback for the step ``iteration`` comes now, at the variables' present values."""
-        self._iteration, self._variables = iteration, variables
+    def begin(self, iteration: int, block: int, variables: Sequence[Variable]) -> None:
+        """The feedback for the step ``iteration`` of ``block`` comes now, at the variables' present values."""
+        self._iteration, self._block, self._variables = iteration, block, variables
         self._calls = 0
         self._failed = {}
 
@@ -123,7 +123,7 @@ class BatchRuntime:
     def _kept(self, shots: KeptShots, number: int, items: Sequence[Any]) -> Any:
         variables = {str(variable.name): np.asarray(variable.data) for variable in self._variables}
         what = "without failed items" if self._reweight else ""
-        return shots.call(self._iteration, number, variables, items, what)
+        return shots.call(self._iteration, self._block, number, variables, items, what)
 
     async def _work(
         self, task: Callable[[Item], Result], items: Sequence[Item], progress: ItemProgress | None, kept: Any

@@ -5,9 +5,9 @@
     RUN/shots/000013-0/     the first sum of items in the feedback of iteration 13
         000004/             a partial sum: manifest.json, state.safetensors (thalweg.checkpoints)
 
-Each says what it was computed of (study, model, versions and processor, batch) and which items it holds. One that is of
-something else, or damaged, is not used, and that is said. A sum that is contained in another goes; all of an iteration
-go when that is committed.
+Each says what it was computed of (study, block, model, versions and processor, batch) and which items it holds. One that
+is of something else, or damaged, is not used, and that is said. A sum that is contained in another goes; all of an
+iteration go when that is committed.
 """
 
 from __future__ import annotations
@@ -64,12 +64,20 @@ class KeptShots:
         self._guard = guard
 
     def call(
-        self, iteration: int, number: int, variables: Mapping[str, NDArray[Any]], items: Sequence[Any], what: str
+        self,
+        iteration: int,
+        block: int,
+        number: int,
+        variables: Mapping[str, NDArray[Any]],
+        items: Sequence[Any],
+        what: str,
     ) -> KeptSums:
         """The sums of one map_reduce.
 
         Args:
             iteration: the number of the step that the feedback is for.
+            block: the index of its block, which may be of another band: a study whose earlier blocks were made longer
+                or shorter has the same iteration in another one.
             number: which map_reduce of this feedback, from 0.
             variables: by name, as they are.
             items: what is summed over.
@@ -77,6 +85,7 @@ class KeptShots:
         """
         about = {
             "iteration": iteration,
+            "block": block,
             "call": number,
             "model": model_digest(variables),
             "items": _digest(repr([str(item) for item in items]).encode()),
@@ -167,8 +176,8 @@ class KeptSums:
             found[place] = generation, value
         if strange:
             self._note(
-                f"{len(strange)} sums of finished shots are not of this iteration (study, model, versions, processor "
-                "or batch are others), so their shots are computed again"
+                f"{len(strange)} sums of finished shots are not of this iteration (study, block, model, versions, "
+                "processor or batch are others), so their shots are computed again"
             )
         used: dict[tuple[int, int], Tree] = {}
         done: set[int] = set()

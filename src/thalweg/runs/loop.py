@@ -248,7 +248,7 @@ class Loop:
         await self._turns()
 
     async def _feedback(self, batch: Batch) -> Feedback:
-        self._runtime.begin(self.position.iteration + 1, self._problem.variables)
+        self._runtime.begin(self.position.iteration + 1, self.position.block, self._problem.variables)
         return await awaited(self._problem, batch, self._runtime)
 
     async def _commit(self, feedback: Feedback, batch: Batch, selection: Selection) -> None:
