@@ -67,6 +67,35 @@ def test_the_first_answer_stays(tmp_path):
         assert two.paid() == (1, Usage(12, 2))
 
 
+def test_an_answer_may_stand_for_that_of_a_refused_request(tmp_path):
+    refused = "cd" * 32
+    with AnswerCache(tmp_path) as cache:
+        flight = tw.wait(cache.begin(KEY, Usage(100, 10)))
+        tw.wait(cache.keep(flight, KEY, ANSWER, stands_for=refused))
+        assert cache.get(refused) == cache.get(KEY) == ANSWER.again()
+        assert cache.paid() == (1, Usage(12, 2)), "one answer"
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE stand_ins SET other = ?", (KEY[:-1] + "c",))
+    connection.close()
+    with AnswerCache(tmp_path) as cache:
+        with pytest.raises(CheckpointCorruptError, match="its digest differs") as caught:
+            cache.get(refused)
+        cache.drop(caught.value.details["entry"])
+        assert cache.get(refused) is None
+        assert cache.get(KEY) == ANSWER.again()
+
+
+def test_a_file_without_stand_ins_gets_them(tmp_path):
+    with AnswerCache(tmp_path) as cache:
+        keep(cache)
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("DROP TABLE stand_ins")
+    connection.close()
+    with AnswerCache(tmp_path) as cache:
+        assert cache.get(KEY) == ANSWER.again()
+        assert cache.get("cd" * 32) is None
+
+
 def test_flights_end_in_one_of_three_ways(tmp_path):
     with AnswerCache(tmp_path) as cache:
         for ending in (cache.end, cache.lose):

@@ -680,6 +680,57 @@ BROKEN = Reply(drop=True, content="x" * 1000)
 NO_SCHEMAS = Reply(400, {"error": {"message": "unknown field response_format"}})
 
 
+@pytest.mark.parametrize("broken", [[], [BROKEN]], ids=["at once", "after it broke off"])
+def test_what_a_server_without_schemas_has_answered_is_there_when_it_is_down(make, tmp_path, broken):
+    async def all_of(model):
+        return [await model.structured(said(text), LABEL) for text in ("a", "b", "c")]
+
+    with Stub(lambda body: '{"label": "Yes"}', script=[*broken, NO_SCHEMAS]) as stub:
+        model = make(stub, cache=tmp_path)
+        found = tw.wait(all_of(model))
+        model.close()
+        assert ["response_format" in body for body in stub.requests] == [*([True] * len(broken)), True, *[False] * 3]
+    later = LanguageModel("http://127.0.0.1:9/v1", "stub", retries=0, cache=tmp_path)
+    again = tw.wait(all_of(later))
+    assert [one.value for one in again] == [one.value for one in found]
+    assert [one.usage for one in again] == [one.usage for one in found]
+    assert sum((one.usage for one in found), Usage()) == model.spending.used
+    assert later.counts.cached == 3
+    assert later.counts.sent == 0
+    later.close()
+
+
+def test_an_answer_to_a_schema_in_words_is_none_to_one_that_was_not_refused(make, tmp_path):
+    """Who has the server constrain answers from now on gets constrained ones."""
+    with Stub(answering('{"label": "Yes"}', '{"label": "No"}')) as stub:
+        first, second = make(stub, cache=tmp_path, constrain=False), make(stub, cache=tmp_path)
+        assert tw.wait(first.structured(HELLO, LABEL)).value == {"label": "Yes"}
+        assert tw.wait(second.structured(HELLO, LABEL)).value == {"label": "No"}
+        first.close()
+        second.close()
+
+
+def test_a_constrained_answer_on_the_disk_is_taken_also_after_the_server_has_refused_a_schema(make, tmp_path):
+    with Stub(answering('{"label": "Yes"}', '{"label": "No"}'), script=[None, NO_SCHEMAS, None]) as stub:
+        first, second = make(stub, cache=tmp_path), make(stub, cache=tmp_path)
+        tw.wait(first.structured(said("a"), LABEL))
+        tw.wait(second.structured(said("b"), LABEL))
+        assert tw.wait(second.structured(said("a"), LABEL)).value == {"label": "Yes"}
+        assert len(stub.requests) == 3
+        first.close()
+        second.close()
+
+
+def test_what_was_lost_before_the_budget_refuses_another_attempt_is_said(make):
+    with Stub(script=[BROKEN]) as stub:
+        model = make(stub, max_tokens=10)
+        most = model.most(HELLO, attempts=1)
+        model = make(stub, max_tokens=10, spending=Spending(tokens=most.tokens + 1))
+        with pytest.raises(SpendingError) as caught:
+            tw.wait(model.complete(HELLO))
+    assert caught.value.details["usage"] == model.spending.used == most
+
+
 @pytest.mark.parametrize(
     ("script", "error"),
     [

@@ -69,6 +69,24 @@ def test_a_killed_run_stays_within_the_budget_with_all_that_was_asked(tmp_path, 
     assert "budget of 9,000 tokens" in search["stopped"]
 
 
+def test_answers_of_a_server_that_refuses_schemas_are_there_when_it_is_down(tmp_path):
+    """The limit is lowered to what was paid for: nothing is paid for a second time."""
+    cls = kind()
+    with Stub(answer, script=[Reply(400)]) as stub:
+        killed(tmp_path, stub.url, dies=5, limit=90_000)
+        assert ["response_format" in body for body in stub.requests] == [True, False, False]
+    paid_for = sum(row.tokens for row in History(tmp_path / "run").evaluations())
+    overrides = [f"budget.tokens={paid_for + 1000}"]
+    outcome = wait(Run.resume(tmp_path / "run", kinds={"texts": cls}, overrides=overrides).execute())
+    asked, _ = paid(tmp_path)
+    candidates = outcome.history.candidates()
+    assert [one["origin"] for one in candidates[:3]] == ["the start", "rewritten", "rewritten"]
+    assert [one["values"]["step"]["text"][:4] for one in candidates[1:3]] == ["word", "word"]
+    asks = [row for row in outcome.history.evaluations() if row.stage == "ask"]
+    assert [row.status for row in asks] == ["done", "done"]
+    assert sum(row.tokens for row in asks) == asked
+
+
 def test_what_broke_off_and_is_sent_again_after_a_kill_is_charged_twice(tmp_path):
     cls = kind()
     with Stub(answer, script=[Reply(drop=True)]) as stub:

@@ -6,6 +6,7 @@ A folder with one SQLite file (WAL, every commit flushed to the disk) and a lock
     its answer is there          answers ← key, answer, digest; flights → gone      one commit
     it failed for nothing        flights → gone
     nobody knows what it cost    flights → lost
+    it stands for another one    stand_ins ← that one's key, key, digest                 with its answer
 
 A process that dies leaves its requests in ``flights``: at most as many as it had under way. The next one that opens the
 folder sees by the kernel's lock that the owner is dead, and counts them as lost, with their bounds. Writes that come at
@@ -31,23 +32,10 @@ from typing import Any
 
 from thalweg.checkpoints.manifest import digest
 from thalweg.checkpoints.shared import Shared
-from thalweg.errors import CheckpointCorruptError, CheckpointVersionError, LanguageModelError
+from thalweg.errors import CheckpointCorruptError, LanguageModelError
 from thalweg.lm.answers import Answer
+from thalweg.lm.cache_file import FILE, connect, prepare
 from thalweg.lm.spending import Usage
-
-FILE = "answers.sqlite"
-VERSION = 1
-APPLICATION = 0x74776C6D  # "twlm", in SQLite's header: this file is one of ours
-HEADER = b"SQLite format 3\0"
-PATIENCE = 30.0  # s that a commit of another process may take
-
-_TABLES = """
-CREATE TABLE answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE flights (
-  id TEXT PRIMARY KEY, session TEXT NOT NULL, key TEXT NOT NULL, prompt INTEGER NOT NULL, completion INTEGER NOT NULL,
-  lost INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-"""
 
 Operation = Callable[[sqlite3.Connection], Any]
 
@@ -89,10 +77,10 @@ class AnswerCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = _locked(self._lock_file(self._session))
             with self._damage():
-                connection = _connect(self.file)
-                _prepare(connection, self.file)
+                connection = connect(self.file)
+                prepare(connection, self.file)
                 _transact(connection, [_Job(self._bury)])
-                reader = _connect(self.file)  # beside it, so that nobody who reads waits for the disk
+                reader = connect(self.file)  # beside it, so that nobody who reads waits for the disk
         except BaseException as error:
             _close((reader, connection), lock, self._lock_file(self._session))
             if isinstance(error, OSError | sqlite3.OperationalError):
@@ -105,19 +93,21 @@ class AnswerCache:
     # -- answers -------------------------------------------------------------------------
 
     def get(self, key: str) -> Answer | None:
-        """The answer of a request, or None.
+        """The answer of a request, or that of the one that stands for it; None if there is none.
 
         Raises:
             CheckpointCorruptError: it is damaged; :meth:`drop` removes it, so that it is asked for, and paid, again.
         """
         with self._reading, self._damage():
             row = self._reader.execute("SELECT answer, digest FROM answers WHERE key = ?", (key,)).fetchone()
-        if row is None:
+            other = self._reader.execute("SELECT other, digest FROM stand_ins WHERE key = ?", (key,)).fetchone()
+        found = row or other
+        if found is None:
             return None
         try:
-            if _digest(key, row[0]) != row[1]:
+            if _digest(key, found[0]) != found[1]:
                 raise ValueError("its digest differs")
-            return Answer.from_json(json.loads(row[0]))
+            return Answer.from_json(json.loads(found[0])) if row else self.get(found[0])
         except (ValueError, TypeError, AttributeError) as error:
             raise CheckpointCorruptError(
                 f"damaged answer: entry {key} of {self.file} ({error}); restore the file from a copy, or remove the "
@@ -146,22 +136,33 @@ class AnswerCache:
         )
         return flight
 
-    async def keep(self, flight: str, key: str, answer: Answer) -> Answer:
+    async def keep(self, flight: str, key: str, answer: Answer, *, stands_for: str | None = None) -> Answer:
         """Keep an answer; on the disk when this returns.
+
+        Args:
+            flight: as :meth:`begin` called it.
+            key: of the request.
+            answer: what is kept.
+            stands_for: the key of another request, that the server refused, and that this is the answer of, too.
 
         Returns:
             What is kept: another process's answer, if that was first.
         """
         text = json.dumps(answer.to_json(), ensure_ascii=False, sort_keys=True)
 
-        def both(connection: sqlite3.Connection) -> int:
+        def all_of_it(connection: sqlite3.Connection) -> int:
             new = connection.execute(
                 "INSERT OR IGNORE INTO answers (key, answer, digest) VALUES (?, ?, ?)", (key, text, _digest(key, text))
             ).rowcount
+            if stands_for is not None:
+                connection.execute(
+                    "INSERT OR IGNORE INTO stand_ins (key, other, digest) VALUES (?, ?, ?)",
+                    (stands_for, key, _digest(stands_for, key)),
+                )
             connection.execute("DELETE FROM flights WHERE id = ?", (flight,))
             return new
 
-        new = await self._write(both)
+        new = await self._write(all_of_it)
         return answer if new else (self.get(key) or answer)
 
     async def end(self, flight: str) -> None:
@@ -174,8 +175,12 @@ class AnswerCache:
 
     def drop(self, key: str) -> None:
         """Remove an answer, so that it is asked for again."""
+        jobs = [
+            _Job(lambda c: c.execute("DELETE FROM answers WHERE key = ?", (key,))),
+            _Job(lambda c: c.execute("DELETE FROM stand_ins WHERE key = ?", (key,))),
+        ]
         with self._lock, self._damage():
-            _transact(self._connection, [_Job(lambda c: c.execute("DELETE FROM answers WHERE key = ?", (key,)))])
+            _transact(self._connection, jobs)
 
     # -- counts --------------------------------------------------------------------------
 
@@ -281,56 +286,6 @@ class _Job:
 
 def _digest(key: str, text: str) -> str:
     return digest(f"{key}\n{text}".encode())
-
-
-def _connect(file: Path) -> sqlite3.Connection:
-    with contextlib.suppress(FileNotFoundError), file.open("rb") as found:
-        head = found.read(32)
-        if head and head[:16] != HEADER:  # SQLite would take a very short file for a new one
-            raise sqlite3.DatabaseError("file is not a database")
-        # A file that was cut off reads as zeros there, so that answers would be missing without a word. While there is
-        # a log, the file may be shorter than it says.
-        size = int.from_bytes(head[16:18], "big") * int.from_bytes(head[28:32], "big")
-        if head and os.fstat(found.fileno()).st_size < size and not file.with_name(f"{FILE}-wal").exists():
-            raise sqlite3.DatabaseError(f"it should have {size} bytes, and was cut off")
-    connection = sqlite3.connect(file, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, file: Path) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-        if application == 0 and tables == 0:
-            for statement in _TABLES.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        elif application != APPLICATION:
-            raise CheckpointCorruptError(
-                f"{file} is no file of answers; name another folder.", file=str(file), entry=None
-            )
-        elif version > VERSION:
-            raise CheckpointVersionError(
-                f"{file} has version {version}; this version of Thalweg reads {VERSION}: update Thalweg.",
-                file=str(file),
-                format=str(version),
-            )
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-    connection.execute("PRAGMA journal_mode = WAL")
-    (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if fault != "ok":
-        raise sqlite3.DatabaseError(str(fault))
 
 
 def _transact(connection: sqlite3.Connection, jobs: list[_Job]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,8 +13,8 @@ from thalweg.lm.answers import Answer
 from thalweg.lm.cache import AnswerCache
 from thalweg.lm.checking import integer, number
 from thalweg.lm.endpoint import Endpoint
-from thalweg.lm.paying import Counts, Payer
-from thalweg.lm.requests import Message, check_messages, most_usage
+from thalweg.lm.paying import Counts, Payer, Refused
+from thalweg.lm.requests import Message, check_messages, most_usage, request_key
 from thalweg.lm.spending import Spending, Usage
 from thalweg.lm.structured import Structured, Validator, cannot, instructed, repairing, response_format
 
@@ -102,6 +101,7 @@ class LanguageModel:
         self.limit_key = limit_key
         self.extra = dict(extra or {})
         self._constrain = bool(constrain)
+        self._refuses = False  # schemas
         self._payer = Payer(
             self._endpoint,
             retries=retries,
@@ -311,27 +311,29 @@ class LanguageModel:
         max_tokens: int | None,
         temperature: float | None,
     ) -> Answer:
-        if self._constrain:
-            body = self._body(messages, sample, max_tokens, temperature, ())
-            body["response_format"] = response_format(schema)
-            try:
-                return await self._payer.ask(body, sample, body[self.limit_key])
-            except EndpointError as error:
-                if error.details.get("status") not in (400, 404, 422, 501):
-                    raise
-                refused = error
-            before: Usage = refused.details["usage"]  # of attempts that broke off before the refusal
-            body = self._body(instructed(messages, schema), sample, max_tokens, temperature, ())
-            try:
-                answer = await self._payer.ask(
-                    body, sample, body[self.limit_key], charged=refused.details["charged_attempts"]
-                )
-            except LanguageModelError as error:
-                # A refusal again: it was not the schema that it did not like.
-                shown = refused if isinstance(error, EndpointError) else error
-                shown.details["usage"] = before + error.details.get("usage", Usage())
-                raise shown from None
-            self._constrain = False
-            return replace(answer, lost=answer.lost + before)
-        body = self._body(instructed(messages, schema), sample, max_tokens, temperature, ())
-        return await self._payer.ask(body, sample, body[self.limit_key])
+        words = self._body(instructed(messages, schema), sample, max_tokens, temperature, ())
+        limit = words[self.limit_key]
+        if not self._constrain:
+            return await self._payer.ask(words, sample, limit)
+        body = self._body(messages, sample, max_tokens, temperature, ())
+        body["response_format"] = response_format(schema)
+        key = request_key(body, sample)
+        if self._refuses:
+            kept = await self._payer.kept(body, sample)
+            return kept if kept is not None else await self._payer.ask(words, sample, limit, instead_of=Refused(key))
+        try:
+            return await self._payer.ask(body, sample, limit)
+        except EndpointError as error:
+            if error.details.get("status") not in (400, 404, 422, 501):
+                raise
+            first = error
+        refused = Refused(key, first.details["usage"], first.details["charged_attempts"])
+        try:
+            answer = await self._payer.ask(words, sample, limit, instead_of=refused)
+        except LanguageModelError as error:
+            # A refusal again: it was not the schema that it did not like.
+            shown = first if isinstance(error, EndpointError) else error
+            shown.details["usage"] = error.details.get("usage", refused.lost)
+            raise shown from None
+        self._refuses = True
+        return answer

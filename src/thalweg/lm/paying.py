@@ -67,6 +67,21 @@ class Counts:
     repaired: int = 0
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A request that a server refused, so that another one stands for it.
+
+    Args:
+        key: of the request.
+        lost: the bounds of attempts that broke off before it was refused.
+        charged: how many these were.
+    """
+
+    key: str
+    lost: Usage = field(default_factory=Usage)
+    charged: int = 0
+
+
 @dataclass(eq=False)
 class _Flight:
     """A request under way, and how many wait for it."""
@@ -149,26 +164,30 @@ class Payer:
                 self._cache.close()
                 self._cache = None
 
-    async def ask(self, body: dict[str, Any], sample: int, limit: int, *, charged: int = 0) -> Answer:
+    async def kept(self, body: dict[str, Any], sample: int) -> Answer | None:
+        """The answer of a request, if it is on the disk."""
+        await self._open()
+        return self._kept(request_key(body, sample))
+
+    async def ask(self, body: dict[str, Any], sample: int, limit: int, *, instead_of: Refused | None = None) -> Answer:
         """The answer of a request: from the disk, from the same request under way, or from the server.
 
         Args:
             body: the request's JSON.
             sample: which draw it is.
             limit: the most tokens of the answer.
-            charged: attempts at the same answer, in other words, that may have been paid for: so many fewer may be.
+            instead_of: a request for the same answer, in other words, that was refused. What was lost with it belongs
+                to the answer, so many fewer attempts may be paid for, and the answer is kept as that one's, too.
         """
         key = request_key(body, sample)
         here = self._here()
-        if self._given_cache is not None and self._cache is None:
-            await asyncio.to_thread(lambda: self.cache)  # opening it looks at all of it
+        await self._open()
         flight = here.flights.get(key)
         if flight is None:
-            kept = self.cache.get(key) if self.cache is not None else None
+            kept = self._kept(key)
             if kept is not None:
-                self.counts.cached += 1
                 return kept
-            task = asyncio.ensure_future(self._pay(body, key, most_usage(body, limit), here, charged))
+            task = asyncio.ensure_future(self._pay(body, key, most_usage(body, limit), here, instead_of))
             flight = here.flights[key] = _Flight(task)
             task.add_done_callback(partial(here.end, key, flight))
             first = True
@@ -197,11 +216,27 @@ class Payer:
         self.counts.shared += 1
         return answer.again()
 
-    async def _pay(self, body: dict[str, Any], key: str, most: Usage, here: _Here, paid: int) -> Answer:
+    async def _open(self) -> None:
+        if self._given_cache is not None and self._cache is None:
+            await asyncio.to_thread(lambda: self.cache)  # opening it looks at all of it
+
+    def _kept(self, key: str) -> Answer | None:
+        kept = self.cache.get(key) if self.cache is not None else None
+        self.counts.cached += kept is not None
+        return kept
+
+    async def _pay(
+        self, body: dict[str, Any], key: str, most: Usage, here: _Here, instead_of: Refused | None
+    ) -> Answer:
+        lost, paid = (instead_of.lost, instead_of.charged) if instead_of is not None else (Usage(), 0)
+        stands_for = instead_of.key if instead_of is not None else None
         async with here.places, self.endpoint.connections().open() as client:
-            lost = Usage()
             for attempt in range(self.retries + 1):
-                outcome = await self._attempt(client, body, key, most, lost)
+                try:
+                    outcome = await self._attempt(client, body, key, most, lost, stands_for)
+                except LanguageModelError as error:
+                    error.details["usage"] = lost
+                    raise
                 if isinstance(outcome, Answer):
                     return outcome
                 lost += most if outcome.charged else Usage()
@@ -214,7 +249,13 @@ class Payer:
         raise AssertionError("the last attempt returns or raises")
 
     async def _attempt(
-        self, client: httpx.AsyncClient, body: dict[str, Any], key: str, most: Usage, lost: Usage
+        self,
+        client: httpx.AsyncClient,
+        body: dict[str, Any],
+        key: str,
+        most: Usage,
+        lost: Usage,
+        stands_for: str | None,
     ) -> Answer | Failed:
         secret = self.endpoint.key()
         cache = self.cache
@@ -248,7 +289,9 @@ class Payer:
             reservation.settle(outcome.usage)
             self.counts.answered += 1
             answer = replace(outcome, lost=lost)
-            return await to_the_end(cache.keep(flight, key, answer)) if cache is not None else answer
+            if cache is None:
+                return answer
+            return await to_the_end(cache.keep(flight, key, answer, stands_for=stands_for))
         if outcome.charged:
             reservation.lose()
         else:
