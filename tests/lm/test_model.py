@@ -238,6 +238,24 @@ def test_the_key_is_sent_and_nowhere_else(make, monkeypatch, caplog, tmp_path):
         assert path.is_dir() or KEY.encode() not in path.read_bytes()
 
 
+@pytest.mark.parametrize("place", [0, 180, 190, 240, 280, 290, 400])
+@pytest.mark.parametrize("form", ["refused", "in HTML", "an error with status 200", "a refusal", "no text"])
+def test_no_part_of_the_key_is_shown_wherever_a_server_quotes_it(make, monkeypatch, form, place):
+    monkeypatch.setenv("STUB_KEY", KEY)
+    text = "x" * place + " " + KEY + " was sent"
+    contents = {
+        "refused": Reply(401, {"error": {"message": text}}),
+        "in HTML": Reply(401, f"<p>{text}</p>"),
+        "an error with status 200": Reply(200, {"error": {"message": text}}),
+        "a refusal": Reply(200, {"choices": [{"message": {"content": None, "refusal": text}}]}),
+        "no text": Reply(200, {"choices": [{"message": {"content": [text]}}]}),
+    }
+    with Stub(script=[contents[form]]) as stub, pytest.raises(LanguageModelError) as caught:
+        tw.wait(make(stub, api_key_env="STUB_KEY", retries=0).complete(HELLO))
+    assert KEY[:4] not in str(caught.value)
+    assert "xxxx" in str(caught.value) or place < 4
+
+
 def test_without_a_name_no_key_is_sent(make, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with Stub() as stub:

@@ -76,12 +76,13 @@ class Answer:
         return replace(self, cached=True)
 
 
-def read_answer(document: Any, most: Usage) -> Answer:
+def read_answer(document: Any, most: Usage, *, key: str | None = None) -> Answer:
     """The answer in a server's response.
 
     Args:
         document: its JSON: ``choices[0].message.content``, ``choices[0].finish_reason``, ``usage``.
         most: the bound, which is counted if the server counts nothing.
+        key: what is not shown.
 
     Raises:
         ValueError: what is missing, in words.
@@ -89,7 +90,7 @@ def read_answer(document: Any, most: Usage) -> Answer:
     if not isinstance(document, dict):
         raise ValueError("its JSON is no object")
     if document.get("error"):
-        raise ValueError(f"it reports an error: {error_text(document)}")
+        raise ValueError(f"it reports an error: {error_text(document, key=key)}")
     choices = document.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
@@ -97,9 +98,9 @@ def read_answer(document: Any, most: Usage) -> Answer:
         raise ValueError("it has no choices[0].message")
     text = message.get("content")
     if text is None and message.get("refusal"):
-        raise ValueError(f"the model refused: {str(message['refusal'])[:200]}")
+        raise ValueError(f"the model refused: {hidden(str(message['refusal']), key)[:200]}")
     if not isinstance(text, str):
-        raise ValueError(f"its choices[0].message.content is {text!r} and no text")
+        raise ValueError(f"its choices[0].message.content is {hidden(repr(text), key)[:200]} and no text")
     # What could not be written down again would be paid for and lost.
     text = text.encode("utf-8", "replace").decode()
     reason = choice.get("finish_reason")
@@ -107,12 +108,18 @@ def read_answer(document: Any, most: Usage) -> Answer:
     return Answer(text, reason if isinstance(reason, str) else "stop", usage or most, counted=usage is not None)
 
 
-def error_text(document: Any) -> str:
-    """What a server says went wrong, in one line of at most 300 characters."""
+def error_text(document: Any, *, key: str | None = None) -> str:
+    """What a server says went wrong, in one line of at most 300 characters, without the key."""
     error = document.get("error", document) if isinstance(document, dict) else document
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
-    return " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())[:300]
+    line = " ".join("".join(c if c.isprintable() else " " for c in hidden(str(error), key)).split())
+    return line[:300]
+
+
+def hidden(text: str, key: str | None) -> str:
+    """A text without the key, as servers quote what they refuse. Before it is cut, or a part of the key would stay."""
+    return text.replace(key, "[the key]") if key else text
 
 
 def _usage(document: Any) -> Usage | None:

@@ -24,7 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import AnswerError, EndpointError, LanguageModelError
-from thalweg.lm.answers import Answer, error_text, read_answer
+from thalweg.lm.answers import Answer, error_text, hidden, read_answer
 from thalweg.lm.spending import Usage
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ async def exchange(
     if response.status_code != 200:
         return _refused(response, bytes(content), url, model, key, key_env)
     try:
-        return read_answer(json.loads(bytes(content)), most)
+        return read_answer(json.loads(bytes(content)), most, key=key)
     except (ValueError, RecursionError) as error:
-        text = _hidden(f"The response of {url} has no answer: {_why(error)}.", key)
+        text = hidden(f"The response of {url} has no answer: {_why(error)}.", key)
         return Failed(AnswerError(text, usage=most), again=True, charged=True, status=200)
 
 
@@ -129,7 +129,7 @@ def _refused(
         document: Any = json.loads(content)
     except (ValueError, RecursionError):
         document = content.decode("utf-8", "replace")
-    said = _hidden(error_text(document), key)
+    said = error_text(document, key=key)
     code = (
         document["error"].get("code")
         if isinstance(document, dict) and isinstance(document.get("error"), dict)
@@ -173,11 +173,6 @@ def _retry_after(text: str | None) -> float:
         except (ValueError, TypeError, OverflowError):
             return 0.0
     return max(0.0, wait) if math.isfinite(wait) else 0.0
-
-
-def _hidden(text: str, key: str | None) -> str:
-    """Without the key: servers quote what they refuse."""
-    return text.replace(key, "[the key]") if key else text
 
 
 def _why(error: BaseException) -> str:
