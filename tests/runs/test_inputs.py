@@ -28,6 +28,17 @@ SMALL = [
 ]
 
 
+class Telling(Stopping):
+    """Keeps what it is told."""
+
+    def __init__(self, iteration):
+        super().__init__(iteration)
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
 @pytest.fixture
 def project(tmp_path):
     """A folder with a study of traces in a file, and a run of it that was stopped after two iterations."""
@@ -79,17 +90,37 @@ def test_new_data_that_is_named_is_taken_and_known_from_then_on(project):
     old = History(project / "run").facts()["inputs"]
     assert set(old) == {"problem.observed.path"}
     write(project, 1.3)
-    session = Run.resume(project / "run", overrides=["problem.observed.key='traces'"], display=(d := Stopping(3)))
-    stopped(session, d)
+    display = Telling(3)
+    stopped(Run.resume(project / "run", overrides=["problem.observed.key='traces'"], display=display), display)
     new = History(project / "run").facts()["inputs"]
     assert new != old
     told = [(e["iteration"], e["text"]) for e in History(project / "run").events() if e["kind"] == "warning"]
     assert told == [(2, "problem.observed.path: what is there is not what the iterations before were made with")]
+    assert [text for text in display.notes if "resumed" in text or "what is there" in text] == [
+        "resumed from iteration 2",
+        "problem.observed.path: what is there is not what the iterations before were made with",
+    ]
     write(project, 1.0)
     with pytest.raises(RunError, match="is not what the run"):
         go_on(project / "run")
     write(project, 1.3)
     assert go_on(project / "run").status == "finished"
+
+
+def test_a_standing_change_that_changes_nothing_does_not_name_other_data(project):
+    """As a job has it that is started again and again: ``thalweg run mine.toml --out run --resume --set ...``."""
+    named = ["problem.observed", "problem.steps", "blocks.0.iterations"]
+    before = every_byte(project / "run")
+    write(project, 1.3)
+    with pytest.raises(RunError, match=r"--set problem\.observed\.path=") as error:
+        go_on(project / "run", study=study(project), named=named)
+    assert f"thalweg resume {project / 'run'} --set problem.observed.path=" in str(error.value)
+    assert every_byte(project / "run") == before
+    with pytest.raises(RunError, match="is not what the run"):  # something else changes
+        go_on(project / "run", study=study(project, "blocks.0.iterations=4"), named=named)
+    (project / "survey.npz").rename(project / "other.npz")
+    moved = study(project, "problem.observed.path='other.npz'")
+    assert go_on(project / "run", study=moved, named=named).status == "finished"
 
 
 def test_runs_of_other_data_are_not_called_the_same(project, tmp_path):

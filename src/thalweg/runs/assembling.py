@@ -8,6 +8,7 @@ from thalweg.runs import rewarded, wal
 from thalweg.runs.closing import model
 from thalweg.runs.differences import settings_text
 from thalweg.runs.display import GuardedDisplay
+from thalweg.runs.bits import IDENTITY
 from thalweg.runs.keeping import Keeper, Retention
 from thalweg.runs.kept_shots import SHOTS, KeptShots, digest_of_study
 from thalweg.runs.loop import Loop
@@ -20,6 +21,7 @@ from thalweg.runs.work import Work
 
 def make_loop(
     study: Study, work: Work, disk: Disk, found: Resumption | None, *, display: GuardedDisplay, began: float
+from thalweg.runtime.identity import identity as deciding_bits
 ) -> Loop:
     """The loop of a run.
 
@@ -65,7 +67,7 @@ def make_loop(
         shots=shots,
         searching=search,
         seconds=settings.budget.seconds,
-        about={"settings": settings_text(study.document)},
+        about={"settings": settings_text(study.document), IDENTITY: deciding_bits()},
     )
     made.append(loop)
     if not disk.history.shared:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.errors import RunError
+from thalweg.runs.bits import computed_with, differing
 from thalweg.runs.compared import compared
 from thalweg.runs.differences import PLACING
 from thalweg.runs.display import duration
@@ -59,7 +60,8 @@ class Comparison:
         ``runs`` has one entry a run; ``same_model`` groups the names of those whose digests are equal;
         ``study_differences`` has, by dotted path, the values in the order of the runs, as JSON text, null where a
         study does not have the key. Of each run ``changes`` has what was changed when it went on: the study is the one
-        that it ended with.
+        that it ended with. ``computed_with_differences`` has, of versions and machine code, what is not the same in all
+        runs: for each of them a list, of more than one value if it went on with another.
         """
         return {
             "runs": [self._entry(name, record) for name, record in zip(self.names, self.records, strict=True)],
@@ -68,6 +70,7 @@ class Comparison:
                 key: [None if value == NOT_THERE else value for value in values]
                 for key, values in self.study_differences().items()
             },
+            "computed_with_differences": self.computed_with_differences(),
         }
 
     def same_model(self) -> list[list[str]]:
@@ -85,6 +88,11 @@ class Comparison:
         keys = dict.fromkeys(key for study in studies for key in study)
         found = {key: [study.get(key, NOT_THERE) for study in studies] for key in keys}
         return {key: values for key, values in found.items() if len(set(values)) > 1}
+
+    def computed_with_differences(self) -> dict[str, list[list[str]]]:
+        """By name what decides the last bits and is not the same: of each run one value, or more in order if it went on
+        with others (:func:`thalweg.runs.bits.differing`)."""
+        return differing([computed_with(record) for record in self.records])
 
     def _entry(self, name: str, record: RunRecord) -> dict[str, Any]:
         return {
@@ -196,6 +204,9 @@ def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     rows += [("changed on the way:", [])] if any(changes) else []
     for key in dict.fromkeys(change.key for found in changes for change in found):
         rows.append((f"  {key}", [", ".join(_change(c) for c in found if c.key == key) for found in changes]))
+    other = comparison.computed_with_differences()
+    rows += [("versions and machine code that differ:", [])] if other else []
+    rows += [(f"  {name}", [" → ".join(values) for values in found]) for name, found in other.items()]
     return rows
 
 

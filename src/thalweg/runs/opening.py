@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import RunError
+from thalweg.runs.bits import IDENTITY, other_bits
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import HistoryWriter
 from thalweg.runs.machine import all_versions, machine
@@ -17,6 +18,7 @@ from thalweg.runs.resuming import INPUTS, NEXT, NEXT_INPUTS, Resumption, stamp_o
 from thalweg.runs.study import Study
 from thalweg.runs.summary import identity
 from thalweg.runs.telling import some
+from thalweg.runtime.identity import identity as deciding_bits
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,12 @@ class Disk:
     Args:
         folder: its folder, whose lock it holds.
         history: its history.
-        resumed: of one that goes on: from where, in words.
+        told: of one that goes on: what its user must be told, and from where it does, a text each.
     """
 
     folder: RunFolder
     history: HistoryWriter
-    resumed: str = ""
+    told: tuple[str, ...] = ()
 
     def secure(self) -> None:
         """Bring the history to the disk, before a checkpoint that knows of it is made.
@@ -88,14 +90,14 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
         folder.write_summary({"status": "running", **identity(study)})  # before there is less of it than it said
         lost = disk.history.forget_after(iteration)
         folder.forget_models(found.unfinished_block)
-        for text in found.notes:
-            disk.history.event("warning", text, iteration=iteration)
-        text = _from_where(found, lost)
-        details = {"set": found.changed, "study_before": found.before, "inputs_before": found.inputs, **process()}
-        disk.history.event("resumed", text, iteration=iteration, details=details)
-        for key in found.other_inputs(inputs or {}):
-            text = f"{key}: what is there is not what the iterations before were made with"
-            disk.history.event("warning", text, iteration=iteration)
+        for note in found.notes:
+            disk.history.event("warning", note, iteration=iteration)
+        where, now = _from_where(found, lost), process()
+        details = {"set": found.changed, "study_before": found.before, "inputs_before": found.inputs, **now}
+        disk.history.event("resumed", where, iteration=iteration, details=details)
+        warnings = _what_is_other(found, inputs or {}, now)
+        for warning, about in warnings.items():
+            disk.history.event("warning", warning, iteration=iteration, details=about)
         facts = facts_of(study, inputs, folder)
         disk.history.fact(NEXT_INPUTS, facts[INPUTS])
         for name, value in found.agreed.items():
@@ -107,7 +109,19 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
             folder.write_study(study.text)
         for name, value in facts.items():
             disk.history.fact(name, value)
-    return replace(disk, resumed=text)
+    return replace(disk, told=(*found.notes, f"resumed {where}", *warnings))
+
+
+def _what_is_other(found: Resumption, inputs: Mapping[str, str], now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What decides the bits from here on and was something else until here: texts, and details of each."""
+    warnings: dict[str, dict[str, Any]] = {
+        f"{key}: what is there is not what the iterations before were made with": {}
+        for key in found.other_inputs(inputs)
+    }
+    if (other := other_bits(found.meta.get(IDENTITY), now[IDENTITY])) is not None:
+        text, lines = other
+        warnings[text] = {"differences": lines}
+    return warnings
 
 
 def _from_where(found: Resumption, lost: int) -> str:
@@ -145,5 +159,5 @@ def facts_of(study: Study, inputs: Mapping[str, str] | None, folder: RunFolder) 
 
 
 def process() -> dict[str, Any]:
-    """What is worth knowing of the process that works on a run: versions, and the machine."""
-    return {"versions": all_versions(), "machine": machine()}
+    """What is worth knowing of the process that works on a run: versions, the machine, and what decides its bits."""
+    return {"versions": all_versions(), "machine": machine(), IDENTITY: deciding_bits()}

@@ -62,7 +62,7 @@ class Resumption:
         arrays: the checkpoint's arrays.
         meta: the checkpoint's meta; empty if there is none.
         changed: the dotted paths that the user changed, or that have changed with where the work is done.
-        named: the dotted paths that the user has named, changed or not.
+        named: the dotted paths that the user has named: for this process, or with a value that is another one.
         notes: what the user must be told: a damaged checkpoint that was passed over.
         seconds: what the run has taken so far.
         before: the text of the study as it was.
@@ -150,8 +150,7 @@ class Resumption:
             raise RunError(
                 f"{', '.join(unnamed)}: what is there is not what the run in {self.folder.path} began with (relative "
                 f"paths start at {self.study.folder.absolute()}). Put back what was there, or begin a new run. To go "
-                "on with what is there now, name it: "
-                f"--set {unnamed[0]}=...",
+                f"on with what is there now, name it: thalweg resume {self.folder.path} --set {unnamed[0]}=...",
                 differences=unnamed,
             )
 
@@ -204,6 +203,7 @@ def read(
     facts = moment.facts
     began = frozen
     if "study" in facts and text not in (facts["study"], facts.get(NEXT)):
+    named = tuple(named)
         began = _document(facts["study"], folder.history, "Restore it from a copy.")
         refuse_unnamed(began, frozen, allowed, f"{folder.study} was edited")
     if given is not None:
@@ -244,7 +244,7 @@ def read(
         arrays,
         meta,
         changed,
-        allowed,
+        (*map(path_of, overrides), *(name for name in named if _changes(name, changed))),
         notes,
         seconds=float(past[-1]) if len(past) else 0.0,
         before=text,
@@ -260,6 +260,12 @@ def stamp_of(folder: RunFolder) -> tuple[Any, ...]:
     """What changes whenever a process goes on with a run: who has read it before may have read what is no more."""
     moment = History(folder.history).moment(last=1)
     newest = moment.iterations["iteration"].tolist()
+def _changes(name: str, changed: Iterable[str]) -> bool:
+    """Whether something has changed in what a path names: what a job's script says each time, and the run has already,
+    tells nothing of today's data."""
+    return any(is_inside(key, name) or is_inside(name, key) for key in changed)
+
+
     generations = CheckpointStore(folder.checkpoints).generations()
     return tuple(generations), newest, len(moment.events), moment.facts.get("study"), _study(folder, moment.facts)
 

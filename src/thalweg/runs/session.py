@@ -266,7 +266,7 @@ class Run:
         plan = [*work.plan, work.room.line]
         self._display.begin(self.study.settings.title, disk.folder.path, plan, self.study.blocks)
         if self._resumption is not None:
-            for note in (*self._resumption.notes, f"resumed {disk.resumed}"):
+            for note in disk.told:
                 self._display.note(note)
         with self._timing("prepare"):
             await work.problem.prepare(work.runtime, self._display.stage)

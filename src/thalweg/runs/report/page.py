@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.runs.bits import IDENTITY, compiled_for
 from thalweg.runs.display import duration
 from thalweg.runs.figures import MISFIT_MARK
 from thalweg.runs.record import RunRecord
@@ -279,6 +280,7 @@ def _origin(record: RunRecord, models: Models) -> Markup:
         details = event["details"]
         lines = [("began", moment(event["time"])), *_machine(details.get("machine") or {})]
         lines += [(name, value) for name, value in (details.get("versions") or versions).items()]
+        lines += compiled_for(details.get(IDENTITY))
         title = "Machine and versions" + (f", process {number} of {len(sessions)}" if len(sessions) > 1 else "")
         parts += [element("h3", title), pairs(lines)]
     if not sessions and isinstance(versions, dict) and versions:
