@@ -174,7 +174,7 @@ def test_a_start_with_optional_parts_missing_has_children():
     schema = {"properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9, "default": 4}, "u": UNIT}}
     engine = Evolution(Space.of(schema, name="x"), seed=0, start={"x": {"u": 0.5}}, startup=1)
     (start,) = ask(engine)
-    assert start.values == {"x": {"u": 0.5}}
+    assert start.values == {"x": {"n": 4, "u": 0.5}}
     engine.tell([Told(0, 1.0)])
     assert {one.origin for one in ask(engine, 10)} == {"mutation of 0"}
 

@@ -308,6 +308,37 @@ def test_aliases_validators_computed_fields_and_dates_survive_a_round():
     assert set(variable.schema()["properties"]) == {"wideWidth", "day", "text"}
 
 
+class Letters(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    some: frozenset[str] = Field(frozenset("hgfedcba"), alias="someOfThem")
+
+
+class Sets(BaseModel):
+    plain: set[str] = Field(set("hgfedcba"), alias="plainOnes")
+    numbers: set[int] = {10, 9, 1, 100}
+    inside: dict[int, tuple[set[str], int]] = {7: (set("hgfedcba"), 1)}
+    listed: list[str] = ["z", "a"]
+    root: RootModel[set[str]] = RootModel[set[str]](set("hgfedcba"))
+    of_sets: set[frozenset[str]] = {frozenset("ba"), frozenset("hgfedcb")}
+    of_models: set[Letters] = {Letters(), Letters(someOfThem=frozenset("ba"))}
+
+
+def test_a_set_is_written_in_one_order_in_every_process():
+    letters = list("abcdefgh")
+    variable = StructuredVariable(Sets(), name="v")
+    assert variable.json() == {
+        "plainOnes": letters,
+        "numbers": [1, 9, 10, 100],
+        "inside": {"7": [letters, 1]},
+        "listed": ["z", "a"],
+        "root": letters,
+        "of_sets": [["a", "b"], list("bcdefgh")],
+        "of_models": [{"someOfThem": letters}, {"someOfThem": ["a", "b"]}],
+    }
+    variable.update({"plainOnes": ["q", "b"], "listed": ["q", "b"]})
+    assert (variable.get("plainOnes"), variable.get("listed")) == (["b", "q"], ["q", "b"])
+
+
 def test_a_schema_beside_a_model_asks_for_more():
     schema = {"type": "object", "properties": {"length": {"maximum": 5}}}
     variable = StructuredVariable(Smoothing(), schema, Smoothing)

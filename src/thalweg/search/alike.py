@@ -20,6 +20,8 @@ class Alike:
         >>> alike.add(2, {"x": 1})
         >>> alike.of(2), alike.first(2), alike.first(1)
         ([0, 2], 0, 1)
+        >>> alike.with_values({"x": 2}), alike.with_values({"x": 3})
+        ([1], [])
     """
 
     def __init__(self, values: Mapping[int, Any] | None = None) -> None:
@@ -47,3 +49,7 @@ class Alike:
     def first(self, number: int) -> int:
         """The first candidate that has a candidate's values."""
         return self._group[number][0]
+
+    def with_values(self, values: Any) -> list[int]:
+        """The candidates that have these values, in the order of asking."""
+        return list(self._groups.get(digest_json(values), ()))

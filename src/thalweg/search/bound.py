@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from thalweg.errors import SearchError, StateMismatchError, ThalwegError
+from thalweg.errors import SearchError, StateMismatchError, ThalwegError, ValueMismatchError
 from thalweg.schedules import OptimizationState
 from thalweg.search.alike import Alike
 from thalweg.search.engine import Candidate, Engine, Told
@@ -149,13 +150,20 @@ class BoundSearch(RewardOptimizer):
             variable.assign(self._values[number][str(variable.name)])
 
     async def _ask(self, count: int) -> list[Candidate]:
-        ordered = self.engine.space.ordered
         asked = await self.engine.ask(count)
-        fresh = [replace(one, number=self._first + one.number, values=ordered(one.values)) for one in asked]
+        fresh = [replace(one, number=self._first + one.number, values=self._as_held(one.values)) for one in asked]
         for candidate in fresh:
             self._values.setdefault(candidate.number, copy_json(candidate.values))
             self._alike.add(candidate.number, candidate.values)
         return fresh
+
+    def _as_held(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A point as the variables would hold it: in the space's normal form, and as their data models write it."""
+        point = self.engine.space.normal_form(dict(values))
+        for variable in self._bound:
+            with suppress(ValueMismatchError):  # it will be refused where it is assigned
+                point[str(variable.name)] = variable.fitting(point[str(variable.name)])
+        return point
 
     def _count(self) -> None:
         self._iteration.assign({"iteration": self.iterations + 1})
@@ -234,7 +242,7 @@ class BoundSearch(RewardOptimizer):
             known = range(first, first + (engine.asked if engine is not None else 0))
             self._check_saved(known, scores, values, trials, present)
             if engine is not None:  # what was saved has its keys by name
-                values = {number: engine.space.ordered(entry) for number, entry in values.items()}
+                values = {number: self._as_held(entry) for number, entry in values.items()}
                 trials = [trial.with_values(values[trial.candidate.number]) for trial in trials]
         except ThalwegError:
             raise

@@ -125,13 +125,6 @@ class COBYQA(ReplayEngine):
             self._line = None
             self._closed = True
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """As for every engine; the thread of what was before is ended."""
-        before = self._line
-        super().restore(state)
-        if before is not None:
-            before.close()
-
     # -- the inside ----------------------------------------------------------------------
 
     def _begin(self) -> None:

@@ -99,7 +99,7 @@ class Engine(abc.ABC):
     Args:
         space: what is searched.
         seed: of all random choices, 0 to 2³² − 1.
-        start: the present values.
+        start: the present values; kept in the space's normal form, so that ``1`` is no other point than ``1.0``.
         start_first: whether the present values, if given, are candidate 0.
 
     Raises:
@@ -132,7 +132,7 @@ class Engine(abc.ABC):
             space.check(start)
         self.space = space
         self.seed = seed
-        self.start: Values | None = copy_json(start)
+        self.start: Values | None = None if start is None else space.normal_form(start)
         self.start_first = start_first
         self._digests: list[str] = []  # of the candidates' values
         self._seen: dict[str, int] = {}  # the first candidate with that digest

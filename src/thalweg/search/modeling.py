@@ -1,7 +1,8 @@
 """Pydantic models as judges of values: what is given is checked to the letter, and what is dropped is no secret.
 
 Pydantic would turn ``"3"`` into 3 and leave out fields that it does not know. Here ``"3"`` is refused, and so is what
-would be left out; fields that were not given get their defaults.
+would be left out; fields that were not given get their defaults. A set, which Python has in another order in every
+process, is written in one order.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from thalweg.errors import ValueMismatchError
-from thalweg.search.values import copy_json, written_path
+from thalweg.search.values import canonical_json, copy_json, written_path
 
 
 def dumped(instance: BaseModel, what: str) -> Any:
-    """The JSON value of a model's instance, with its aliases and without computed fields.
+    """The JSON value of a model's instance, with its aliases and without computed fields; sets are sorted.
 
     Raises:
         ValueMismatchError: a field holds what its annotation does not allow, or what JSON cannot hold.
@@ -26,7 +27,38 @@ def dumped(instance: BaseModel, what: str) -> Any:
         value = instance.model_dump(mode="json", by_alias=True, round_trip=True, warnings="error")
     except PydanticSerializationError as error:
         raise ValueMismatchError(f"{what}, a {type(instance).__name__}, cannot be written as JSON: {error}") from error
-    return copy_json(value, what=what)
+    return _sorted_sets(copy_json(value, what=what), instance)
+
+
+def _sorted_sets(written: Any, held: Any) -> Any:
+    """What a model has written of what it holds, with its sets in order."""
+    if isinstance(held, RootModel):
+        return _sorted_sets(written, held.root)
+    if isinstance(held, set | frozenset) and isinstance(written, list) and len(held) == len(written):
+        # As long as nobody changes a set it is gone through in the same order, here and when it was written.
+        items = [_sorted_sets(item, one) for item, one in zip(written, held, strict=True)]
+        return sorted(items, key=_place)
+    if isinstance(held, list | tuple) and isinstance(written, list) and len(held) == len(written):
+        return [_sorted_sets(item, one) for item, one in zip(written, held, strict=True)]
+    if isinstance(written, dict) and isinstance(held, dict) and len(held) == len(written):
+        pairs = zip(written.items(), held.values(), strict=True)  # by place: a key may have been no text
+        return {key: _sorted_sets(item, one) for (key, item), one in pairs}
+    if isinstance(written, dict):
+        return {key: _sorted_sets(item, _entry(held, key)) for key, item in written.items()}
+    return written
+
+
+def _place(item: Any) -> tuple[bool, float, str]:
+    """Where an item of a set comes: numbers first, by size, then the others by their JSON."""
+    number = isinstance(item, int | float)
+    return not number, float(item) if number else 0.0, canonical_json(item)
+
+
+def _entry(held: Any, key: str) -> Any:
+    """What stands behind a key of what was written; None if that cannot be told."""
+    fields = type(held).model_fields if isinstance(held, BaseModel) else {}
+    names = [name for name, field in fields.items() if key == (field.serialization_alias or name)]
+    return getattr(held, names[0] if names else key, None)
 
 
 def fitted(value: Any, model: type[BaseModel], what: str) -> Any:

@@ -1,6 +1,7 @@
 """Search: an engine, the variables that it changes, and what is known of its candidates, behind both faces.
 
-The page's face: the reward of the variables' present values goes in, the next values are assigned::
+The page's face (:mod:`thalweg.search.told`): the reward of the variables' present values goes in, the next values are
+assigned::
 
     await search.apply_optimization(variables, reward)        # or fail(variables, error), if there is no reward
     await search.finalize_variable_values(variables)          # the best
@@ -18,33 +19,28 @@ the best are scored again on other samples: a lucky batch does not win for ever.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from thalweg.checkpoints import canonical
 from thalweg.errors import SearchError, StateMismatchError
-from thalweg.graph import Variable
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.schedules import OptimizationState
 from thalweg.search.alike import Alike
-from thalweg.search.bound import BoundSearch
 from thalweg.search.budget import Spent
 from thalweg.search.engine import Candidate
-from thalweg.search.optimizer import Rewarded
-from thalweg.search.rewards import Reward, SampleReward
-from thalweg.search.structured import StructuredVariable
+from thalweg.search.told import ToldSearch
 from thalweg.search.trials import Scored, Trial
-from thalweg.search.values import digest_json
 
 
-class Search(BoundSearch):
+class Search(ToldSearch):
     """Searches for the values of structured variables with the highest mean reward.
 
     Args:
         kind: the engine: ``"auto"``, ``"random"``, ``"tpe"``, ``"cma_es"``, ``"cobyqa"``, ``"evolution"``,
-            ``"halving"``, ``"few_shot"`` or ``"rewrite"`` (:mod:`thalweg.search.engines`).
+            ``"halving"`` (in a study only), ``"few_shot"`` or ``"rewrite"`` (:mod:`thalweg.search.engines`).
         options: of the engine, by name.
         evaluations: how many candidates there will be, if that is known; ``"auto"`` chooses by it. A run fills it in.
         candidates: how many new ones an iteration of a run tries, at least 1.
@@ -73,162 +69,6 @@ class Search(BoundSearch):
         >>> abs(point.json()["x"] - 1.0) < 0.3
         True
     """
-
-    # -- the page's face -----------------------------------------------------------------
-
-    async def apply_optimization(
-        self, trainable_variables: Variable | Iterable[Variable], reward: Rewarded = None
-    ) -> None:
-        """Take the reward of the variables' present values, and assign the next ones to try.
-
-        Args:
-            trainable_variables: those whose schema contains this search's are searched together.
-            reward: a number, or a list of :class:`SampleReward <thalweg.search.SampleReward>`, or a :class:`Reward
-                <thalweg.search.Reward>`; None asks for the first values without a reward. Samples that do not say which
-                they are are others at each call.
-
-        Raises:
-            SearchError: no variable fits, the reward is not finite, or somebody else changed the variables since.
-        """
-        self._check_super_called()
-        matching = self.matching(trainable_variables)
-        given = None if reward is None else Reward.of(reward)
-        with self._step(matching):
-            self.bind(matching.acted)
-            await self._take(given)
-            self._count()
-
-    async def fail(
-        self, trainable_variables: Variable | Iterable[Variable], error: BaseException | str = "no reason given"
-    ) -> None:
-        """Take note that the variables' present values could not be evaluated, and assign the next ones to try.
-
-        The candidate is counted as failed and never the best, nor is another one with its values. The engine is told,
-        as in a run; most learn no more than that it failed, and samplers leave it out.
-
-        Args:
-            trainable_variables: as for :meth:`apply_optimization`.
-            error: what was raised, or why there is no reward, for engines that read.
-
-        Raises:
-            SearchError: as :meth:`apply_optimization`.
-
-        Example:
-            >>> import thalweg as tw
-            >>> from thalweg.search import Search, StructuredVariable
-            >>> number = {"type": "integer", "minimum": 0, "maximum": 9}
-            >>> parts = StructuredVariable({"n": 3}, {"type": "object", "properties": {"n": number}}, name="parts")
-            >>> search = Search("random", seed=0)
-            >>> for _ in range(10):
-            ...     try:
-            ...         tw.wait(search.apply_optimization([parts], 6 / parts.get("n")))
-            ...     except ZeroDivisionError as error:
-            ...         tw.wait(search.fail([parts], error))
-            >>> tw.wait(search.finalize_variable_values([parts]))
-            >>> parts.json(), search.metrics()["failed"]
-            ({'n': 1}, 1)
-        """
-        self._check_super_called()
-        matching = self.matching(trainable_variables)
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        with self._step(matching):
-            self.bind(matching.acted)
-            await self._take(text)
-            self._count()
-
-    async def _take(self, given: Reward | str | None) -> None:
-        """What came of the present values: a reward, or why there is none; None at the very beginning."""
-        rewards = (given.samples or (SampleReward(given.value),)) if isinstance(given, Reward) else ()
-        numbers, named = self._numbers_of(rewards)
-        if self._present is None:
-            first = await self._ask(1)
-            if given is None:
-                self._move(first)
-                return
-            if not first or not self._is_present(first[0].number):
-                raise SearchError(
-                    f"{self.name} has proposed nothing yet, so it knows no values that a reward is of; call "
-                    "apply_optimization without one first."
-                )
-            self._present = first[0].number
-        number = self._present
-        if given is None:
-            raise SearchError(
-                f"{self.name} waits for the reward of candidate {number}; give it a number, or call fail if there "
-                "is none."
-            )
-        if not self._is_present(number):
-            raise SearchError(
-                f"The variables of {self.name} no longer have the values of candidate {number}, whose reward is "
-                "expected: assign by hand before or after a search, not within it."
-            )
-        again = self._was_told(number)
-        same = self._alike.first(number)
-        if isinstance(given, str):
-            self._scores.fail(same)
-            self._tell([Scored(number, {}, {self._samples: given}, again)])
-            self._move(await self._ask(1))
-            return
-        self._scores.add(same, {one: sample.reward for one, sample in zip(numbers, rewards, strict=True)})
-        self._tell([Scored(number, dict(zip(named or range(len(rewards)), rewards, strict=True)), {}, again)])
-        self._named |= set(named)
-        contenders = self._contenders() if self.rescore and len(rewards) > 1 and not again else []
-        if contenders:
-            self._present = contenders[0]
-            self.assign(contenders[0])
-        else:
-            self._move(await self._ask(1))
-        # Only now: if the engine could not be asked, the same reward is told again, and takes the place of this one.
-        self._samples += 0 if named else len(rewards)
-
-    def _numbers_of(self, rewards: Sequence[SampleReward]) -> tuple[list[int], list[int]]:
-        """The numbers that samples have among those of this search, and those that they were given."""
-        named = [sample.sample for sample in rewards if sample.sample is not None]
-        if len(named) not in (0, len(rewards)) or (rewards and (self._samples if named else self._named)):
-            raise SearchError(
-                f"some samples told to {self.name} say which they are (SampleReward(..., sample=3)), others do not; "
-                "give all of them their number, or none."
-            )
-        if len(set(named)) < len(named):
-            raise SearchError(f"a sample is there twice in one reward told to {self.name}: {sorted(named)}.")
-        return named or [self._samples + i for i in range(len(rewards))], named
-
-    def _contenders(self) -> list[int]:
-        """The candidate that more samples could make the best, if there are samples that it was not scored on."""
-        if not self._named:
-            return self._scores.contenders(1)
-        found = self._scores.contenders(len(self._scores.numbers))
-        return [number for number in found if self._named - self._scores.seen(number)][:1]
-
-    async def optimize(self, trainable_variable: StructuredVariable, reward: Any = None) -> None:
-        """:meth:`apply_optimization` of one variable."""
-        await self.apply_optimization([trainable_variable], reward)
-
-    async def finalize_variable_values(self, trainable_variables: Variable | Iterable[Variable]) -> None:
-        """Assign the best values that were found: those with the highest lower confidence bound."""
-        self._check_super_called()
-        matching = self.matching(trainable_variables)
-        with self._step(matching):
-            self.bind(matching.acted)
-            best = self._scores.best()
-            if best is not None:
-                self.assign(best)
-                self._present = None
-
-    async def finalize(self, trainable_variable: StructuredVariable) -> None:
-        """:meth:`finalize_variable_values` of one variable."""
-        await self.finalize_variable_values([trainable_variable])
-
-    def _is_present(self, number: int) -> bool:
-        return all(digest_json(v.json()) == digest_json(self._values[number][str(v.name)]) for v in self._bound)
-
-    def _move(self, candidates: Sequence[Candidate]) -> None:
-        """Go on to a new candidate; where there is none left, to the best."""
-        best = self._scores.best()
-        present = candidates[0].number if candidates else best
-        if present is not None:  # else every candidate has failed, and the variables stay as they are
-            self._present = present
-            self.assign(present)
 
     # -- the loop's face -----------------------------------------------------------------
 

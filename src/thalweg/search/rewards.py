@@ -57,7 +57,8 @@ class Reward:
     """How good a value is: one number, and what each sample said.
 
     Args:
-        value: the number that is to become larger, finite.
+        value: the number that is to become larger, finite. A :class:`~thalweg.search.Search` takes the mean of the
+            samples only, if there are any.
         samples: the samples that it was found from, if they are told apart.
 
     Raises:

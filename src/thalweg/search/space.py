@@ -16,7 +16,7 @@ import numpy as np
 
 from thalweg.errors import SchemaError, ValueMismatchError
 from thalweg.search.checking import SchemaCheck
-from thalweg.search.ordering import ordered
+from thalweg.search.normal_form import normal_form
 from thalweg.search.schemas import standardize_schema
 from thalweg.search.space_building import MISSING, Builder
 from thalweg.search.space_compound import Branch, Items, Record
@@ -159,9 +159,9 @@ class Space:
         """The point of recorded answers."""
         return self.suggest(Recorded(answers))
 
-    def ordered(self, values: Values) -> Values:
-        """The same point with variables and keys in the order in which points are drawn."""
-        return {name: ordered(node, values[name]) for name, node in self.nodes.items()}
+    def normal_form(self, values: Values) -> Values:
+        """The same point as it would be drawn: order of keys, types of numbers, defaults of what is left out."""
+        return {name: normal_form(node, values[name]) for name, node in self.nodes.items()}
 
     def check(self, values: Values) -> None:
         """Raise unless there is a value for each variable that fits its schema.
