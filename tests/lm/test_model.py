@@ -313,6 +313,7 @@ def test_a_key_may_go_to_this_machine(host):
         ({"limit_key": "tokens"}, "limit_key is 'tokens'"),
         ({"extra": {"n": 2, "model": "y"}}, "extra has model, n"),
         ({"api_key_env": ""}, "api_key_env"),
+        ({"api_key_env": "sk-word@"}, "api_key_env is no name of an environment variable .it is not shown here"),
     ],
 )
 def test_wrong_arguments(arguments, words):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import thalweg as tw
+from thalweg.checkpoints import canonical
 from thalweg.errors import SearchError, StateMismatchError
 from thalweg.lm import LanguageModel, Prices, Spending
 from thalweg.lm.stub import Reply, Stub
@@ -279,6 +280,95 @@ def test_a_restored_engine_goes_on_to_the_same_candidates(told, tmp_path):
     assert whole.counts.replaced + whole.counts.accepted == 8
 
 
+TWO = StructuredVariable(
+    {"role": "You are a judge. You are fair. You read well.", "format": "Answer Yes or No. Be short. No dots."},
+    {"type": "object", "properties": {"role": {"type": "string"}, "format": {"type": "string"}}},
+    name="step",
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["no JSON", '{"format": "Yes or no? One word.", "role": "You see. You judge."}'],
+    ids=["none", "an answer"],
+)
+def test_a_restored_engine_goes_on_to_the_same_candidates_in_whatever_order_keys_were_written_down(answer):
+    def steps(engine, first, last):
+        found = []
+        for number in range(first, last):
+            (candidate,) = ask(engine)
+            found.append(candidate)
+            engine.tell([Told(candidate.number, (number * 7 % 5) / 5)])
+        return found
+
+    with Stub(lambda body: answer) as stub:
+        whole, second = (make(stub, TWO, attempts=1, repairs=0) for _ in range(2))
+        steps(whole, 0, 3)
+        second.restore(json.loads(canonical(whole.state())))
+        assert steps(second, 3, 12) == steps(whole, 3, 12)
+
+
+MODES = StructuredVariable(
+    {"mode": "a"},
+    {"type": "object", "properties": {"mode": {"enum": ["a", "b"]}}, "additionalProperties": False},
+    name="mode",
+)
+
+
+def modes_and_texts(body):
+    asked = body["messages"][-1]["content"].splitlines()[0]
+    return '{"mode": "b"}' if '"mode"' in asked else counting(body)
+
+
+def told(engine, candidates, worth):
+    engine.tell([Told(candidate.number, worth(candidate.values)) for candidate in candidates])
+    return candidates
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_variable_of_which_all_was_tried_is_left_out_until_there_is_another_best(count):
+    def worth(values):
+        return 1.0 if values["step"]["instructions"] == "Answer. Be short." else 0.0
+
+    with Stub(modes_and_texts) as stub:
+        engine = make(stub, MODES, variable())
+        found = [one for _ in range(8) for one in told(engine, ask(engine, count), worth)]
+        asked = [body["messages"][-1]["content"].splitlines()[0] for body in stub.requests]
+        assert len(found) == 8 * count
+        assert not engine.exhausted
+        modes = [one.values["mode"]["mode"] for one in found]
+        assert modes.count("b") == 1
+        assert sum('"mode"' in line for line in asked) <= 2, "once, unless two are asked for at the same time"
+        assert engine.counts.accepted >= 8 * count - 2
+        told(engine, ask(engine, 1), lambda values: 2.0)
+        (again,) = ask(engine, 1)
+        assert again.values["mode"] == {"mode": "b"}, "with the new text"
+        assert engine.spent.tokens == engine.model.spending.used.tokens
+
+
+def test_a_turn_that_finds_nothing_new_leaves_the_answers_of_others_and_their_cost():
+    """Three at once: the second has to do something else, the third is the model's."""
+    with Stub(modes_and_texts) as stub:
+        engine = make(stub, MODES, variable("p"), variable("q"))
+        found = [one for _ in range(10) for one in told(engine, ask(engine, 3), lambda values: 0.0)]
+        assert len(found) == len({json.dumps(one.values) for one in found}) == 30
+        assert engine.spent.tokens == engine.model.spending.used.tokens
+        assert engine.counts.replaced + engine.counts.accepted == 29
+
+
+def test_all_points_of_a_finite_space_are_tried_before_nothing_is_left():
+    """Not only those that differ from the best in one thing."""
+    other = StructuredVariable({"mode": "a"}, MODES.schema(), name="other")
+    with Stub(lambda body: '{"mode": "b"}') as stub:
+        engine = make(stub, MODES, other)
+        found = [one for _ in range(6) for one in told(engine, ask(engine), lambda values: 0.0)]
+        assert engine.exhausted
+        points = {(one.values["mode"]["mode"], one.values["other"]["mode"]) for one in found}
+        assert points == {("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")}
+        assert len(found) == 4
+        assert engine.spent.tokens == engine.model.spending.used.tokens
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -362,8 +452,77 @@ def test_lm_makes_a_model():
         engine = make(stub, lm={"base_url": stub.url, "model": "stub"})
         assert ask(engine, 2)[1].origin == "rewritten"
         engine.close()
-    with pytest.raises(SearchError, match="a LanguageModel cannot be made of"):
-        make(stub, lm={"url": "x"})
+
+
+@pytest.mark.parametrize(
+    ("lm", "words"),
+    [
+        (
+            {"base_url": "http://127.0.0.1/v1", "model": "m", "api_key": "sk-word"},
+            r"lm has api_key, which .*api_key_env",
+        ),
+        (
+            {"base_url": "http://127.0.0.1/v1", "model": "m", "spending": {"tokens": "sk-word"}},
+            "lm has spending, which",
+        ),
+        (
+            {"url": "sk-word", "model": "m"},
+            "lm has url, which a language model does not take; it takes base_url, model",
+        ),
+        ({"model": "sk-word"}, "lm has no base_url"),
+        ({"base_url": "http://127.0.0.1/v1", "model": "m", "extra": 3}, "lm has a value of a wrong kind"),
+        ("sk-word", "lm is a str; give a table"),
+    ],
+)
+def test_a_wrong_model_is_named_without_what_may_be_a_secret(lm, words):
+    with Stub() as stub, pytest.raises(SearchError, match=words) as caught:
+        make(stub, lm=lm)
+    assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({"base_url": "http://127.0.0.1:9/other"}, True),
+        ({"timeout": 9.0, "retries": 0, "concurrency": 1, "cache": "elsewhere"}, True),
+        ({"seed": 0, "constrain": True}, True),
+        ({"model": "another"}, False),
+        ({"extra": {"top_p": 0.5}}, False),
+        ({"seed": 1}, False),
+    ],
+)
+def test_a_search_goes_on_with_a_server_that_has_moved_and_not_with_another_model(change, fits):
+    lm = {"base_url": "http://127.0.0.1:9/v1", "model": "stub"}
+    with Stub(counting) as stub:
+        state, engine = make(stub, lm=lm).state(), make(stub, lm={**lm, **change})
+    if fits:
+        engine.restore(json.loads(json.dumps(state)))
+        assert engine.state() == state
+    else:
+        with pytest.raises(StateMismatchError, match="options"):
+            engine.restore(state)
+
+
+@pytest.mark.parametrize("history", [1, 8])
+def test_the_bound_of_a_candidate_covers_a_full_history_of_texts_like_the_start(history):
+    """Answers as long as the start, remarks as long as they are shown, and in bytes as well."""
+
+    def answer(body):
+        return json.dumps({"instructions": f"Answer. Be {body['seed']:5}."})
+
+    with Stub(answer, usage=False) as stub:
+        engine = make(stub, history=history, attempts=1, max_tokens=20)
+        each = engine.most_each()
+        most = []
+        for number in range(12):
+            most.append(engine.most_ask(1).tokens)
+            (candidate,) = ask(engine)
+            assert len(text(candidate)) == len("Answer. Be short.")
+            engine.tell([Told(candidate.number, -1.234e-9 * number, ("\U0001f600" * 400,) * 5)])
+    assert most[0] == 0, "the start is not asked for"
+    assert max(most) <= each.tokens
+    assert max(most) > 0.95 * each.tokens
+    assert engine.spent.tokens <= 11 * each.tokens
 
 
 def test_it_begins_anew_with_the_model_that_it_was_given():

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import re
 import ssl
 import threading
 import weakref
@@ -25,6 +26,8 @@ from thalweg.lm.checking import integer, number
 
 if TYPE_CHECKING:
     import httpx
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Endpoint:
@@ -54,8 +57,11 @@ class Endpoint:
             raise MissingExtraError(
                 "httpx is not installed, and a language model is asked over it. Install it: pip install 'thalweg[lm]'."
             ) from error
-        if api_key_env is not None and (not isinstance(api_key_env, str) or not api_key_env):
-            raise LanguageModelError("api_key_env is no name of an environment variable; give one, or None.")
+        if api_key_env is not None and not (isinstance(api_key_env, str) and _NAME.fullmatch(api_key_env)):
+            raise LanguageModelError(
+                "api_key_env is no name of an environment variable (it is not shown here, it may be the key itself); "
+                "give the name of the variable that holds the key, or None."
+            )
         self.base_url, self.loopback = _checked_url(base_url, api_key_env)
         self.api_key_env = api_key_env
         self.timeout = number(timeout, "timeout", least=1e-3, unit=" s")

@@ -7,12 +7,13 @@
                    →  still none, or one that was there before           asked again, another draw (``attempts``)
                    →  still none, or no answer at all                    a search without a model, and counted
 
-The search without a model draws anew what the space leaves open, and else recombines the sentences of what was tried.
+The search without a model (:mod:`thalweg.search.changing`) draws anew what the space leaves open, and else recombines
+the sentences of what was tried; where that finds nothing new, it changes something else.
 So a model that talks nonsense, a server that is down, or an exhausted budget makes a search worse, but never ends it.
 
-Each candidate changes one thing, the one that was changed least: the texts and settings of a variable, or the examples
-on one of its shelves (:mod:`thalweg.search.shelves`), which are chosen by softmax of what came of showing them, without
-asking a model. All else stays as in the best candidate so far.
+Each candidate changes one thing, the one that was changed least of those that leave anything to try: the texts and
+settings of a variable, or the examples on one of its shelves (:mod:`thalweg.search.shelves`), which are chosen by
+softmax of what came of showing them, without asking a model. All else stays as in the best candidate so far.
 What a candidate is depends on the answers, on what was told, and on its number, not on timing: with the answers
 recorded (:class:`thalweg.lm.AnswerCache`), a resumed search goes on to the same candidates.
 
@@ -34,16 +35,24 @@ from thalweg.errors import AnswerError, LanguageModelError, SearchError, ValueMi
 from thalweg.lm import LanguageModel, Message, Usage
 from thalweg.lm.before_paying import BEFORE_PAYING
 from thalweg.search.budget import Spent
+from thalweg.search.changing import all_seen, other_examples, other_values
 from thalweg.search.engine import Engine, Proposal, Told
 from thalweg.search.options import real, truth, whole
-from thalweg.search.recombining import recombined
-from thalweg.search.rewritten import Path, RewriteCounts, Tried, change_texts, part_of, put_into, question, rewritable
-from thalweg.search.shelves import Shelf, credit, find_shelves, known, put, softmax_order
+from thalweg.search.own_model import decisive, own_model
+from thalweg.search.rewritten import (
+    LONG_REMARK,
+    LONG_REWARD,
+    RewriteCounts,
+    Tried,
+    first_question,
+    part_of,
+    put_into,
+    question,
+    rewritable,
+)
+from thalweg.search.shelves import find_shelves
 from thalweg.search.space import Space, Values
 from thalweg.search.values import Json, copy_json, digest_json
-
-DRAWS = 100  # attempts to find something new without a model
-TEMPERATURE = 0.05  # of the choice of examples, in the unit of the reward
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Rewrite(Engine):
 
     Attributes:
         model: who is asked. Set it before the first ``ask``, unless ``lm`` is given.
+        pricing: a model like it, whose bounds count as long as there is none: it is not asked.
         counts: what became of asking so far.
 
     Raises:
@@ -135,10 +145,8 @@ class Rewrite(Engine):
             raise SearchError("there is nothing to rewrite: the schemas leave nothing free besides examples.")
         self.model: LanguageModel | None = None
         if lm is not None:
-            try:
-                self.model = LanguageModel(**lm)
-            except TypeError as error:
-                raise SearchError(f"lm is {lm!r}, which a LanguageModel cannot be made of: {error}.") from error
+            self.model = own_model(lm)
+        self.pricing: LanguageModel | None = None
         self.counts = RewriteCounts()
         self._spent = Spent()
         self._tried: list[Values] = []
@@ -171,19 +179,26 @@ class Rewrite(Engine):
 
     def most_ask(self, count: int) -> Spent:
         """The most that the next ``ask(count)`` may cost."""
-        model = self.model
+        names = [name for name in self._turns(count) if name in self._parts]
+        return sum((self._most(name, self._question(name)) for name in names), Spent())
+
+    def most_each(self) -> Spent:
+        """The most that asking for one candidate may cost, with a full history and all remarks, as long as texts are no
+        longer than the start's."""
+        assert self.start is not None
+        each = []
+        for name, part in self._parts.items():
+            tried = Tried(0, part_of(self.start[name], part), LONG_REWARD, (LONG_REMARK,) * self.remarks)
+            each.append(self._most(name, question(name, part, [tried] * self.history, self.remarks)))
+        return Spent(tokens=max(one.tokens for one in each), money=max(one.money for one in each))
+
+    def _most(self, name: str, asked: list[Message]) -> Spent:
+        model = self.model or self.pricing
         if model is None:
             return Spent()
-        total = Spent()
-        for name in self._turns(count):
-            if name in self._shelves:
-                continue
-            most = model.most_structured(
-                self._question(name), self._parts[name], repairs=self.repairs, max_tokens=self.max_tokens
-            )
-            for _ in range(self.attempts):
-                total += Spent(tokens=most.tokens, money=model.spending.prices.money(most))
-        return total
+        most = model.most_structured(asked, self._parts[name], repairs=self.repairs, max_tokens=self.max_tokens)
+        most = most.times(self.attempts)
+        return Spent(tokens=most.tokens, money=model.spending.prices.money(most))
 
     def metrics(self) -> dict[str, float]:
         """The counts, for the history."""
@@ -192,7 +207,16 @@ class Rewrite(Engine):
     def keep_answers(self, folder: str | os.PathLike[str]) -> None:
         """Keep what the model of ``lm`` answers in a folder, unless ``lm`` names one; a run does it before it asks."""
         if self.lm is not None and self.lm.get("cache") is None:
-            self.model = LanguageModel(**{**self.lm, "cache": folder})
+            self.model = own_model(self.lm, cache=folder)
+
+    def check_key(self) -> None:
+        """Raise unless the key that the model needs is there; a run does it before it asks.
+
+        Raises:
+            LanguageModelError: names the variable.
+        """
+        if self.model is not None:
+            self.model.check_key()
 
     def close(self) -> None:
         """Give the model's cache back, if this engine made the model."""
@@ -214,62 +238,60 @@ class Rewrite(Engine):
         turns = self._turns(count)
         asked = await asyncio.gather(*(self._ask(name, first + k) for k, name in enumerate(turns)))
         # All the same from here on, whoever answered first.
-        counts, spent = self.counts, self._spent
+        counts, spent = sum((one.counts for one in asked), self.counts), sum((one.spent for one in asked), self._spent)
         seen = set(self._seen) | {digest_json(proposal.values) for proposal in proposals}
         visits = dict(self._visits)
         for k, (name, found) in enumerate(zip(turns, asked, strict=True)):
             rng = np.random.default_rng([self.seed, first + k])
-            visits[name] += 1
-            if name in self._shelves:
-                values = self._shown(self._shelves[name], rng, seen)
-                if values is not None:
-                    seen.add(digest_json(values))
-                    proposals.append(Proposal(values, "other examples"))
-                    continue
-                name = next(iter(self._parts))  # every choice of examples was there: the texts are changed
-            counts += found.counts
-            spent += found.spent
-            values, origin = found.values, "rewritten"
-            if values is not None and digest_json(values) in seen:
-                values, found = None, _Asked(None, "the model repeated itself", Spent(), RewriteCounts())
-            if values is None:
-                values = self._without(name, rng, seen)
-                origin = f"without a model ({found.why})"
-                counts += RewriteCounts(replaced=1)
-            else:
-                counts += RewriteCounts(accepted=1)
-            if values is None:
-                self._nothing_left = not proposals
-                break
-            seen.add(digest_json(values))
-            proposals.append(Proposal(values, origin))
-        self.counts, self._spent, self._visits = counts, spent, visits
+            proposal, became = self._settled(name, found, rng, seen, visits)
+            counts += became
+            if proposal is not None:
+                seen.add(digest_json(proposal.values))
+                proposals.append(proposal)
+        self.counts, self._spent, self._visits, self._nothing_left = counts, spent, visits, not proposals
         self._tried = [*self._tried, *(copy_json(proposal.values) for proposal in proposals)]
         return proposals
 
     def _turns(self, count: int) -> list[str]:
-        """What each of the next candidates changes: what was changed least."""
-        visits = dict(self._visits)
+        """What each of the next candidates changes: what was changed least, of what leaves anything to try."""
+        base, seen, visits = self._base(), self._seen.keys(), dict(self._visits)
+        things = {name: self._shelves.get(name) or (name, self._parts[name]) for name in visits}
+        names = [name for name in visits if not all_seen(self.space, base, things[name], seen)] or list(visits)
         turns = []
         for _ in range(count - int(self._starts)):
-            name = min(visits, key=lambda one: visits[one])
+            name = min(names, key=lambda one: visits[one])
             visits[name] += 1
             turns.append(name)
         return turns
 
-    def _shown(self, shelf: Shelf, rng: np.random.Generator, seen: set[str]) -> Values | None:
-        """The best candidate's values with other examples on a shelf."""
-        told = [
-            (known(shelf, self._tried[n]), reward) for n, reward in sorted(self._rewards.items()) if reward is not None
-        ]
-        scores = credit(len(shelf.examples), told)
-        for attempt in range(DRAWS):
-            length = int(rng.integers(max(shelf.shortest, min(1, shelf.longest)), shelf.longest + 1))
-            values = self._base()
-            put(values, shelf, softmax_order(rng, scores, TEMPERATURE * (1 + attempt / 10))[:length])
-            if digest_json(values) not in seen:
-                return values
-        return None
+    def _settled(
+        self, name: str, found: _Asked, rng: np.random.Generator, seen: set[str], visits: dict[str, int]
+    ) -> tuple[Proposal | None, RewriteCounts]:
+        """A turn's proposal: the model's; else a change of the same thing without it, or of whatever was changed least;
+        else any other point of the space."""
+        visits[name] += 1
+        if found.values is not None and digest_json(found.values) not in seen:
+            return Proposal(found.values, "rewritten"), RewriteCounts(accepted=1)
+        why = "the model repeated itself" if found.values is not None else found.why
+        others = sorted(visits, key=lambda one: visits[one])
+        for other in [name, *(one for one in others if one != name)]:
+            values = self._without(other, rng, seen)
+            if values is None:
+                continue
+            visits[other] += int(other != name)
+            if name in self._shelves and other in self._shelves:
+                return Proposal(values, "other examples"), RewriteCounts()
+            return Proposal(values, f"without a model ({why})"), RewriteCounts(replaced=1)
+        drawn = self.space.unseen(seen, rng)
+        proposal = Proposal(drawn, f"without a model ({why})") if drawn is not None else None
+        return proposal, RewriteCounts(replaced=int(proposal is not None))
+
+    def _without(self, name: str, rng: np.random.Generator, seen: set[str]) -> Values | None:
+        """The best candidate's values with one thing changed, without a model."""
+        if name not in self._shelves:
+            return other_values(self.space, self._base(), name, self._tried, rng, seen)
+        told = [(self._tried[number], reward) for number, reward in sorted(self._rewards.items()) if reward is not None]
+        return other_examples(self._shelves[name], self._base(), told, rng, seen)
 
     async def _ask(self, name: str, number: int) -> _Asked:
         """Ask for one candidate; whatever goes wrong with the model is said, not raised."""
@@ -301,7 +323,7 @@ class Rewrite(Engine):
             spent += Spent(tokens=found.usage.tokens, money=model.spending.prices.money(found.usage))
             counts += RewriteCounts(repaired=found.repairs)
             try:
-                values: Values = {**base, name: put_into(base[name], found.value, part)}
+                values = self.space.normal_form({**base, name: put_into(base[name], found.value, part)})
                 self.space.check(values)
             except ValueMismatchError:
                 why = "the model's answer was invalid"
@@ -310,39 +332,6 @@ class Rewrite(Engine):
                 return _Asked(values, "", spent, counts)
             why = "the model repeated itself"
         return _Asked(None, why, spent, counts)
-
-    def _without(self, name: str, rng: np.random.Generator, seen: set[str]) -> Values | None:
-        """Something new without a model."""
-        base, schema = self._base(), self.space.schemas[name]
-        pool: dict[Path, list[str]] = {}
-
-        def collect(path: Path, text: str) -> str:
-            pool.setdefault(path, []).append(text)
-            return text
-
-        for values in self._tried:
-            change_texts(values[name], schema, collect)
-        present: dict[Path, str] = {}
-        change_texts(base[name], schema, present.setdefault)
-        for attempt in range(DRAWS):
-            chosen = list(present)[int(rng.integers(len(present)))] if present else None
-
-            def change(path: Path, text: str, attempt: int = attempt, chosen: Path | None = chosen) -> str:
-                text = present.get(path, text)
-                if attempt % 2 or path != chosen:
-                    return text
-                return recombined(rng, text, pool.get(path, []), finely=attempt >= DRAWS // 4)
-
-            # Texts are recombined, and every other time all else is drawn anew.
-            value = self.space.sample(rng)[name] if attempt % 2 else base[name]
-            values = {**copy_json(base), name: change_texts(value, schema, change)}
-            try:
-                self.space.check(values)
-            except ValueMismatchError:
-                continue
-            if digest_json(values) not in seen:
-                return values
-        return None
 
     def _base(self) -> Values:
         """The values of the best candidate so far, the first of equals; the start before any was told."""
@@ -367,13 +356,20 @@ class Rewrite(Engine):
         if not history:
             assert self.start is not None
             history = [Tried(0, part_of(self.start[name], part), None, ())]
-            return question(name, part, [], 0) if self._rewards else _untried(name, part, history[0].part)
+            return question(name, part, [], 0) if self._rewards else first_question(name, part, history[0].part)
         return question(name, part, history, self.remarks)
 
     # -- learning and state --------------------------------------------------------------
 
     def _learn(self, results: list[Told]) -> None:
         self._feedback = {**self._feedback, **{told.number: told.feedback[: self.remarks] for told in results}}
+
+    def _identity(self) -> dict[str, Json]:
+        """Without what of ``lm`` decides no answer: a server may move."""
+        identity = super()._identity()
+        options = identity["options"]
+        assert isinstance(options, dict)
+        return {**identity, "options": {**options, "lm": decisive(self.lm)}}
 
     def _own_state(self) -> dict[str, Json]:
         return {
@@ -385,7 +381,8 @@ class Rewrite(Engine):
         }
 
     def _restore_own(self, state: dict[str, Any]) -> None:
-        tried = copy_json(state["tried"])
+        # What was written down has its keys by name, and candidates depend on their order.
+        tried = [self.space.normal_form(values) for values in state["tried"]]
         if [digest_json(values) for values in tried] != self._digests or state["visits"].keys() != self._visits.keys():
             raise ValueError("its candidates are not those of their digests")
         self._tried = tried
@@ -393,13 +390,6 @@ class Rewrite(Engine):
         self._feedback = {int(number): tuple(map(str, texts)) for number, texts in state["feedback"]}
         self.counts = RewriteCounts(**state["counts"])
         self._spent = Spent(**state["spent"])
-
-
-def _untried(name: str, part: dict[str, Any], present: Json) -> list[Message]:
-    """Before anything was told: the present value, without a reward."""
-    messages = question(name, part, [Tried(0, present, 0.0, ())], 0)
-    text = messages[-1]["content"].replace("- reward 0: ", "- the present value, not scored yet: ", 1)
-    return [*messages[:-1], {"role": "user", "content": text}]
 
 
 def _charged(error: LanguageModelError, model: LanguageModel) -> Spent:

@@ -19,6 +19,12 @@ Path = tuple[str | int, ...]
 LONGEST = 4000
 """Characters of one tried value that are shown."""
 
+REMARK = 300
+"""Characters of one remark that are shown."""
+
+LONG_REWARD, LONG_REMARK = -1.234e-300, "\U0001f600" * REMARK
+"""As long as they can be, in bytes, too."""
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -135,13 +141,20 @@ def question(name: str, schema: dict[str, Any], history: Sequence[Tried], remark
     said = [text for text in history[-1].feedback if text][:remarks] if history else []
     if said:
         lines.append("What went wrong with the last of them, on single samples:")
-        lines += [f"- {' '.join(text.split())[:300]}" for text in said]
+        lines += [f"- {' '.join(text.split())[:REMARK]}" for text in said]
     lines.append(
         "Write one new value that should get a higher reward: different from all above, general rather than about "
         "single samples, of the same form. Answer with its JSON and nothing else."
     )
     system = "You tune programs. You answer with JSON."
     return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join(lines)}]
+
+
+def first_question(name: str, schema: dict[str, Any], present: Json) -> list[Message]:
+    """As :func:`question`, before anything was told: the present value, without a reward."""
+    messages = question(name, schema, [Tried(0, present, 0.0, ())], 0)
+    text = messages[-1]["content"].replace("- reward 0: ", "- the present value, not scored yet: ", 1)
+    return [*messages[:-1], {"role": "user", "content": text}]
 
 
 def change_texts(value: Json, schema: dict[str, Any], change: Callable[[Path, str], str]) -> Json:
