@@ -105,7 +105,15 @@ def test_logarithmic_scale_halves_at_the_geometric_mean():
             "oneOf with branches that one value may fit",
         ),
         ({"enum": ["a"], "type": "integer"}, "no value that its type allows"),
-        ({"type": "string", "x-pool": ["a", "bb"], "maxLength": 1}, "cannot satisfy"),
+        ({"type": "string", "x-pool": ["a", "bb"], "maxLength": 1}, r"^'bb', in the x-pool of value, does not fit"),
+        ({"properties": {"a": {"enum": [*range(40)], "minimum": 1}}}, r"^0, in the enum of value\.a,.*Take it out"),
+        ({"enum": [1, 2.0], "type": "integer"}, r"^2\.0, in the enum of value,.*not of type 'integer'"),
+        ({"const": "abc", "pattern": "^b"}, r"^'abc', in the const of value,"),
+        ({"type": "string", "default": None}, r"^None, in the default of value,"),
+        ({"type": "array", "items": {"enum": ["a", "bb"], "maxLength": 1}, "maxItems": 2}, r"^'bb',.*of value\.0,"),
+        ({"anyOf": [{"enum": ["a", "bb"]}, {"const": "ccc"}], "maxLength": 2}, r"^'ccc', in the anyOf of value,"),
+        ({"oneOf": [{"enum": [1, 2]}, {"enum": [2, 3]}]}, r"^2, in the oneOf of value,.*each of"),
+        ({"minProperties": 2, "default": {}}, r"^\{\}, in the default of value,"),
         ({"allOf": [{"type": "string"}, {"type": "integer"}]}, "contradict"),
     ],
 )
@@ -253,6 +261,65 @@ def test_free_text_keeps_what_is_there():
     assert drawn["temperature"] != 0.5
     with pytest.raises(SchemaError, match=r"value\.instructions may be any text"):
         Space.of(schema_of(Prompt))
+
+
+def test_a_list_with_long_pools_is_built_at_once_and_each_value_is_looked_at(monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        "thalweg.search.space_listing.SchemaCheck", lambda schema: lambda value, what: looked.append(value)
+    )
+    pool = [f"w{number}" for number in range(300)]
+    items = {"type": "string", "maxLength": 4, "x-pool": pool}
+    Space.of({"type": "array", "items": items, "maxItems": 20})
+    assert looked == pool
+
+
+def test_values_that_refer_to_a_definition_are_looked_at():
+    tree = {"type": "object", "properties": {"deeper": {"$ref": "#/$defs/Tree"}}, "additionalProperties": False}
+    schema = {"$ref": "#/$defs/Tree", "$defs": {"Tree": tree}, "x-pool": [{}, {"deeper": {"deeper": {}}}]}
+    assert Space.of(schema).size() == 2
+    with pytest.raises(SchemaError, match=r"in the x-pool of value, does not fit its schema at deeper"):
+        Space.of({**schema, "x-pool": [{}, {"deeper": {"wider": {}}}]})
+
+
+OPTIONAL = [
+    {"type": ["string", "null"], "default": None},
+    {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+    {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": 3}], "default": "none"},
+]
+
+
+@pytest.mark.parametrize("note", OPTIONAL)
+def test_an_optional_text_has_its_default_where_nothing_is_present(note):
+    layer = {"type": "object", "properties": {"width": {"type": "integer", "minimum": 1, "maximum": 4}, "note": note}}
+    alone = Space.of(layer, present={"width": 1})
+    assert alone.describe().splitlines()[-1] == f"  value.note: always {note['default']!r}, frozen"
+    listed = Space.of({"type": "array", "items": layer, "maxItems": 2}, present=[{"width": 1, "note": note["default"]}])
+    assert listed.size() == 1 + 4 + 16
+    assert alone.encode({"value": {"width": 3}}) == {"value.width": 3}
+    kept = Space.of(layer, present={"width": 1, "note": "mine"})
+    assert kept.sample(np.random.default_rng(0))["value"]["note"] == "mine"
+
+
+def test_models_with_optional_texts_can_be_searched_in_lists():
+    class Layer(BaseModel):
+        width: int = Field(16, ge=1, le=64)
+        note: str | None = None
+
+    class Net(BaseModel):
+        layers: list[Layer] = Field([Layer()], min_length=1, max_length=3)
+
+    space = Space.of_variables([StructuredVariable(Net(), name="net")])
+    assert "net.layers.2.width: integers 1 to 64" in space.describe()
+
+
+@pytest.mark.parametrize("items", [True, {}])
+def test_a_list_of_anything_stays_as_it_is(items):
+    schema = {"type": "object", "properties": {"a": {"type": "array", "items": items, "maxItems": 3}}}
+    space = Space.of(schema, present={"a": [1, "b"]})
+    assert space.describe().splitlines()[-1] == "  value.a: always [1, 'b'], frozen"
+    with pytest.raises(SchemaError, match=r"value\.a may be anything, and there is no present value"):
+        Space.of(schema)
 
 
 def test_a_pool_of_texts():

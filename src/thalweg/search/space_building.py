@@ -12,7 +12,7 @@ in the schema                in the space
 ``object``                   every declared property, required or not
 ``array`` with ``maxItems``  a length, then the items; ``uniqueItems`` of finitely many values
 ``x-pool``                   one of these values, for strings above all
-a string without a pool      frozen: the present value, else the schema's default
+a string without a pool      frozen: the present value, else the schema's default; so is a union with one
 ===========================  ==========================================================================
 
 Keywords that would need a search of their own to be satisfied (``not``, ``if``, ``contains``, ...) are refused.
@@ -28,6 +28,7 @@ from typing import Any
 from thalweg.errors import SchemaError
 from thalweg.search.space_branches import common_label, excludes
 from thalweg.search.space_compound import Branch, Distinct, Items, Record
+from thalweg.search.space_listing import Listing, allowed, listed
 from thalweg.search.space_merging import Resolver, types_of
 from thalweg.search.space_nodes import Choice, Fixed, Grid, Json, Node, Plain, Real, Whole, copied, identity
 from thalweg.search.values import canonical_json, written_path
@@ -52,6 +53,7 @@ class Builder:
 
     def __init__(self, root: Any) -> None:
         self._resolver = Resolver(root)
+        self._listing = Listing(root)
         self._count = 0
 
     def build(self, schema: Any, name: str, present: Any = MISSING) -> Node:
@@ -79,19 +81,19 @@ class Builder:
                     path=name,
                 )
         if "x-pool" in schema:
-            return _choice(name, _pool(schema["x-pool"], name), "x-pool")
+            return _choice(name, self._listing.pool(schema, name), "x-pool")
         if "const" in schema:
-            return Fixed(name, copied(schema["const"]))
+            return Fixed(name, copied(self._listing.values(schema, name)[0]))
         if "enum" in schema:
-            return _choice(name, _allowed(schema), "enum")
+            return _choice(name, self._listing.values(schema, name), "enum")
         if "oneOf" in schema or "anyOf" in schema:
             return self._union(schema, name, present)
         kinds = types_of(schema)
         if not kinds:
-            return _frozen(schema, name, present)
+            return self._frozen(schema, name, present)
         if len(kinds) > 1:
             branches = [{**schema, "type": kind} for kind in kinds]
-            return self._branch(branches, name, present, exclusive=False)
+            return self._branch(branches, schema, name, present)
         return self._typed(kinds[0], schema, name, present)
 
     def _typed(self, kind: str, schema: dict[str, Any], name: str, present: Any) -> Node:
@@ -107,7 +109,7 @@ class Builder:
             return self._record(schema, name, present)
         if kind == "array" and not ("items" not in schema and "prefixItems" not in schema):
             return self._array(schema, name, present)
-        return _frozen(schema, name, present)
+        return self._frozen(schema, name, present)
 
     def _record(self, schema: dict[str, Any], name: str, present: Any) -> Node:
         properties = schema["properties"]
@@ -128,10 +130,10 @@ class Builder:
         if isinstance(rest, list):  # the spelling of prefixItems before 2020
             prefix, rest = rest, schema.get("additionalItems", True)
         try:
-            for part in [*prefix, *([] if rest in (True, False) else [rest])]:
+            for part in [*prefix, *([] if rest is False or (rest is True and prefix) else [rest])]:
                 self.build(part, f"{name}.0")
         except FreeError:
-            return _frozen(schema, name, present)
+            return self._frozen(schema, name, present)
         shortest, longest = schema.get("minItems", 0), schema.get("maxItems", math.inf)
         if rest is False or (rest is True and prefix):
             longest = min(longest, len(prefix))
@@ -168,19 +170,18 @@ class Builder:
         branches = self._resolver.alternatives(schema, name)
         if not branches:
             raise SchemaError(f"{name}: no branch of its {keyword} agrees with what stands beside it.", path=name)
-        return self._branch(branches, name, present, exclusive=keyword == "oneOf")
+        return self._branch(branches, schema, name, present)
 
-    def _branch(self, branches: list[dict[str, Any]], name: str, present: Any, *, exclusive: bool) -> Node:
-        plain: list[Json] = []
-        for branch in branches:
-            if not _listed(branch):
-                break
-            plain += _allowed(branch)
-        else:
-            return _choice(name, plain, "anyOf")
+    def _branch(self, branches: list[dict[str, Any]], whole: dict[str, Any], name: str, present: Any) -> Node:
+        """The branches of a schema, which is given besides as a whole."""
+        exclusive = "oneOf" in whole
+        if all(listed(branch) for branch in branches):
+            values = [value for branch in branches for value in allowed(branch)]
+            keyword = "oneOf" if exclusive else "anyOf"
+            return _choice(name, self._listing.checked(values, whole, keyword, name), keyword)
         settled = {"const", "enum", "x-pool", "oneOf", "anyOf"}
         if any(types_of(one) in ([], ["string"]) and not settled & one.keys() for one in branches):
-            return _frozen({}, name, present)  # a string or null: what is there now stays
+            return self._frozen(whole, name, present)  # a string or null: what is there now stays
         disjoint = all(
             excludes(self._resolver, one, other, name) and excludes(self._resolver, other, one, name)
             for k, one in enumerate(branches)
@@ -198,44 +199,17 @@ class Builder:
         ]
         return nodes[0] if len(nodes) == 1 else Branch(name, tuple(labels), tuple(nodes), disjoint)
 
-
-def _frozen(schema: dict[str, Any], name: str, present: Any) -> Node:
-    if present is not MISSING:
-        return Fixed(name, copied(present), "frozen")
-    if "default" in schema:
-        return Fixed(name, copied(schema["default"]), "frozen")
-    raise FreeError(
-        f"{name} may be {'any text' if schema.get('type') == 'string' else 'anything'}, and there is no present value "
-        'to keep; give "x-pool": [...] with the values to try, enum, const or default.',
-        path=name,
-    )
-
-
-def _listed(schema: dict[str, Any]) -> bool:
-    return "const" in schema or "enum" in schema or types_of(schema) in (["null"], ["boolean"])
-
-
-def _allowed(schema: dict[str, Any]) -> list[Json]:
-    """The values of a const, an enum, null or a bool, as far as the type has them."""
-    if "const" in schema:
-        return [schema["const"]]
-    kinds = types_of(schema)
-    if "enum" not in schema:
-        return [None] if kinds == ["null"] else [False, True]
-    return [value for value in schema["enum"] if not kinds or any(_is(kind, value) for kind in kinds)]
-
-
-def _is(kind: str, value: Json) -> bool:
-    if kind in ("number", "integer"):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and (kind == "number" or float(value).is_integer())
-    return isinstance(value, {"string": str, "boolean": bool, "null": type(None), "object": dict, "array": list}[kind])
-
-
-def _pool(pool: Any, name: str) -> list[Json]:
-    if not isinstance(pool, list) or not pool:
-        raise SchemaError(f"{name} has x-pool {pool!r}; it is a list of at least one value.", path=name)
-    return pool
+    def _frozen(self, schema: dict[str, Any], name: str, present: Any) -> Node:
+        if present is not MISSING:
+            return Fixed(name, copied(present), "frozen")
+        if "default" in schema:
+            default = self._listing.checked([schema["default"]], schema, "default", name)
+            return Fixed(name, copied(default[0]), "frozen")
+        raise FreeError(
+            f"{name} may be {'any text' if schema.get('type') == 'string' else 'anything'}, and there is no present "
+            'value to keep; give "x-pool": [...] with the values to try, enum, const or default.',
+            path=name,
+        )
 
 
 def _choice(name: str, values: list[Json], keyword: str) -> Node:
