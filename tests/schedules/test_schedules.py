@@ -221,7 +221,7 @@ def test_zero_is_a_value() -> None:
     ("table", "words"),
     [
         ({"kind": "expo", "initial": 1.0}, "did you mean 'exp'"),
-        ({"initial": 1.0}, "no schedule 'None'"),
+        ({"initial": 1.0}, "has no 'kind'; it is one of chain, "),
         ({"kind": ["exp"], "initial": 1.0}, "no schedule"),
         ({"kind": "exp", "initial": 10**400}, "too large for a float"),
         ({"kind": "exp", "initial": 1.0, "gama": 0.5}, "did you mean 'gamma'"),
@@ -235,7 +235,7 @@ def test_zero_is_a_value() -> None:
         ({"kind": "step", "initial": 1.0}, "needs 'period'"),
         ({"kind": "warm_up", "duration": 3}, "needs 'then'"),
         ({"kind": "warm_up", "duration": 3, "then": {"kind": "expo", "initial": 1.0}}, "did you mean 'exp'"),
-        ({"kind": "warm_up", "duration": 3, "then": {}}, "no schedule"),
+        ({"kind": "warm_up", "duration": 3, "then": {}}, "has no 'kind'"),
         ({"kind": "chain", "factors": [1.0, {"kind": "exp", "gama": 0.5}]}, "did you mean 'gamma'"),
         ({"kind": "chain", "factors": [1.0, {"kind": "exp"}]}, "needs 'initial'"),
         ({"kind": "join", "schedules": {"kind": "exp", "initial": 1.0}, "boundaries": [1]}, "give a list"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.errors import StudyError
-from thalweg.runs.validation import nearest
+from thalweg.runs.validation import meant
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,9 @@ def find_study(name: str) -> Path:
     if not name.strip():
         lines = ["The name of the study is empty."]
     if beside:
-        lines.append(f"In {path.parent}/ the nearest name is {nearest(path.name, beside)!r} ({', '.join(beside)}).")
+        lines.append(f"In {path.parent}/ there are: {', '.join(beside)}{meant(path.name, beside)}.")
     if shipped:
-        near = nearest(path.stem, shipped)
-        lines.append(f"Of the studies that come with Thalweg the nearest is {near!r} ({', '.join(shipped)}).")
+        lines.append(f"With Thalweg come: {', '.join(shipped)}{meant(path.stem, shipped)}.")
     lines.append("Give the path of a TOML file, or a name that `thalweg studies` lists.")
     raise StudyError("\n".join(lines), name=name)
 
@@ -118,8 +117,8 @@ def copy_study(name: str, folder: Path) -> Path:
     """
     source, shipped = studies_folder(), shipped_names()
     if source is None or name not in shipped:
-        near = f" The nearest is {nearest(name, shipped)!r} ({', '.join(shipped)})." if shipped else ""
-        raise StudyError(f"There is no study {name!r} among those that come with Thalweg.{near}", name=name)
+        known = f" There are: {', '.join(shipped)}{meant(name, shipped)}." if shipped else ""
+        raise StudyError(f"There is no study {name!r} among those that come with Thalweg.{known}", name=name)
     target = folder / f"{name}.toml"
     try:
         with target.open("xb") as file:

@@ -5,7 +5,6 @@ All faults of a study are collected and reported at once.
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -66,24 +65,13 @@ def meant(word: str, known: Iterable[str]) -> str:
 
     Example:
         >>> from thalweg.runs.validation import meant
-        >>> meant("adma", ["adam", "sgd"])
+        >>> meant("adma", ["adam", "adamax", "sgd"])
         '; the nearest known one is "adam"'
         >>> meant("newton", ["adam", "sgd"])
         ''
     """
     near = spelling.nearest(word.lower(), known)
     return f'; the nearest known one is "{near}"' if near else ""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The entry of ``known`` (not empty) that is most like ``word``.
-
-    Example:
-        >>> from thalweg.runs.validation import nearest
-        >>> nearest("adma", ["adam", "sgd"])
-        'adam'
-    """
-    return difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.0)[0]
 
 
 def study_error(name: str, faults: list[Fault], named: Iterable[str] = ()) -> StudyError:

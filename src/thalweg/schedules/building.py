@@ -36,7 +36,11 @@ def build_schedule(table: Mapping[str, Any], registry: Mapping[str, type[Schedul
             f"a schedule's table is {table!r}; give one such as {{'kind': 'fixed', 'initial': 1}}"
         )
     parameters = dict(table)
-    kind = parameters.pop("kind", None)
+    if "kind" not in parameters:
+        raise HyperparameterError(
+            f"a schedule's table has no 'kind'; it is one of {', '.join(sorted(registry))}", name="kind"
+        )
+    kind = parameters.pop("kind")
     if not isinstance(kind, str) or kind not in registry:
         raise unknown("schedule", str(kind), registry)
     cls = registry[kind]
