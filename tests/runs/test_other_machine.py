@@ -82,7 +82,7 @@ def test_comparison_and_report_show_with_what_runs_were_computed(tmp_path, docum
     stream = io.StringIO()
     print_comparison(comparison, Console(file=stream, width=200))
     lines = [line.split() for line in stream.getvalue().splitlines()]
-    place = lines.index("versions and machine code that differ:".split())
+    place = lines.index(["versions", "and", "machine", "code", "that", "differ:"])
     assert lines[place + 1] == ["numba", HERE["numba"], "0.1", "→", HERE["numba"]]
     assert lines[place + 2] == ["CPU", "features", "none", "+abacus", "→", "none"]
     text = write_report(tmp_path / "broken", tmp_path / "report.html").read_text()

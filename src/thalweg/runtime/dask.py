@@ -244,15 +244,15 @@ class Dask:
         import dask
 
         keys = []
-        for digest, part in packed.shared.items():
-            known = self._shared.get(digest)
+        for part in packed.shared.values():
+            known = self._shared.get(part.key)
             if known is None or known.status not in ("pending", "finished"):
-                key = f"thalweg-shared-{self._token}-{secrets.token_hex(4)}-{digest}"
+                key = f"thalweg-shared-{self._token}-{secrets.token_hex(4)}-{part.key}"
                 # Not scattered: what was scattered is lost with its worker, and a task is done again.
                 with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
                     known = self._client.submit(onworker.hold, recipe(part), key=key)
-                self._shared[digest] = known
-            self._shared.move_to_end(digest)
+                self._shared[part.key] = known
+            self._shared.move_to_end(part.key)
             keys.append(known.key)
         while len(self._shared) > max(onworker.KEPT, len(keys)):
             self._shared.popitem(last=False)[1].release()

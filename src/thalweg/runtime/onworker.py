@@ -31,7 +31,7 @@ class Order(NamedTuple):
     Attributes:
         call: names the call; no other call of any client has the same.
         task: what :func:`thalweg.runtime.packing.pack` made.
-        shared: digests of its shared parts, in the order in which they are handed in.
+        shared: keys of its shared parts, in the order in which they are handed in.
         identity: what the worker must be like.
         total: number of items.
     """
@@ -62,10 +62,10 @@ class _Process:
     def task(self, order: Order, recipes: tuple[bytes, ...]) -> Any:
         with self._lock:
             if order.call not in self._tasks:
-                for digest, recipe in zip(order.shared, recipes, strict=True):
-                    if digest not in self._shared:
-                        self._shared[digest] = pickle.loads(recipe)
-                    self._shared.move_to_end(digest)
+                for key, recipe in zip(order.shared, recipes, strict=True):
+                    if key not in self._shared:
+                        self._shared[key] = pickle.loads(recipe)
+                    self._shared.move_to_end(key)
                 self._tasks[order.call] = unpack(order.task, self._shared)
                 while len(self._shared) > max(KEPT, len(order.shared)):
                     self._shared.popitem(last=False)

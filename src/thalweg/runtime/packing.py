@@ -16,8 +16,8 @@ class Packed(NamedTuple):
     """A task on its way.
 
     Attributes:
-        data: the pickled task; its shared parts are named by their digests.
-        shared: the shared parts, by digest.
+        data: the pickled task; its shared parts are named by their keys.
+        shared: the shared parts, by key.
         digest: of the whole.
     """
 
@@ -40,9 +40,8 @@ def pack(task: Callable[..., Any]) -> Packed:
         def persistent_id(self, part: Any) -> str | None:
             if not isinstance(part, Shared):
                 return None
-            digest = digest_of(part)
-            shared[digest] = part
-            return digest
+            shared[part.key] = part
+            return part.key
 
     file = io.BytesIO()
     try:
@@ -57,15 +56,15 @@ def pack(task: Callable[..., Any]) -> Packed:
             "locks, threads or parts of a graph."
         ) from error
     data = file.getvalue()
-    return Packed(data, shared, _digest(data))
+    return Packed(data, shared, hashlib.blake2b(data, digest_size=16).hexdigest())
 
 
 def unpack(data: bytes, shared: Mapping[str, Shared[Any]]) -> Any:
     """The task that :func:`pack` made bytes of. It executes what the bytes say: only for those of a trusted peer."""
 
     class Unpacker(pickle.Unpickler):
-        def persistent_load(self, digest: Any) -> Shared[Any]:
-            return shared[digest]
+        def persistent_load(self, key: Any) -> Shared[Any]:
+            return shared[key]
 
     return Unpacker(io.BytesIO(data)).load()
 
@@ -82,14 +81,3 @@ def recipe(part: Shared[Any]) -> bytes:
             "Shared must be picklable, and its function or class must be one of an installed module."
         ) from error
     return data
-
-
-def digest_of(part: Shared[Any]) -> str:
-    """The digest of a shared part's recipe, which is pickled once for it."""
-    if part.digest is None:
-        part.digest = _digest(recipe(part))
-    return part.digest
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -7,6 +7,7 @@ worker makes the value once and keeps it.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -43,7 +44,8 @@ class Shared(Generic[Value]):
         make: a module-level function or class, since the recipe may go to another process.
         args: its arguments; what they hold must not change any more.
 
-    Whoever reads a file in ``make`` has each worker read it, instead of sending its content around.
+    Whoever reads a file in ``make`` has each worker read it, instead of sending its content around. What has been read
+    is kept for as long as this object is used, whatever becomes of the file; another ``Shared`` reads it again.
 
     Example:
         >>> from thalweg.runtime import Local, Shared
@@ -60,7 +62,9 @@ class Shared(Generic[Value]):
         self._recipe = (make, args)
         self._lock = threading.Lock()
         self._made: tuple[Value] | None = None
-        self.digest: str | None = None  # of the recipe, once a runtime has needed it
+        self.key = secrets.token_hex(16)
+        """Whose value it is: a copy, here or in another process, has the same key; another object with an equal recipe
+        has another, since what it reads may have changed meanwhile."""
 
     @property
     def value(self) -> Value:
@@ -83,4 +87,10 @@ class Shared(Generic[Value]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Send the recipe, not the value."""
         make, args = self._recipe
-        return (Shared, (make, *args))
+        return (_copy, (self.key, make, args))
+
+
+def _copy(key: str, make: Callable[..., Value], args: tuple[Any, ...]) -> Shared[Value]:
+    shared = Shared(make, *args)
+    shared.key = key
+    return shared
