@@ -1,6 +1,7 @@
 """A problem whose shots say when they begin, and wait where a test wants it; as a program, a run to be killed.
 
-``slow_shots.py FOLDER RUNTIME``: runs into FOLDER/run; each computed shot appends a line to FOLDER/shots.
+``slow_shots.py FOLDER RUNTIME EVERY``: runs into FOLDER/run, a checkpoint each EVERY iterations; each computed shot
+appends a line to FOLDER/shots.
 """
 
 import os
@@ -88,5 +89,5 @@ RUNTIMES = {"one": {"threads": 1}, "two": {"threads": 2}, "dask": {"kind": "dask
 
 
 if __name__ == "__main__":
-    folder, runtime = Path(sys.argv[1]), sys.argv[2]
-    tw.wait(Run(study(folder, runtime), out=folder / "run").execute())
+    folder, runtime, every = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    tw.wait(Run(study(folder, runtime, checkpoint_every=every), out=folder / "run").execute())

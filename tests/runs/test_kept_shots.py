@@ -18,7 +18,7 @@ import thalweg as tw
 from tests.runs import slow_shots as slow
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
-from thalweg.runs import Run
+from thalweg.runs import QuietDisplay, Run
 from thalweg.runs.flat import flatten, restore
 from thalweg.runs.kept_shots import KeptSums
 from thalweg.runtime import Pieces
@@ -55,13 +55,12 @@ def wait_for(what, timeout=100.0):
     return found
 
 
-def kill_in_the_middle(folder, runtime, model, held):
+def kill_in_the_middle(folder, runtime, model, held, every=1):
     """Run until each worker has one of the shots ``held`` of the second iteration, and kill it there."""
     for i in held:
         (folder / f"hold-{i}").write_text(model)
-    process = subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(folder), runtime], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    command = [sys.executable, str(PROGRAM), str(folder), runtime, str(every)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     kept = folder / "run" / "shots" / "000002-0"
     with process:
         try:
@@ -209,6 +208,49 @@ def test_sums_of_another_block_are_not_used(tmp_path, monkeypatch, planned, want
     assert any("sums of finished shots are not of this iteration" in text for text in warnings)
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_checkpoint_that_could_not_be_written_costs_no_shot(tmp_path, monkeypatch, expected, every):
+    """Every checkpoint but the first fails, and each is written while the next iteration computes."""
+    whole, models = expected
+    save, saves = CheckpointStore.save, itertools.count(1)
+
+    def full(self, *arguments, **more):
+        if self.folder.name == "checkpoints" and next(saves) > 1:
+            raise tw.errors.CheckpointError("no space left")
+        return save(self, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointStore, "save", full)
+        study = slow.Study.from_document(
+            {
+                **slow.study(tmp_path, "one", checkpoint_every=every).document,
+                "blocks": [{"iterations": every}, {"iterations": slow.ITERATIONS - every}],
+            },
+            kinds=KINDS,
+        )
+        with pytest.raises(tw.errors.CheckpointError, match="no space left"):
+            tw.wait(Run(study, out=tmp_path / "run").execute())
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["000001"]
+    outcome, computed, _ = go_on(tmp_path)
+    assert outcome.summary["digest"] == whole.summary["digest"]
+    assert max(shots(tmp_path).values()) == 1
+    assert {model for model, _ in computed} <= set(models[every + 1 :])
+
+
+def test_without_a_checkpoint_sums_go_with_the_iteration(tmp_path, expected):
+    there = []
+
+    class Looking(QuietDisplay):
+        def iteration(self, record):
+            there.append(sorted(path.name for path in (tmp_path / "run" / "shots").iterdir()))
+
+    outcome = tw.wait(
+        Run(slow.study(tmp_path, "one", checkpoint_every=9), out=tmp_path / "run", display=Looking()).execute()
+    )
+    assert outcome.summary["digest"] == expected[0].summary["digest"]
+    assert there == [["000001-0"], ["000002-0"], ["000003-0"]]
+
+
 def test_another_runtime_and_more_iterations_leave_them_valid(killed, expected):
     folder, done = killed
     outcome, computed, warnings = go_on(folder, "blocks.0.iterations=4", "runtime.threads=3")
@@ -249,9 +291,8 @@ def test_without_the_key_nothing_is_written(tmp_path):
 def test_sums_of_a_later_iteration_wait_for_it(tmp_path, expected):
     """A checkpoint of every third iteration only: what was kept of the second is used when it comes again."""
     whole, models = expected
-    done = kill_in_the_middle(tmp_path, "two", models[1], [2, 7])
-    for folder in (tmp_path / "run" / "checkpoints").iterdir():
-        shutil.rmtree(folder)
+    done = kill_in_the_middle(tmp_path, "two", models[1], [2, 7], every=3)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
     outcome, computed, _ = go_on(tmp_path)
     assert outcome.summary["digest"] == whole.summary["digest"]
     assert {int(i) for model, i in computed if model == models[0]} == set(range(slow.ITEMS))
@@ -340,9 +381,10 @@ def test_the_room_of_kept_sums_is_reckoned_with(tmp_path, monkeypatch, runtime):
 
     def counting(self, arrays, meta):
         path = save(self, arrays, meta)
-        if self.folder.parent.name == "shots":
+        all_kept = self.folder.parent
+        if all_kept.name == "shots":
             with contextlib.suppress(FileNotFoundError):  # another thread has just removed one
-                seen.append((len(self.generations()), sum(f.stat().st_size for f in self.folder.glob("*/*"))))
+                seen.append((len(list(all_kept.glob("*/0*"))), sum(f.stat().st_size for f in all_kept.glob("*/0*/*"))))
         return path
 
     monkeypatch.setattr(CheckpointStore, "save", counting)
@@ -362,7 +404,7 @@ def test_a_run_that_has_no_room_for_its_sums_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 110_000))
     tw.wait(Run(slow.study(tmp_path, "two", checkpoint_shots=False), out=tmp_path / "without").execute())
     with pytest.raises(
-        RunError, match=r"8 sums of finished items of 4\.\d KiB, .*no sums \(output\.checkpoint_shots\)"
+        RunError, match=r"9 sums of finished items of 4\.\d KiB, .*no sums \(output\.checkpoint_shots\)"
     ):
         tw.wait(Run(study, out=tmp_path / "run").execute())
     assert not (tmp_path / "run").exists()

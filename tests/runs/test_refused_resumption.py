@@ -164,9 +164,39 @@ def test_a_killed_run_without_its_checkpoints_is_not_begun_again(tmp_path, docum
             Run.resume(killed, overrides=overrides, kinds=kinds)
     database = sqlite3.connect(killed / "run.sqlite", isolation_level=None)
     database.execute("DELETE FROM iterations WHERE iteration > 4")  # so many may be there before the first checkpoint
+    database.execute("DELETE FROM facts WHERE name = 'checkpointed'")
     database.close()
     assert go_on(killed, kinds).status == "finished"
     assert fingerprint(killed) == fingerprint(live)
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_run_whose_checkpoints_are_of_the_ends_of_blocks_is_not_begun_again(tmp_path, document, kinds, how):
+    """Fewer iterations than `checkpoint_every` twice say nothing: there was a checkpoint all the same."""
+    live, out = tmp_path / "live", tmp_path / "run"
+    document["blocks"] = [{"iterations": 5}] * 4
+    if how == "stopped":
+        stop_after(document, kinds, out, 12)
+    else:
+        run(document, kinds, live, display=Doing(12, lambda: shutil.copytree(live, out)))
+    shutil.rmtree(out / "checkpoints")
+    (out / "checkpoints").mkdir()
+    before = every_byte(out)
+    with pytest.raises(RunError, match=r"has made 1\d iterations, and there is no checkpoint in it"):
+        Run.resume(out, kinds=kinds)
+    shared = "run.sqlite-shm"  # who reads beside a log says so in it
+    assert {**every_byte(out), shared: 0} == {**before, shared: 0}
+
+
+def test_a_run_that_was_stopped_before_its_first_iteration_may_lose_its_checkpoint(tmp_path, document, kinds):
+    """There is nothing that beginning again would destroy."""
+    display = QuietDisplay()
+    display.begin = lambda *_: display.task.cancel()
+    stopped(Run(Study.from_document(document, kinds=kinds), out=tmp_path / "run", display=display), display)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "000001")
+    go_on(tmp_path / "run", kinds)
+    run(document, kinds, tmp_path / "whole")
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
 
 
 def test_a_killed_run_that_had_no_checkpoint_yet_may_have_more_of_them_from_now_on(tmp_path, document, kinds):

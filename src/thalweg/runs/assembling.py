@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
 from thalweg.runs import rewarded, wal
+from thalweg.runs.bits import IDENTITY
 from thalweg.runs.closing import model
 from thalweg.runs.differences import settings_text
 from thalweg.runs.display import GuardedDisplay
-from thalweg.runs.bits import IDENTITY
+from thalweg.runs.history import HistoryWriter
 from thalweg.runs.keeping import Keeper, Retention
 from thalweg.runs.kept_shots import SHOTS, KeptShots, digest_of_study
 from thalweg.runs.loop import Loop
 from thalweg.runs.opening import Disk
 from thalweg.runs.problem import Problem
-from thalweg.runs.resuming import Resumption
+from thalweg.runs.resuming import CHECKPOINTED, Resumption
 from thalweg.runs.study import Study
 from thalweg.runs.work import Work
+from thalweg.runtime.identity import identity as deciding_bits
 
 
 def make_loop(
     study: Study, work: Work, disk: Disk, found: Resumption | None, *, display: GuardedDisplay, began: float
-from thalweg.runtime.identity import identity as deciding_bits
 ) -> Loop:
     """The loop of a run.
 
@@ -50,6 +54,7 @@ from thalweg.runtime.identity import identity as deciding_bits
     if output.checkpoint_shots:
         about = digest_of_study(study, work.problem.inputs())
         shots = KeptShots(disk.folder.path / SHOTS, about, warn, disk.folder.refuse_if_moved, display.note)
+    saved = _Saved(disk.history, shots)
     loop = Loop(
         work.problem,
         work.optimizer,
@@ -57,7 +62,7 @@ from thalweg.runtime.identity import identity as deciding_bits
         seed=settings.seed,
         runtime=work.runtime,
         history=disk.history,
-        keeper=Keeper(CheckpointStore(disk.folder.checkpoints), Retention.of(output), disk.secure),
+        keeper=Keeper(CheckpointStore(disk.folder.checkpoints), Retention.of(output), disk.secure, saved),
         display=display,
         began=began,
         position=found.position if found is not None else None,
@@ -73,6 +78,21 @@ from thalweg.runtime.identity import identity as deciding_bits
     if not disk.history.shared:
         warn(wal.NOT_SHARED)
     return loop
+
+
+class _Saved:
+    """What is done when a checkpoint is on the disk: the history has it that there was one, and kept sums go."""
+
+    def __init__(self, history: HistoryWriter, shots: KeptShots | None) -> None:
+        self._history, self._shots = history, shots
+        self._is_known = False
+
+    def __call__(self, meta: Mapping[str, Any]) -> None:
+        if not self._is_known:
+            self._history.fact(CHECKPOINTED, meta["iteration"])
+            self._is_known = True
+        if self._shots is not None:
+            self._shots.forget(meta["iteration"])
 
 
 def _keep_model(problem: Problem, disk: Disk, block: int) -> None:

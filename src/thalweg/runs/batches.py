@@ -7,6 +7,7 @@ problem whose feedback is a :meth:`~thalweg.runtime.Runtime.map_reduce`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class BatchRuntime:
 
     @property
     def keeps(self) -> bool:
-        """Whether finished sums are kept, so that :meth:`committed` has something to do."""
+        """Whether finished sums are kept, so that :meth:`forget` has something to do."""
         return self._shots is not None
 
     @property
@@ -115,10 +116,10 @@ class BatchRuntime:
         """As :meth:`~thalweg.runtime.Runtime.run`."""
         return await self._runtime.run(function, *args)
 
-    async def committed(self) -> None:
-        """The step is made: what was kept for it is not needed any more."""
+    async def forget(self) -> None:
+        """The step is made, and no checkpoint of it is: what was kept for it goes."""
         if self._shots is not None:
-            await self._runtime.run(self._shots.forget, self._iteration)
+            await self._runtime.run(partial(self._shots.forget, self._iteration, only=True))
 
     def _kept(self, shots: KeptShots, number: int, items: Sequence[Any]) -> Any:
         variables = {str(variable.name): np.asarray(variable.data) for variable in self._variables}

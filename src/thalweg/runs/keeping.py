@@ -104,12 +104,20 @@ class Keeper:
         retention: which of them stay.
         before: called in the thread before each write; brings the history to the disk, since a checkpoint may
             never know of an iteration that the history has lost.
+        after: called in the thread with the meta of each checkpoint that is on the disk.
     """
 
-    def __init__(self, store: CheckpointStore, retention: Retention, before: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore,
+        retention: Retention,
+        before: Callable[[], None],
+        after: Callable[[Mapping[str, Any]], None] = lambda meta: None,
+    ) -> None:
         self.retention = retention
         self._store = store
         self._before = before
+        self._after = after
         self._job: Future[None] | None = None
         self._marks: dict[int, Mark | None] = {}
 
@@ -145,6 +153,7 @@ class Keeper:
         try:
             self._before()
             self._store.save(arrays, meta)
+            self._after(meta)
             self._store.prune(self.retention.keep, self._spared() if self.retention.looks else ())
         except BaseException as error:  # carried to the loop, which raises it
             job.set_exception(error)

@@ -5,9 +5,9 @@
     RUN/shots/000013-0/     the first sum of items in the feedback of iteration 13
         000004/             a partial sum: manifest.json, state.safetensors (thalweg.checkpoints)
 
-Each says what it was computed of (study, block, model, versions and processor, batch) and which items it holds. One that
-is of something else, or damaged, is not used, and that is said. A sum that is contained in another goes; all of an
-iteration go when that is committed.
+Each says what it was computed of (study, block, model, versions and processor, batch) and which items it holds. One
+that is of something else, or damaged, is not used, and that is said. A sum that is contained in another goes; all of an
+iteration go when a checkpoint that knows of it is on the disk, or when it is committed and none is made of it.
 """
 
 from __future__ import annotations
@@ -95,8 +95,13 @@ class KeptShots:
         }
         return KeptSums(self._folder / f"{iteration:06d}-{number}", about, self._note, self._guard, self._tell)
 
-    def forget(self, iteration: int) -> None:
-        """Remove the sums of the steps up to ``iteration``, which is committed."""
+    def forget(self, iteration: int, *, only: bool = False) -> None:
+        """Remove the sums of the steps up to ``iteration``, which a checkpoint knows of; from any thread.
+
+        Args:
+            iteration: the number of a step.
+            only: those of this step and of no other: a checkpoint of those before may be about to be written.
+        """
         try:
             names = os.listdir(self._folder)
         except FileNotFoundError:
@@ -106,14 +111,14 @@ class KeptShots:
             return
         for name in names:
             found = re.fullmatch(r"([0-9]{6,15})-[0-9]+", name)
-            if found and int(found[1]) <= iteration:
+            if found and (int(found[1]) == iteration if only else int(found[1]) <= iteration):
                 aside = self._folder / f"{TEMPORARY}{secrets.token_hex(8)}"  # never seen half removed
                 try:
                     os.rename(self._folder / name, aside)
                     shutil.rmtree(aside)
                 except OSError as error:  # nobody will use it; it takes room
                     self._note(f"{self._folder / name} could not be removed: {error.strerror or error}")
-            elif name.startswith(TEMPORARY):  # of a process that was killed
+            elif name.startswith(TEMPORARY) and not only:  # of a process that was killed
                 shutil.rmtree(self._folder / name, ignore_errors=True)
 
 

@@ -146,7 +146,7 @@ class Loop:
                 selection = await self._begin_block(index, block)
             while self.position.block_iteration < block.iterations and not self._is_over():
                 await self._iterate(selection)
-                if self._keeper.retention.due(self.position.iteration, self._last):
+                if self._is_due():
                     await to_the_end(self._hand_over())
             await to_the_end(self._hand_over())
             if self._after_block is not None:
@@ -160,9 +160,11 @@ class Loop:
 
     @property
     def outcome(self) -> dict[str, Any]:
-        """For the summary: why it ended before its last iteration, and what a search has chosen."""
-        found = {"stopped": self.stopped} if self.stopped is not None else {}
-        return found | ({"search": self._searching.outcome} if self._searching is not None else {})
+        """For the summary: why it ended before its last iteration, and what a search has chosen or is at."""
+        found: dict[str, Any] = {"stopped": self.stopped} if self.stopped is not None else {}
+        if self._searching is not None:
+            found["search"] = self._searching.outcome or self._searching.so_far()
+        return found
 
     def _is_over(self) -> bool:
         """Whether the budget, or the search, ends the run here."""
@@ -171,6 +173,12 @@ class Loop:
         if self.stopped is None:
             self.stopped = self._seconds.over()
         return self.stopped is not None
+
+    def _is_due(self) -> bool:
+        """Whether a checkpoint of the present position is to be made."""
+        here = self.position
+        ends = here.block_iteration >= self._blocks[here.block].iterations
+        return ends or self._keeper.retention.due(here.iteration, self._last)
 
     async def checkpoint(self) -> None:
         """Save the state after the last committed step, unless that was done already; waits for the disk.
@@ -292,8 +300,8 @@ class Loop:
         self._history.iteration(record)
         self._tell_of(failed, len(batch.items))
         self._display.iteration(record)
-        if self._runtime.keeps:
-            await self._runtime.committed()
+        if self._runtime.keeps and not self._is_due():  # else they go when the checkpoint is on the disk
+            await self._runtime.forget()
         if failure is not None:
             raise failure
         check_metrics(metrics, faults, after, where=self._where(0), when="after")

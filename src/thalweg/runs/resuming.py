@@ -51,6 +51,10 @@ INPUTS, NEXT_INPUTS = "inputs", "inputs_next"
 the folder, and of the one that may be about to take its place."""
 
 
+CHECKPOINTED = "checkpointed"
+"""The fact that holds an iteration of which there was a checkpoint; as long as there was none, it is not there."""
+
+
 @dataclass(frozen=True)
 class Resumption:
     """What a run goes on from.
@@ -199,11 +203,11 @@ def read(
     wanted, faults = apply_overrides(frozen, overrides)
     if faults:
         raise study_error(f"{path}", faults)
+    named = tuple(named)
     allowed = (*map(path_of, overrides), *named)
     facts = moment.facts
     began = frozen
     if "study" in facts and text not in (facts["study"], facts.get(NEXT)):
-    named = tuple(named)
         began = _document(facts["study"], folder.history, "Restore it from a copy.")
         refuse_unnamed(began, frozen, allowed, f"{folder.study} was edited")
     if given is not None:
@@ -227,7 +231,7 @@ def read(
     status = _status(folder)
     numbers = moment.iterations["iteration"]
     if not meta:
-        _refuse_lost_checkpoints(path, len(numbers), status, began)
+        _refuse_lost_checkpoints(path, len(numbers), status, began, was_there=CHECKPOINTED in facts)
     position = _position(meta, study.blocks, path, "incomplete" if _lacks_means(facts) else status)
     made_with = {**frozen, "seed": meta["seed"]} if "seed" in meta else frozen  # the file may be edited
     refuse_past(path, made_with, wanted, position)
@@ -256,31 +260,32 @@ def read(
     )
 
 
-def stamp_of(folder: RunFolder) -> tuple[Any, ...]:
-    """What changes whenever a process goes on with a run: who has read it before may have read what is no more."""
-    moment = History(folder.history).moment(last=1)
-    newest = moment.iterations["iteration"].tolist()
 def _changes(name: str, changed: Iterable[str]) -> bool:
     """Whether something has changed in what a path names: what a job's script says each time, and the run has already,
     tells nothing of today's data."""
     return any(is_inside(key, name) or is_inside(name, key) for key in changed)
 
 
+def stamp_of(folder: RunFolder) -> tuple[Any, ...]:
+    """What changes whenever a process goes on with a run: who has read it before may have read what is no more."""
+    moment = History(folder.history).moment(last=1)
+    newest = moment.iterations["iteration"].tolist()
     generations = CheckpointStore(folder.checkpoints).generations()
     return tuple(generations), newest, len(moment.events), moment.facts.get("study"), _study(folder, moment.facts)
 
 
-def _refuse_lost_checkpoints(path: Path, made: int, status: str, began: dict[str, Any]) -> None:
+def _refuse_lost_checkpoints(path: Path, made: int, status: str, began: dict[str, Any], *, was_there: bool) -> None:
     """Where there must have been a checkpoint and is none, beginning again would destroy what there is.
 
-    How often there was one is said by the study that the run was of, not by what it is to become.
+    The history of an earlier version does not say whether there was one. How often one was made is then said by the
+    study that the run was of, not by what it is to become.
     """
     output = began.get("output")
     every = output.get("checkpoint_every") if isinstance(output, dict) else None
     if type(every) is not int:
         every = OutputSettings().checkpoint_every
     # One is handed over after so many iterations, and is on the disk before the next one is handed over.
-    if made > 2 * every or (made and status == "finished"):
+    if made > 2 * every or (made and (was_there or status == "finished")):
         raise RunError(
             f"The run {path} has made {made} iterations, and there is no checkpoint in it to go on from: they were "
             "removed. Restore the folder checkpoints from a copy, or begin a new run in another folder."

@@ -10,9 +10,10 @@ each candidate and evaluation, is not known here.
 The model is kept after each block, and once more in the result. A sum over shots holds a gradient, which has the bytes
 of the model; what a problem sums besides is not known here. Of n shots on w workers, which take about as long as each
 other, the sums in the tree that wait for their other half are at most those of a beginning, one a level, and one beside
-each shot in flight; while a larger one is written, its parts are still there::
+each shot in flight; while a larger one is written, its parts are still there; and the sum of the iteration before is
+there until its checkpoint is::
 
-    min(⌈n / 2⌉, ⌈log2 n⌉ + w)  +  min(⌈n / 2⌉, w)
+    min(⌈n / 2⌉, ⌈log2 n⌉ + w)  +  min(⌈n / 2⌉, w)  +  1
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def _sums(study: Study, problem: Problem, workers: int) -> int:
     """How many kept sums are on the disk at once, about."""
     batch = max(block.batch_size or problem.items for block in study.blocks)
     depth, half = (batch - 1).bit_length(), (batch + 1) // 2
-    return min(half, depth + workers) + min(half, workers)
+    return min(half, depth + workers) + min(half, workers) + 1
 
 
 def size(count: int) -> str:
