@@ -60,7 +60,7 @@ def test_a_run_leaves_everything_behind(tmp_path, document, kinds):
     assert summary["seed"] == 3  # the problem's "seed" may not replace the run's
     assert any("seed" in text for text in summary["warnings"])
     assert summary["iterations"] == 7
-    assert summary["blocks"] == ["low", "1"]
+    assert summary["blocks"] == ["low", "2"]
     assert len(summary["misfit_start"]) == len(summary["misfit_end"]) == 2
     assert summary["digest"] == model_digest({"x": problem.x.data})
     assert summary["seconds"] > 0

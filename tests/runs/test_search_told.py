@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from tests.runs.searching import dies
 from thalweg.errors import RunError
 from thalweg.graph import wait
-from thalweg.runs import History, RewardProblem, Run, Study
+from thalweg.runs import History, QuietDisplay, RewardProblem, Run, Study
 from thalweg.runs.report import write_report
 from thalweg.runs.search_figures import candidate_means, draw_search
 from thalweg.runs.summary import closing_table
@@ -328,3 +328,50 @@ def come_to(folder):
     columns = {n: v.tolist() for n, v in history.iterations().items() if n not in ("seconds", "evaluations")}
     search = {**history.facts()["search"], "spent": None, "lost_in_flight": None}
     return json.dumps([search, columns, history.candidates(), sorted(candidate_means(history).items())])
+
+
+# -- stopped before the final choice, and failures ---------------------------------------------
+
+
+class StopsAt(QuietDisplay):
+    def __init__(self, iteration):
+        self.last, self.task = iteration, None
+
+    def iteration(self, record):
+        if record.iteration == self.last:
+            self.task.cancel()
+
+
+def test_a_search_that_was_stopped_says_what_is_best_so_far_and_no_misfit(tmp_path, steps):
+    display = StopsAt(6)
+    study = study_of(steps, {"kind": "random"}, 50, FEW, n=16, bad=[[9, 0]])
+    started = Run(study, out=tmp_path / "run", display=display)
+
+    async def main():
+        display.task = asyncio.ensure_future(started.execute())
+        with pytest.raises(asyncio.CancelledError):
+            await display.task
+
+    wait(main())
+    summary = started.outcome.summary
+    assert (summary["status"], summary["iterations"]) == ("interrupted", 6)
+    means = candidate_means(started.outcome.history)
+    best = max(means, key=lambda number: means[number][1])
+    assert summary["search"]["best"]["candidate"] == best
+    lines = dict(closing_table(summary))
+    assert lines["best so far"] == f"candidate {best}; the final choice is made at the end of the run"
+    assert lines["mean reward in the search"] == f"{means[best][1]:.4g}"
+    assert "misfit" not in str(lines)
+    assert lines["spent"].split()[0] == str(sum(row.ended for row in started.outcome.history.evaluations()))
+
+
+def test_all_failures_are_counted_and_the_first_ones_told(tmp_path, steps):
+    bad = [[k, item] for k in range(1, 9) for item in range(12)]
+    outcome = run(steps, tmp_path / "run", {"kind": "random", "candidates": 4}, 4, n=10, bad=bad)
+    failed = sum(row.status == "failed" for row in outcome.history.evaluations())
+    assert failed > 10
+    assert outcome.summary["search"]["failed"] == failed
+    assert dict(closing_table(outcome.summary))["failed"] == f"{failed} evaluations"
+    told = [event["text"] for event in outcome.history.events() if event["kind"] == "failure"]
+    assert len(told) == 6
+    assert told[-1].startswith(f"{failed} evaluations have failed in all")

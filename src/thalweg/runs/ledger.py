@@ -140,6 +140,11 @@ class Ledger:
         return sum((*self._waiting.values(), *self._idle.values()), self._unused)
 
     @property
+    def failed(self) -> int:
+        """How many evaluations have failed, whoever asked for them."""
+        return sum(row.stage != ASK and row.status in ("failed", "void") for row in self._known.values())
+
+    @property
     def rewarded(self) -> frozenset[str]:
         """The keys of which an evaluation has a reward; it looks at all of them."""
         return frozenset(row.key for row in self._known.values() if row.status == "done")

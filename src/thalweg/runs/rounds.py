@@ -43,7 +43,7 @@ from thalweg.search.values import copy_json
 
 _STREAM = 0xCA4D1DA7E  # keeps the order of the samples apart from other draws from the seed
 _WAVE = 1000  # jobs, at most, as they are charged at one go
-_TOLD = 5
+TOLD = 5
 """So many failures are written to the events in full; all of them are in the table of evaluations."""
 
 
@@ -336,7 +336,7 @@ class Rounds:
     def _note(self, job: Job, row: Evaluation, most: Spent) -> None:
         if row.status == "failed":
             self._failures += 1
-            if self._failures <= _TOLD:
+            if self._failures <= TOLD:
                 last = row.error.strip().splitlines()[-1] if row.error.strip() else "no message"
                 text = f"candidate {job.candidate} failed on {self._problem.item_name} {job.item}: {last}"
                 self._history.event("failure", text, iteration=row.iteration, details={"error": row.error})

@@ -40,7 +40,7 @@ from thalweg.runs.history import HistoryWriter
 from thalweg.runs.ledger import Ledger
 from thalweg.runs.problem import Feedback
 from thalweg.runs.rewards import RewardProblem
-from thalweg.runs.rounds import Round, Rounds
+from thalweg.runs.rounds import TOLD, Round, Rounds
 from thalweg.runs.seconds import Seconds
 from thalweg.runs.settings import BudgetSettings
 from thalweg.runtime import Runtime
@@ -194,6 +194,9 @@ class Searching:
             iteration: the last one.
         """
         self._say_since_when()
+        if self._ledger.failed > TOLD:
+            text = f"{self._ledger.failed} evaluations have failed in all; the table of evaluations has each of them"
+            self._history.event("failure", text, iteration=iteration)
         scores, problem, start = self._search.scores, self._problem, self._search.first
         self.stopped = self.stopped or self._cut
         finalists = self._search.best_of(self._search.finalists)
@@ -233,6 +236,16 @@ class Searching:
         self._record(chosen)
         self._ledger.give_up_finals()
 
+    def so_far(self) -> dict[str, Any]:
+        """Before the final choice: the best candidate of the search, if any, what was spent and what has failed."""
+        scores, best = self._search.scores, self._search.scores.best()
+        found: dict[str, Any] = {"spent": asdict(self._ledger.paid), "failed": self._ledger.failed}
+        if best is not None:
+            low, high = scores.bounds(best)
+            search = {"mean": scores.mean(best), "low": low, "high": high, "samples": scores.count(best)}
+            found["best"] = {"candidate": best, "values": self._search.values(best), "search": search}
+        return found
+
     def _record(self, chosen: dict[str, Any]) -> None:
         """Say what was chosen, and what the search has cost."""
         chosen["spent"], unused = asdict(self._ledger.paid), self._ledger.unused
@@ -240,6 +253,7 @@ class Searching:
             chosen["unused"] = asdict(unused)
         chosen["lost_in_flight"] = self._ledger.lost
         chosen["stopped"] = self.stopped
+        chosen["failed"] = self._ledger.failed
         if self._search.first:
             chosen["not_compared"] = self._search.first  # candidates of before the search began anew
         self._history.fact("search", chosen)

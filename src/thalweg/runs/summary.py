@@ -6,6 +6,9 @@
 - ``blocks``, ``misfit_start``, ``misfit_end``: per block its name and the loss an item of its first and of
   its last batch, each before its step; null for a block that was not reached. With ``selection = "all"`` both
   are of the same items
+- ``search``: of a search instead what was chosen, on what, the means of the chosen one and of the start with their
+  errors, what was spent (``spent``) and how many evaluations have failed (``failed``); of one that was stopped before
+  its final choice the best so far (``best``)
 - ``failed_items``: how many items were left out in all iterations together, where the study allows it
 - ``digest``: :func:`thalweg.runs.model_digest` of the variables, by name
 - ``seconds``: from the call to here, everything included; ``seconds_by_part``: of the preparation and of the
@@ -92,7 +95,7 @@ def misfits(history: History, study: Study) -> dict[str, Any]:
         misfit = columns["misfit"][(columns["block"] == index) & (columns["iteration"] > before)]
         start.append(float(misfit[0]) if len(misfit) else None)
         end.append(float(misfit[-1]) if len(misfit) else None)
-    names = [block.name or str(index) for index, block in enumerate(study.blocks)]
+    names = [block.name or str(index + 1) for index, block in enumerate(study.blocks)]
     found: dict[str, Any] = {"blocks": names, "misfit_start": start, "misfit_end": end}
     if FAILED_ITEMS in columns:
         found[FAILED_ITEMS] = int(np.nansum(columns[FAILED_ITEMS]))
@@ -104,7 +107,7 @@ def closing_table(summary: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [("iterations", str(summary["iterations"]))]
     if summary.get("stopped"):
         lines.append(("stopped by", str(summary["stopped"])))
-    if summary.get("search"):
+    if "search" in summary:
         lines += search_lines(summary["search"])
         summary = {
             name: value for name, value in summary.items() if name not in ("blocks", "misfit_start", "misfit_end")
@@ -124,12 +127,15 @@ def closing_table(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def search_lines(search: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a search has chosen, as lines of the closing table."""
-    winner, start = search.get("winner") or {}, search.get("start") or {}
-    chosen = (
-        f"candidate {winner['candidate']}, on {search['chosen_on']}" if winner else "nothing: no candidate was scored"
-    )
-    lines = [("chosen", chosen)]
+    """What a search has chosen, or before its end what is the best so far, as lines of the closing table."""
+    best = search.get("best") or {}
+    winner, start = search.get("winner") or best, search.get("start") or {}
+    if best:
+        lines = [("best so far", f"candidate {best['candidate']}; the final choice is made at the end of the run")]
+    elif winner:
+        lines = [("chosen", f"candidate {winner['candidate']}, on {search['chosen_on']}")]
+    else:
+        lines = [("chosen", "nothing: no candidate was scored")]
     for name, value in winner.get("values", {}).items():
         text = json.dumps(value, ensure_ascii=False)
         lines.append((f"  {name}", text if len(text) <= 400 else f"{text[:397]}..."))
@@ -144,7 +150,10 @@ def search_lines(search: dict[str, Any]) -> list[tuple[str, str]]:
     lines += [("incomplete", text) for text in search.get("incomplete", ())]
     if search.get("tested_before"):
         lines.append(("tested before", f"{search['tested_before']} others, on test samples that are not new any more"))
-    lines.append(("spent", amount(search["spent"])))
+    if "spent" in search:
+        lines.append(("spent", amount(search["spent"])))
+    if search.get("failed"):
+        lines.append(("failed", f"{search['failed']} evaluations"))
     if search.get("unused"):
         lines.append(("of it not used", f"{amount(search['unused'])}: no longer asked for, or given up"))
     if search.get("not_compared"):
