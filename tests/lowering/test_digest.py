@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from thalweg import rules
+from thalweg.lowering import Batch, Part, address_of, objects
 from thalweg.lowering import numpy as lowering
-from thalweg.lowering import objects
 from thalweg.lowering.digest import reachable, text_digest
 from thalweg.rules import Rule
 from thalweg.rules.base import Number
@@ -64,12 +64,58 @@ def test_a_change_anywhere_below_changes_the_digest(old: str, new: str) -> None:
         ("import numpy as np\nhalf = np.array([0.5])\ndef update(x): return half[0] * x", "0.5", "0.25"),
         ("from numpy import sqrt as f\ndef update(x): return f(x)", "sqrt", "exp"),
         ("from math import sqrt as f\ndef update(x): return f(x)", "sqrt", "exp"),
+        ("def f(x): return x + 1.0\ndef update(x, f=f): return f(x)", "1.0", "1.5"),
+        ("def f(x): return x + 1.0\ndef update(x, *, f=f): return f(x)", "1.0", "1.5"),
+        ("def f(x): return x + 1.0\nseveral = (f, 1)\ndef update(x): return several[0](x)", "1.0", "1.5"),
+        ("def f(x): return x + 1.0\nseveral = {'one': [f]}\ndef update(x): return several['one'][0](x)", "1.0", "1.5"),
+        ("def count(*x): return len(x)\ndef update(x): return count((x, x))", "*x", "x"),
+        ("from enum import Enum\nclass E(Enum): a = 1; b = 2\ne = E.a\ndef update(x): return x, e", "E.a", "E.b"),
+        ("from enum import Enum\nclass E(Enum): a = 1; b = 2\ndef update(x): return x * E.a.value", "1;", "3;"),
+        ("a, b = 'x=1', 2\ndef update(x): return a, b, x", "'x=1', 2", "'x=1, 2', 2"),
     ],
 )
 def test_what_a_text_refers_to_is_part_of_it(source: str, old: str, new: str) -> None:
     assert old in source
     assert text_digest(functions(source)["update"]) == text_digest(functions(source)["update"])
     assert text_digest(functions(source.replace(old, new, 1))["update"]) != text_digest(functions(source)["update"])
+
+
+ALIAS = """
+def outside(x): return x
+def inside(x): return x * x
+chosen = outside
+def update(x): return chosen(x) + outside(x) - inside(x)
+"""
+
+
+def test_which_function_a_name_stands_for_is_part_of_it() -> None:
+    """Both are called whatever `chosen` is, so both texts are there; it is known which of them it is all the same."""
+
+    def digest(source: str) -> str:
+        return text_digest(functions(source)["update"])
+
+    assert digest(ALIAS) == digest(ALIAS)
+    assert digest(ALIAS.replace("chosen = outside", "chosen = inside")) != digest(ALIAS)
+    several = "first, second = outside, inside\nchosen = (first, second)"
+    both = ALIAS.replace("chosen = outside", several).replace("chosen(x)", "chosen[0](x)")
+    assert digest(both) == digest(both)
+    assert digest(both.replace("(first, second)", "(second, first)")) != digest(both)
+
+
+def test_functions_in_the_same_cells_in_another_order_are_another_text() -> None:
+    def same(x: Any) -> Any:
+        return x
+
+    def negative(x: Any) -> Any:
+        return -x
+
+    def make(first: Any, second: Any, third: Any) -> Any:
+        return lambda x: first(second(third(x)))
+
+    chosen = [(a, b, c) for a in (same, negative) for b in (same, negative) for c in (same, negative)]
+    found = {text_digest(make(*three)) for three in chosen}
+    assert len(found) == len(chosen)
+    assert {text_digest(make(*three)) for three in chosen} == found
 
 
 @pytest.mark.parametrize("place", ["constants", "package.constants"])
@@ -214,6 +260,57 @@ def test_each_text_of_a_rule_is_part_of_its_digest() -> None:
     digests = [of(one) for one in several]
     assert len(set(digests)) == len(digests)
     assert [of(one) for one in several] == digests
+
+
+OWN = """
+from thalweg.rules import sgd
+from thalweg.rules.arithmetic import sqrt
+from thalweg.rules.base import Rule
+def outside(a): return a
+def inside(a): return sqrt(a)
+chosen = outside
+def update(param, grad, slots, h):
+    square = grad * grad
+    return param - h.learning_rate * (chosen(square) + outside(square) - inside(square) * inside(square)), slots
+own = Rule(name="own", slots=sgd.slots, hyper=sgd.hyper, update=update)
+"""
+
+
+def stepped(one: Rule, grad: np.ndarray) -> np.ndarray:
+    """What the compiled pass makes of zeros in a step of learning rate 1."""
+    param = np.zeros_like(grad)
+    batch = Batch(lowering.compile_rule(one, param.dtype), [Part(address_of(param), param.size, ())])
+    batch.set_grad(0, address_of(grad))
+    batch.set_hyper(0, one.hyper(learning_rate=1.0), t=1)
+    batch.step()
+    return param
+
+
+def test_a_rule_file_whose_name_stands_for_another_function_gets_a_kernel_of_its_own() -> None:
+    before, after = (
+        functions(OWN.replace("chosen = outside", f"chosen = {name}"))["own"] for name in ("outside", "inside")
+    )
+    grad = np.array([2.0, 3.0])
+    np.testing.assert_allclose(stepped(before, grad), [-4.0, -9.0])
+    np.testing.assert_allclose(stepped(after, grad), [-2.0, -3.0])
+
+
+def test_rules_of_a_factory_get_kernels_of_their_own() -> None:
+    def same(x: Any) -> Any:
+        return x
+
+    def negative(x: Any) -> Any:
+        return -x
+
+    def make(first: Any, second: Any, third: Any) -> Rule:
+        def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+            return param - h.learning_rate * first(second(third(grad))), slots
+
+        return Rule(name="own", slots=rules.sgd.slots, hyper=rules.sgd.hyper, update=update)
+
+    grad = np.array([1.0, 2.0])
+    np.testing.assert_array_equal(stepped(make(same, same, negative), grad), grad)
+    np.testing.assert_array_equal(stepped(make(same, negative, negative), grad), -grad)
 
 
 def test_names_and_dtype_are_part_of_it_and_defaults_are_not() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from enum import Enum, EnumType
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 
 
 def reachable(function: Any) -> Iterator[FunctionType]:
-    """``function`` and the plain Python functions that its text calls by a global name or a cell, each once.
+    """``function`` and the plain Python functions that its text calls, each once.
+
+    It has them by a global name, a cell or a default, or in a tuple, list or dictionary there.
 
     Args:
         function: a plain Python function.
@@ -23,11 +26,15 @@ def reachable(function: Any) -> Iterator[FunctionType]:
     waiting = [function]
     while waiting:
         current = _unwrapped(waiting.pop())
-        if not isinstance(current, FunctionType) or id(current) in seen:
+        if id(current) in seen:
             continue
         seen.add(id(current))
-        yield current
-        waiting += [value for _, value in sorted(_named(current).items(), key=lambda item: item[0])]
+        if isinstance(current, FunctionType):
+            yield current
+            waiting += [value for _, value in sorted(_named(current).items())]
+            waiting += [current.__defaults__, current.__kwdefaults__]
+        elif isinstance(current, list | tuple | dict):
+            waiting += current.values() if isinstance(current, dict) else current
 
 
 def text_digest(*functions: Any) -> str:
@@ -47,14 +54,29 @@ def text_digest(*functions: Any) -> str:
     """
     state = hashlib.blake2b(digest_size=16)
     for function in map(_unwrapped, functions):
-        if not isinstance(function, FunctionType):
-            state.update(_constant(function).encode())
-            continue
-        for part in reachable(function):
-            state.update(repr((_content(part.__code__), part.__defaults__, part.__kwdefaults__)).encode())
-            for name, value in sorted(_named(part).items(), key=lambda item: item[0]):
-                state.update(f"{name}={_constant(value)}".encode())
+        state.update(repr(_told(function)).encode())
     return state.hexdigest()
+
+
+def _told(function: Any) -> Any:
+    """A function's text, and those of all that it calls, each with what its names stand for.
+
+    Which function a name stands for is said by that one's number, in the order of :func:`reachable`: the texts alone
+    would be the same after ``chosen = outside`` was changed to ``chosen = inside``, where both are called elsewhere.
+    """
+    if not isinstance(function, FunctionType):
+        return _constant(function, {})
+    parts = list(reachable(function))
+    numbers = {id(part): number for number, part in enumerate(parts)}
+    return [
+        (
+            _content(part.__code__),
+            _constant(part.__defaults__, numbers),
+            _constant(part.__kwdefaults__, numbers),
+            [(name, _constant(value, numbers)) for name, value in sorted(_named(part).items())],
+        )
+        for part in parts
+    ]
 
 
 def _unwrapped(function: Any) -> Any:
@@ -62,20 +84,27 @@ def _unwrapped(function: Any) -> Any:
     return getattr(function, "py_func", function)
 
 
-def _constant(value: Any) -> str:
-    """What a global or a cell counts by: whatever it can hold that the compiled code may depend on."""
-    if isinstance(value, FunctionType):
-        return "function"  # by its text, which is reached
+def _constant(value: Any, numbers: Mapping[int, int]) -> str:
+    """What a global or a cell counts by: whatever it can hold that the compiled code may depend on.
+
+    Args:
+        value: the object.
+        numbers: of the functions that are reached, by their ids.
+    """
+    if id(_unwrapped(value)) in numbers:
+        return f"function {numbers[id(_unwrapped(value))]}"
     if isinstance(value, type) and hasattr(value, "_fields"):
         return f"{value.__name__}:{value._fields!r}"
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
         return f"{array.dtype.str}{array.shape}{hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()}"
-    if isinstance(value, bool | int | float | complex | str | bytes | None):
+    if isinstance(value, bool | int | float | complex | str | bytes | Enum | None):
         return repr(value)
+    if isinstance(value, EnumType):
+        return f"{value.__name__}:{list(value)!r}"
     if isinstance(value, list | tuple | set | frozenset | dict):
         parts = value.items() if isinstance(value, dict) else value
-        shown = [_constant(part) for part in parts]
+        shown = [_constant(part, numbers) for part in parts]
         return f"{type(value).__name__}{sorted(shown) if isinstance(value, set | frozenset) else shown}"
     if isinstance(value, ModuleType):
         return value.__name__
@@ -111,4 +140,5 @@ def _named(function: FunctionType) -> dict[str, Any]:
 def _content(code: CodeType) -> tuple[Any, ...]:
     """What the code does, without file names and line numbers."""
     constants = tuple(_content(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts)
-    return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars
+    taken = code.co_argcount, code.co_kwonlyargcount, code.co_flags
+    return code.co_code, taken, constants, code.co_names, code.co_varnames, code.co_freevars
