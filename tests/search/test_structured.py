@@ -550,3 +550,30 @@ def test_settings_are_read_by_operators_that_run_at_the_same_time():
         return x.grad
 
     assert np.array_equal(tw.wait(several()), np.full(3, 5.0))
+
+
+SVC = {
+    "type": "object",
+    "properties": {"kind": {"const": "svc"}, "C": {"type": "number", "maximum": 10}, "gamma": {"type": "number"}},
+    "required": ["kind", "C", "gamma"],
+}
+TREE = {
+    "type": "object",
+    "properties": {"kind": {"const": "tree"}, "depth": {"type": "integer"}},
+    "required": ["kind", "depth"],
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        ({"kind": "svc", "C": 1.0}, "at model: 'gamma' is a required property"),
+        ({"kind": "svc", "C": 100.0, "gamma": 1.0}, "at model.C: 100.0 is greater than the maximum of 10"),
+        ({"kind": "tree", "depth": 1.5}, "at model.depth: 1.5 is not of type 'integer'"),
+        ({"kind": "svcc", "C": 1.0}, "at model: model.kind is 'svcc', and there are 'svc', 'tree'"),
+    ],
+)
+def test_a_fault_within_a_union_is_told_of_the_branch_that_was_meant(model, text):
+    schema = {"type": "object", "properties": {"model": {"oneOf": [SVC, TREE]}}, "required": ["model"]}
+    with pytest.raises(ValueMismatchError, match=re.escape(text)):
+        StructuredVariable({"model": model}, schema, name="start")

@@ -52,7 +52,7 @@ class SchemaCheck:
     def __init__(self, schema: dict[str, Any]) -> None:
         library = _library()
         self._schema = schema
-        self._best = library.exceptions.best_match
+        self._exceptions = library.exceptions
         self._validator = _kind()(schema)
 
     def __reduce__(self) -> tuple[type[SchemaCheck], tuple[dict[str, Any]]]:
@@ -66,7 +66,7 @@ class SchemaCheck:
         """
         faults = list(self._validator.iter_errors(value))
         if faults:
-            fault = self._best(faults)
+            fault = _worst(faults, self._exceptions)
             path = tuple(fault.absolute_path)
             where = f" at {written_path(path)}" if path else ""
             more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -96,7 +96,32 @@ def _library() -> ModuleType:
     return library
 
 
+def _worst(faults: list[Any], exceptions: Any) -> Any:
+    """The fault to tell: in a ``oneOf`` or ``anyOf`` that of the branch whose constants the value has, if one has."""
+    fault = max(faults, key=exceptions.relevance)
+    if fault.validator not in ("oneOf", "anyOf") or not fault.context:
+        return exceptions.best_match([fault])
+    branches = _branches(fault)
+    meant = [errors for errors in branches.values() if not any(error.validator == "const" for error in errors)]
+    if meant and len(meant) < len(branches):
+        return _worst(meant[0], exceptions) if len(meant) == 1 else fault
+    return fault if not meant else exceptions.best_match([fault])
+
+
+def _branches(fault: Any) -> dict[Any, list[Any]]:
+    """What is wrong in each branch of a union."""
+    found: dict[Any, list[Any]] = {}
+    for error in fault.context:
+        found.setdefault(error.schema_path[0], []).append(error)
+    return found
+
+
 def _said(fault: Any) -> str:
     """The library's message; long values are cut, the beginning and the end are what tells."""
     text = str(fault.message)
+    wrong = [error for error in fault.context or () if error.validator == "const"]
+    if wrong and {error.schema_path[0] for error in wrong} == _branches(fault).keys():
+        first = wrong[0]  # no branch has the value's constant
+        known = [error.validator_value for error in wrong if error.absolute_path == first.absolute_path]
+        text = f"{written_path(first.absolute_path)} is {first.instance!r}, and there are {', '.join(map(repr, known))}"
     return text if len(text) <= 300 else f"{text[:180]} ... {text[-110:]}"
