@@ -135,6 +135,24 @@ def test_success_is_the_programs_mean_on_the_sample():
     assert 2 in shown(candidate)
 
 
+def test_samples_that_are_the_same_example_are_scored_together():
+    topics = ["art", "art", "sport", "sport", "sport", "art", "tea"]
+    engine = make(variable(pool=topics), score="success")
+    assert list(engine.shelves[0].examples) == ["art", "sport", "tea"]
+    (candidate,) = ask(engine)
+    samples = tuple((item, float(topic == "sport") + 0.25 * (item == 0)) for item, topic in enumerate(topics[:6]))
+    engine.tell([Told(candidate.number, 0.5, samples=samples)])
+    assert engine._scores(0).tolist() == pytest.approx([0.25 / 3, 1.0, 3.25 / 6])
+
+
+def test_a_list_that_is_spelled_by_a_reference_or_none_at_all_is_in_the_order_of_its_values():
+    listed = {"$ref": "#/$defs/Shown", "$defs": {"Shown": {"allOf": [{"items": {"enum": ["b", "a", "b"]}}]}}}
+    whole = {"items": {"type": "integer", "minimum": 3, "maximum": 5}}
+    for schema, expected in ((listed, [0, 1, 0]), (whole, [0, 1, 2])):
+        space = Space.of({**schema, "type": "array", "uniqueItems": True, "maxItems": 2}, name="step")
+        assert FewShot(space, seed=0, score="success")._entries == [expected]
+
+
 def test_a_failed_candidate_counts_for_nothing():
     engine = make()
     candidates = ask(engine, 4)

@@ -5,7 +5,8 @@ programs of :mod:`thalweg.problems.programs` have them. An example is scored by 
 the program did on it as a sample::
 
     credit_i  = Σ_c (r_c − r̄) / (n_i + 1)      over the n_i candidates c that showed example i; r̄: mean of all
-    success_i = mean reward of the program on sample i, over the candidates that were scored on it; unknown: the mean
+    success_i = mean reward of the program on the samples that are example i, over the candidates that were scored on
+                them; unknown: the mean
 
 and chosen by one of
 
@@ -34,7 +35,7 @@ import numpy as np
 from thalweg.errors import SearchError
 from thalweg.search.engine import Engine, Proposal, Told
 from thalweg.search.options import real
-from thalweg.search.shelves import credit, find_shelves, known, put, softmax_order
+from thalweg.search.shelves import credit, entries, find_shelves, known, put, softmax_order
 from thalweg.search.space import Space, Values
 from thalweg.search.values import Json, copy_json, digest_json
 
@@ -52,8 +53,8 @@ class FewShot(Engine):
         start: the present values.
         start_first: whether they are candidate 0.
         method: ``"random"``, ``"best"``, ``"softmax"`` or ``"diverse"``.
-        score: what examples are scored by, ``"credit"`` or ``"success"``. For the latter the examples of a place have
-            to be the samples, in their order.
+        score: what examples are scored by, ``"credit"`` or ``"success"``. For the latter the list of a place has to be
+            that of the samples, in their order; samples that are the same example are scored together.
         temperature: of the softmax, in the unit of the reward.
         neighbors: the share of candidates, 0 to 1, that change one example of the best one so far; not with ``random``.
         full: the share of selections, 0 to 1, that have as many examples as can be shown; of the others each number
@@ -112,6 +113,7 @@ class FewShot(Engine):
                 "there is no place for examples: the engine few_shot looks for arrays with uniqueItems whose items are "
                 "an enum, within objects. A program's steps have them if their examples are trainable."
             )
+        self._entries = [entries(space, shelf) for shelf in self.shelves]  # which example a sample is
         self._around: Values = self.start if self.start is not None else space.sample(np.random.default_rng(seed))
         self._picks: list[list[list[int]]] = []  # of each candidate, for each shelf: places in its examples
         self._visits = [0] * len(self.shelves)
@@ -229,11 +231,12 @@ class FewShot(Engine):
         number = len(self.shelves[place].examples)
         if self.score == "success":
             sums, counts = np.zeros(number), np.zeros(number)
+            examples = dict(enumerate(self._entries[place]))
             for rewards in self._samples.values():
                 for item, reward in rewards.items():
-                    if item < number:
-                        sums[item] += reward
-                        counts[item] += 1
+                    if (example := examples.get(item)) is not None:
+                        sums[example] += reward
+                        counts[example] += 1
             mean = sums.sum() / max(counts.sum(), 1)
             return np.where(counts > 0, sums / np.maximum(counts, 1), mean)
         told = [(self._picks[c][place], reward) for c, reward in sorted(self._rewards.items()) if reward is not None]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from thalweg.search.space import Space, Values
 from thalweg.search.space_compound import Distinct, Record
+from thalweg.search.space_merging import Resolver
 from thalweg.search.space_nodes import Node, identity
 from thalweg.search.values import Json, copy_json
 
@@ -69,6 +70,26 @@ def known(shelf: Shelf, values: Values) -> list[int]:
         value = value.get(key, []) if isinstance(value, dict) else []
     places = {identity(example): place for place, example in enumerate(shelf.examples)}
     return [places[identity(example)] for example in value if identity(example) in places]
+
+
+def entries(space: Space, shelf: Shelf) -> list[int | None]:
+    """Which example each entry of the schema's list is, by its place on the shelf: equal entries are one example.
+
+    Example:
+        >>> from thalweg.search.shelves import entries, find_shelves
+        >>> from thalweg.search.space import Space
+        >>> shown = {"type": "array", "items": {"enum": ["a", "b", "a", "c"]}, "uniqueItems": True, "maxItems": 2}
+        >>> space = Space.of({"type": "object", "properties": {"examples": shown}}, name="step")
+        >>> entries(space, find_shelves(space)[0])
+        [0, 1, 0, 2]
+    """
+    resolver = Resolver(space.schemas[shelf.variable])
+    part = resolver.plain(space.schemas[shelf.variable], shelf.variable)
+    for key in shelf.path:
+        part = resolver.plain(part.get("properties", {}).get(key, {}), shelf.variable)
+    items = resolver.plain(part.get("items", {}), shelf.variable)
+    places = {identity(example): place for place, example in enumerate(shelf.examples)}
+    return [places.get(identity(entry)) for entry in items.get("x-pool", items.get("enum", list(shelf.examples)))]
 
 
 def credit(number: int, told: Sequence[tuple[Sequence[int], float]]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from thalweg.errors import LanguageModelError, SearchError, StudyError
 from thalweg.lm import LanguageModel, Prices, Spending, Usage
 from thalweg.lm.before_paying import BEFORE_PAYING
 from thalweg.problems.programs.data import deal, read_rows, records
+from thalweg.problems.programs.examples import Shown
 from thalweg.problems.programs.metrics import METRICS, score
 from thalweg.problems.programs.program import Program
 from thalweg.problems.programs.serving import ServedModel
@@ -64,6 +65,7 @@ class ProgramProblem(RewardProblem):
         self.rows = [rows[index] for part in parts for index in part]
         self._digest = digest_json([digest_json(row) for row in rows])
         self._pools: dict[str, list[dict[str, Json]]] = {}
+        self._shown: dict[str, Shown] = {}  # by step, of those that show examples
         self.items, self.held_out, self.test = sizes
         self._different = len(rows)
         self.variables = tuple(
@@ -134,7 +136,7 @@ class ProgramProblem(RewardProblem):
         row = self.rows[item]
         inputs = {name: row[name] for name in self.program.inputs}
         try:
-            outcome = await self.program.run(model, _without(values, row), inputs)
+            outcome = await self.program.run(model, self._without(values, row), inputs)
         except LanguageModelError as error:
             error.spent = self._spent(error.details["usage"])  # type: ignore[attr-defined]  # the run's budget reads it
             raise
@@ -294,23 +296,30 @@ class ProgramProblem(RewardProblem):
     def _variable(self, step: Step, table: StepSettings) -> StructuredVariable:
         pool: list[dict[str, Json]] = []
         if table.examples:
-            names = {**dict.fromkeys(step.inputs), **dict.fromkeys(step.outputs)}
-            of = {**{name: name for name in step.inputs}, **self._settings.expected}
-            missing = [name for name in names if of.get(name) not in self._settings.fields]
+            shown = Shown(step, self.program.known_before(step), self._settings.expected)
+            self._shown[step.name] = shown
+            missing = shown.missing(self._settings.fields)
             if missing:
                 raise StudyError(
                     f"problem.steps: {step.name} is to show examples, and the data has no {', '.join(missing)}. "
                     "Examples are rows of the data; say examples = 0 for this step, or add to problem.fields and "
                     "problem.expected."
                 )
-            for row in self.rows[: self._settings.examples_from or self.items][: self.items]:
-                outputs = {name: _first(row[of[name]]) for name in step.outputs}
-                pool.append({"inputs": {name: row[name] for name in step.inputs}, "outputs": outputs})
+            pool = [shown.example(row) for row in self.rows[: self._settings.examples_from or self.items][: self.items]]
         self._pools[step.name] = pool
         try:
             return step.variable(table.instructions, pool=pool, most=table.examples, description=table.description)
         except SearchError as error:
             raise StudyError(f"problem.steps: {step.name}: {error}") from error
+
+    def _without(self, values: dict[str, Any], row: dict[str, Json]) -> dict[str, Any]:
+        """The values without examples that are the row itself: nobody learns from a task that shows its own answer."""
+        others = dict(values)
+        for name, shown in self._shown.items():
+            own = shown.inputs(row)
+            examples = [example for example in values[name].get("examples", []) if example["inputs"] != own]
+            others[name] = {**values[name], "examples": examples}
+        return others
 
 
 def _step(table: StepSettings) -> Step:
@@ -345,26 +354,9 @@ def _check(settings: ProgramSettings, program: Program) -> None:
             )
 
 
-def _without(values: dict[str, Any], row: dict[str, Json]) -> dict[str, Any]:
-    """The values without examples that are the row itself: nobody learns from a task that shows its own answer."""
-
-    def is_row(example: dict[str, Any]) -> bool:
-        return all(row.get(name) == value for name, value in example["inputs"].items())
-
-    return {
-        name: {**value, "examples": [example for example in value.get("examples", []) if not is_row(example)]}
-        for name, value in values.items()
-    }
-
-
 def _in_order(schemas: dict[str, Any]) -> str:
     """Fields with their schemas, in the order of the prompt."""
     return json.dumps([[name, schema] for name, schema in schemas.items()], sort_keys=True)
-
-
-def _first(value: Json) -> Json:
-    """Of several expected values, the one that an example shows."""
-    return value[0] if isinstance(value, list) and value else value
 
 
 def _short(value: Json) -> str:

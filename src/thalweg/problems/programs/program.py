@@ -58,6 +58,11 @@ class Program:
             known |= step.outputs.keys()
         return tuple(needed)
 
+    def known_before(self, step: Step) -> tuple[str, ...]:
+        """The outputs of the steps before one."""
+        steps = self.steps[: self.steps.index(step)]
+        return tuple(name for one in steps for name in one.outputs)
+
     async def run(
         self, model: LanguageModel, values: dict[str, Any], record: dict[str, Json], *, sample: int = 0
     ) -> Outcome:
