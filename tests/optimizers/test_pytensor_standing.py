@@ -158,6 +158,52 @@ def test_a_group_with_the_optimizers_schedule_and_another_past_is_refused_before
     assert target.current("learning_rate", group=0) == 0.125
 
 
+SETTERS: dict[str, Any] = {
+    "beta1": lambda optimizer: setattr(optimizer, "beta1", 0.5),
+    "the optimizer's rate": lambda optimizer: setattr(optimizer, "learning_rate", 0.25),
+    "process_grad": lambda optimizer: setattr(optimizer, "process_grad", None),
+    "process_model": lambda optimizer: setattr(optimizer, "process_model", None),
+    "the same schedule": lambda optimizer: setattr(optimizer.groups[0], "learning_rate", fading()),
+    "observe": lambda optimizer: optimizer.observe(1.0),
+    "restore": lambda optimizer: optimizer.restore(optimizer.state()),
+    "refresh": lambda optimizer: symbolic(optimizer).refresh(),
+}
+
+
+def fading() -> Exp:
+    return Exp(1.0, gamma=0.5, decay_on_iteration=True)
+
+
+def with_a_fading_group() -> Any:
+    """The optimizer's rate is a number, a group's is a schedule."""
+    return tw.Adam(learning_rate=0.125, groups=[{"variables": "b", "learning_rate": fading()}])
+
+
+@pytest.mark.parametrize("setter", SETTERS)
+def test_a_group_s_schedule_beside_the_optimizer_s_number_locks_nothing(setter: str) -> None:
+    optimizer = with_a_fading_group()
+    step = stepper(optimizer, "a", "b")
+    np.testing.assert_allclose(step(), [0.125, 1.0], rtol=1e-6)
+    SETTERS[setter](optimizer)
+    rate = 0.25 if "rate" in setter else 0.125
+    if setter != "beta1":  # which says how much of the mean is kept, so that it is no mean any more
+        np.testing.assert_allclose(step(), [rate, 0.5], rtol=1e-6)
+    assert optimizer.beta1 == (0.5 if setter == "beta1" else 0.9)
+    optimizer.reset()
+    assert optimizer.iterations == 0
+    np.testing.assert_allclose(step(), [rate, 1.0], rtol=1e-6)
+
+
+def test_a_group_that_had_the_optimizer_s_number_or_plateau_takes_none_of_its_own() -> None:
+    """The graph has one number for both, also where it is what a plateau says."""
+    for first, own in ((0.125, fading()), (0.125, 0.5), (Plateau(1.0), Plateau(1.0)), (Plateau(1.0), 0.5)):
+        optimizer = tw.SGD(learning_rate=first, groups=[{"variables": "b", "weight_decay": 0.0}])
+        stepper(optimizer, "a", "b")
+        with pytest.raises(HyperparameterError, match="graphs made by update"):
+            optimizer.groups[0].learning_rate = own
+        assert "learning_rate" not in optimizer.groups[0].settings
+
+
 def half(grad: Any) -> Any:
     return 0.5 * grad
 

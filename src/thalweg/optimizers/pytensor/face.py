@@ -151,7 +151,7 @@ class Symbolic:
                 f"{optimizer.name}: {line}, which cannot become an array; give it before the first update, or make "
                 "another optimizer"
             )
-        for line in self.held.fixed_elsewhere():
+        for line in self.held.fixed_elsewhere(self._standing.traced if self._standing else {}):
             raise HyperparameterError(
                 f"{optimizer.name}: {line}: have the group set it before the first update, or make another optimizer"
             )

@@ -268,13 +268,21 @@ class Held:
         """Whether a graph was made with this hyperparameter as a number that follows."""
         return any(known == name for _, known in self._numbers)
 
-    def fixed_elsewhere(self) -> list[str]:
-        """In words, which hyperparameters groups set that were the optimizer's own when the graphs were made."""
+    def fixed_elsewhere(self, traced: Mapping[tuple[int, str], Scheduled]) -> list[str]:
+        """In words, which hyperparameters groups set that were the optimizer's own when the graphs were made.
+
+        Args:
+            traced: the schedules that the graphs hold, by group and hyperparameter.
+
+        Returns:
+            A line each.
+        """
+        followed = {*self._numbers, *(place for place, value in traced.items() if not told(value))}
         return [
             f"group {number} (from 0) sets {name}, and the graphs made by update have the optimizer's there"
             for number, group in enumerate(self.optimizer.groups)
             for name in group.settings
-            if (0, name) in self._numbers and (number + 1, name) not in self._numbers
+            if (0, name) in self._numbers and (number + 1, name) not in followed
         ]
 
     def number(self, group: int, name: str) -> Expression:
