@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs.asking import Texts, document
-from thalweg.errors import StudyError
+from thalweg.errors import LanguageModelError, StudyError
 from thalweg.graph import wait
 from thalweg.lm import AnswerCache
 from thalweg.lm.stub import Reply, Stub
@@ -217,6 +217,85 @@ def test_a_run_that_is_stopped_while_it_asks_waits_for_the_answer_unless_it_is_s
     assert search["lost_in_flight"] == 0
     told = [event["text"] for event in History(tmp_path / "run").events() if "being asked" in str(event)]
     assert len(told) == (times == 2)
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_the_plan_has_what_asking_can_cost_at_most(tmp_path, candidates):
+    """Of texts as long as the present one; the server counts nothing, so each request is charged with its bound."""
+    cls = kind()
+    present = "Answer the question. Be brief."
+
+    def as_long(body):
+        return json.dumps({"text": json.loads(answer(body))["text"][: len(present)]})
+
+    with Stub(as_long, usage=False) as stub:
+        study = document(stub.url, tmp_path / "cache", problem={"kind": "texts", "tokens": 0})
+        study["optimizer"] |= {"candidates": candidates, "history": 3}
+        run = Run(Study.from_document(study, kinds={"texts": cls}), out=tmp_path / "run")
+        tokens = dict(wait(run.plan()))["tokens"]
+        assert stub.requests == []
+        outcome = wait(run.execute())
+    most = int(tokens.split()[2].rstrip(",").replace(",", ""))
+    assert tokens == f"at most {most:,}, {most:,} for asking a model, while texts are no longer than the present ones"
+    asked = 6 * candidates - 1
+    assert len([one for one in outcome.history.candidates() if one["origin"] == "rewritten"]) == asked
+    assert most % asked == 0
+    assert 0.7 * most < outcome.summary["search"]["spent"]["tokens"] <= most
+
+
+def test_a_plan_without_asking_has_no_such_words(tmp_path):
+    study = document("http://127.0.0.1:9/v1", None)
+    study["optimizer"] = {"kind": "random", "finalists": 1}
+    study["problem"]["tokens"] = 10
+    plan = dict(wait(Run(Study.from_document(study, kinds={"texts": kind()}), out=tmp_path / "run").plan()))
+    assert plan["tokens"] == "at most 120"
+
+
+def test_a_missing_key_is_said_before_anything_is_asked_or_evaluated(tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    cls = kind()
+    with Stub(answer) as stub:
+        study = document(stub.url, None, blocks=[{"iterations": 2}])
+        study["optimizer"]["lm"] |= {"api_key_env": "NO_SUCH_KEY"}
+        with pytest.raises(LanguageModelError, match="environment variable NO_SUCH_KEY is not set"):
+            wait(Run(Study.from_document(study, kinds={"texts": cls}), out=tmp_path / "first").execute())
+        assert cls.made == 0
+        monkeypatch.setenv("NO_SUCH_KEY", "sk-there")
+        wait(Run(Study.from_document(study, kinds={"texts": cls}), out=tmp_path / "run").execute())
+        monkeypatch.delenv("NO_SUCH_KEY")
+        more = {"kinds": {"texts": cls}, "overrides": ["blocks.0.iterations=4"]}
+        asked, made = len(stub.requests), cls.made
+        with pytest.raises(LanguageModelError, match="environment variable NO_SUCH_KEY is not set"):
+            wait(Run.resume(tmp_path / "run", **more).execute())
+        assert (len(stub.requests), cls.made) == (asked, made)
+        monkeypatch.setenv("NO_SUCH_KEY", "sk-there")
+        outcome = wait(Run.resume(tmp_path / "run", **more).execute())
+    assert [one["origin"] for one in outcome.history.candidates()] == ["the start", *["rewritten"] * 3]
+
+
+def test_a_run_goes_on_with_a_server_that_has_moved(tmp_path):
+    cls = kind()
+    with Stub(answer) as stub:
+        study = document(stub.url, None, blocks=[{"iterations": 3}])
+        wait(Run(Study.from_document(study, kinds={"texts": cls}), out=tmp_path / "run").execute())
+        before = len(stub.requests)
+    with Stub(answer) as stub:
+        overrides = ["blocks.0.iterations=5", f'optimizer.lm.base_url="{stub.url}"', "optimizer.lm.timeout=30.0"]
+        outcome = wait(Run.resume(tmp_path / "run", kinds={"texts": cls}, overrides=overrides).execute())
+        assert (before, len(stub.requests)) == (2, 2)
+    assert [one["origin"] for one in outcome.history.candidates()] == ["the start", *["rewritten"] * 4]
+
+
+def test_a_relative_folder_for_answers_starts_at_the_folder_of_the_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Stub(answer) as stub:
+        study = document(stub.url, "mine", blocks=[{"iterations": 2}])
+        study = Study.from_document(study, kinds={"texts": kind()}, folder=tmp_path / "studies")
+        wait(Run(study, out=tmp_path / "run").execute())
+    with AnswerCache(tmp_path / "studies" / "mine") as cache:
+        assert cache.paid()[0] == 1
+    assert not (tmp_path / "mine").exists()
+    assert not (tmp_path / "run" / "answers").exists()
 
 
 def test_a_limit_of_money_is_refused_where_asking_has_no_price(tmp_path):

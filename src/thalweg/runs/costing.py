@@ -2,8 +2,8 @@
 
     evaluations ≤ Σ over blocks: iterations · (candidates + rescore) · batch   +   finalists · held_out  +  2 · test
 
-and tokens and money at the most that the problem says one evaluation of its dearest candidate can cost. The budget cuts
-all three.
+and tokens and money at the most that the problem says one evaluation of its dearest candidate can cost, and that asking
+a model for a candidate can. The budget cuts all three.
 """
 
 from __future__ import annotations
@@ -37,13 +37,24 @@ def most_of(problem: RewardProblem, search: Search, blocks: Sequence[GenericBloc
     samples = range(problem.items + problem.held_out + problem.test)
     each = [problem.most(values, item) for item in samples]
     dearest = Spent(0, max(most.tokens for most in each), max(most.money for most in each))
-    asking = search.engine.most_ask(search.candidates)
-    iterations = sum(block.iterations for block in blocks)
-    return Spent(
-        count,
-        count * dearest.tokens + iterations * asking.tokens,
-        count * dearest.money + iterations * asking.money,
-    )
+    asking = most_asking(search, blocks)
+    return Spent(count, count * dearest.tokens, count * dearest.money) + asking
+
+
+def most_asking(search: Search, blocks: Sequence[GenericBlock]) -> Spent:
+    """The most that a run can pay for asking a model for candidates, as long as texts are no longer than the present
+    ones; nothing where the engine asks none.
+
+    Args:
+        search: bound, and its engine told by the problem whose model it will ask (`RewardProblem.price_asking`).
+        blocks: of the study.
+    """
+    most_each = getattr(search.engine, "most_each", None)
+    if most_each is None:
+        return Spent()
+    count = sum(block.iterations for block in blocks) * search.candidates - int(search.engine.start_first)
+    each: Spent = most_each()
+    return Spent(0, count * each.tokens, count * each.money)
 
 
 def candidates_of(
@@ -83,10 +94,11 @@ def cost_lines(
         )
     _check_prices(problem, search, budget)
     lines = [("evaluations", _line(f"{most.evaluations:,}", budget.evaluations, f", {last:,} for the final choice"))]
+    asking = most_asking(search, blocks)
     if most.tokens or budget.tokens is not None:
-        lines.append(("tokens", _line(f"{most.tokens:,}", budget.tokens)))
+        lines.append(("tokens", _line(f"{most.tokens:,}", budget.tokens, _asked(f"{asking.tokens:,}", asking))))
     if most.money or budget.money is not None:
-        lines.append(("money", _line(f"{most.money:,.4g}", budget.money)))
+        lines.append(("money", _line(f"{most.money:,.4g}", budget.money, _asked(f"{asking.money:,.4g}", asking))))
     lines += _kept_lines(problem, search, budget)
     if budget.seconds is not None:
         lines.append(("seconds", f"no evaluation begins after {budget.seconds:g}, but for the final choice"))
@@ -144,6 +156,11 @@ def _kept(problem: RewardProblem, search: Search, start: dict[str, Any], other: 
     for _ in range(search.finalists):
         reserve.take(others)
     return reserve.kept
+
+
+def _asked(text: str, asking: Spent) -> str:
+    """How much of a bound is for asking, and what it does not cover: texts that a model writes."""
+    return f", {text} for asking a model, while texts are no longer than the present ones" if asking.tokens else ""
 
 
 def _line(most: str, limit: float | None, more: str = "") -> str:

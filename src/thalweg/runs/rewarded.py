@@ -40,6 +40,7 @@ def cost(study: Study, problem: Problem, search: Any) -> list[tuple[str, str]]:
             "budget.tokens, or leave optimizer.lm out where the problem has a model.",
             path="budget.money",
         )
+    cast(Any, problem).price_asking(search.engine)
     return cost_lines(cast(Any, problem), search, study.blocks, budget)
 
 
@@ -55,11 +56,17 @@ def equip(problem: Problem, search: Any, folder: Path) -> None:
         problem: of the run.
         search: whose engine it is.
         folder: the run's.
+
+    Raises:
+        LanguageModelError: the key for the model that the engine asks is not there.
     """
     cast(Any, problem).equip(search.engine)
     keep_answers = getattr(search.engine, "keep_answers", None)
     if keep_answers is not None:
         keep_answers(folder / "answers")
+    check_key = getattr(search.engine, "check_key", None)
+    if check_key is not None:
+        check_key()
 
 
 def try_to_restore(problem: Problem, twin: Any, found: Resumption) -> Resumption:

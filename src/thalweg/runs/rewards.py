@@ -140,6 +140,10 @@ class RewardProblem(Problem):
         By default the present ones."""
         return {str(variable.name): variable.json() for variable in self.variables}
 
+    def price_asking(self, engine: Engine) -> None:
+        """Give the engine what says how much asking can cost, for the plan and before anything is started: a model with
+        the bounds of the one that :meth:`equip` will give it."""
+
     def equip(self, engine: Engine) -> None:
         """Give the engine what no study can name, once and before it is asked: a language model that this problem
         serves."""

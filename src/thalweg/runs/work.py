@@ -72,9 +72,13 @@ def _bound(study: Study, problem: Problem, stack: ExitStack) -> Any:
 
 
 def optimizer_of(study: Study, problem: Problem) -> Any:
-    """The study's optimizer, bound to the problem's variables."""
+    """The study's optimizer, bound to the problem's variables; where it has a model of its own, a relative folder for
+    its answers starts at the study's."""
     settings = study.settings
-    return build_optimizer(settings.optimizer, problem, settings.seed, study.blocks, settings.budget)
+    table, lm = settings.optimizer, settings.optimizer.get("lm")
+    if isinstance(lm, dict) and isinstance(lm.get("cache"), str):
+        table = {**table, "lm": {**lm, "cache": str(study.folder / lm["cache"])}}
+    return build_optimizer(table, problem, settings.seed, study.blocks, settings.budget)
 
 
 def _room(study: Study, problem: Problem, optimizer: LocalOptimizer, folder: Path, workers: int) -> Room:

@@ -194,6 +194,11 @@ class ProgramProblem(RewardProblem):
         """As many as the model is asked at once."""
         return self._settings.lm.concurrency
 
+    def price_asking(self, engine: Any) -> None:
+        """Give a rewriting engine that has no model of its own the bounds of the program's."""
+        if getattr(engine, "kind", "") == "rewrite" and engine.model is None:
+            engine.pricing = self._bounding()
+
     def equip(self, engine: Any) -> None:
         """Give a rewriting engine that has no model of its own the program's."""
         if getattr(engine, "kind", "") == "rewrite" and engine.model is None:
@@ -285,10 +290,13 @@ class ProgramProblem(RewardProblem):
         return sum(rewards) / len(rewards), f"for {asked}: {'; '.join(faults)}{cut}" if faults else ""
 
     def _usage(self, values: dict[str, Any], item: int, attempts: int | None = None) -> Usage:
-        """The bound of one evaluation; without a server for the model, too."""
+        """The bound of one evaluation."""
         inputs = {name: self.rows[item][name] for name in self.program.inputs}
-        model = self._model or self._connect("http://127.0.0.1/v1", "bound")
-        return self.program.most(model, values, inputs, attempts=attempts)
+        return self.program.most(self._bounding(), values, inputs, attempts=attempts)
+
+    def _bounding(self) -> LanguageModel:
+        """A model for bounds, without a server, too."""
+        return self._model or self._connect("http://127.0.0.1/v1", "bound")
 
     def _spent(self, usage: Usage) -> Spent:
         return Spent(tokens=usage.tokens, money=self.prices.money(usage))
