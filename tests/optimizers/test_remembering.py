@@ -15,7 +15,7 @@ from thalweg.errors import StateMismatchError
 from thalweg.optimizers.jax import JaxOptimizer
 from thalweg.optimizers.pytensor import symbolic
 from thalweg.optimizers.settings import alike, same
-from thalweg.schedules import Chain, Plateau
+from thalweg.schedules import Chain, Plateau, Schedule
 
 
 def plateau() -> Plateau:
@@ -64,6 +64,49 @@ def test_one_schedule_in_two_places_is_told_apart_by_what_was_saved() -> None:
     target = observed(learning_rate=one, groups=[{"variables": "b", "learning_rate": one}])
     target.restore(together.state())
     assert target.groups[0].learning_rate is target.learning_rate is one
+
+
+def shared_inside(one: Plateau) -> dict[str, Any]:
+    """The optimizer's rate follows a schedule that a group has, too, inside others, there even twice."""
+    twice = Chain([one, 2.0, Chain([one, 1.0])])
+    return {"learning_rate": one, "groups": [{"variables": "b", "learning_rate": twice}]}
+
+
+@pytest.mark.parametrize("losses", [0, 1, 2, 3, 4, 5])
+def test_one_schedule_inside_others_is_told_each_metric_once(losses: int) -> None:
+    """With a patience of 1 the second bad metric, and then every second one, halves the rate."""
+    told_of = [3.0] * losses
+    rate = [1.0, 1.0, 1.0, 0.5, 0.5, 0.25][losses]
+    settings = shared_inside(Plateau(1.0, factor=0.5, patience=1))
+    optimizer = observed(*told_of, **settings)
+    assert rates(optimizer) == [rate, 2.0 * rate * rate]
+    assert optimizer.current("learning_rate") == rate
+    apart = tw.optimizers.build(tw.SGD(**settings).get_config())
+    bound = apart.bind([tw.Variable(np.ones(2), name=name) for name in "ab"])
+    for loss in told_of:
+        bound.observe(loss)
+    assert rates(bound) == [rate, 2.0 * rate * rate]
+
+
+class Told(Schedule):
+    """One that says for itself what it makes of a metric."""
+
+    kind = "told"
+
+    def __init__(self) -> None:
+        vars(self)["metrics"] = []
+
+    def __call__(self, state: Any) -> float:
+        return 0.5
+
+    def observe(self, value: float) -> None:
+        vars(self)["metrics"].append(value)
+
+
+def test_a_schedule_of_ones_own_is_told_once_too() -> None:
+    one = Told()
+    observed(1.0, 2.0, learning_rate=one, groups=[{"variables": "b", "learning_rate": one}])
+    assert vars(one)["metrics"] == [1.0, 2.0]
 
 
 GROUPS = [{"variables": "b", "weight_decay": 0.0}]

@@ -10,7 +10,7 @@ import torch
 import thalweg as tw
 from thalweg.errors import StateMismatchError
 from thalweg.optimizers.torch import TorchOptimizer
-from thalweg.schedules import Plateau
+from thalweg.schedules import Chain, Plateau
 
 
 def plateau() -> Plateau:
@@ -63,6 +63,16 @@ def test_two_optimizers_of_one_recipe_have_each_its_own() -> None:
     assert one.state() == plateau().state()
     schedules = [scheduled["learning_rate"] for scheduled in first._scheduled]
     assert schedules[0] is schedules[1]  # as it was in the recipe
+
+
+def test_one_inside_another_is_told_each_metric_once() -> None:
+    one = Plateau(1.0, factor=0.5, patience=1)
+    recipe = tw.SGD(learning_rate=one, groups=[{"variables": "b", "learning_rate": Chain([one, 2.0])}])
+    optimizer, found = made(recipe, "ab"), []
+    for _ in range(5):
+        observe(optimizer, 3.0)
+        found.append(rates(optimizer))
+    assert found == [[1.0, 2.0], [1.0, 2.0], [0.5, 1.0], [0.5, 1.0], [0.25, 0.5]]
 
 
 def test_a_snapshot_has_each_with_what_it_remembers() -> None:

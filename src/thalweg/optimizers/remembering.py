@@ -1,17 +1,42 @@
-"""The saved states of schedules that remember what they were told, fitted to the schedules here. ::
+"""Schedules that remember what they were told, who is told what, and saved states fitted to the schedules here. ::
 
-one schedule in two places, two saved states   →   a copy for the second place
+one schedule in two places, also inside another   →   it is told each metric once
+one schedule in two places, two saved states      →   a copy for the second place
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from thalweg.errors import StateMismatchError
-from thalweg.optimizers.settings import remembered
+from thalweg.optimizers.settings import Scheduled, remembered
 from thalweg.schedules import Schedule
+
+
+def following(values: Iterable[Scheduled]) -> list[Schedule]:
+    """The schedules that are to be told a metric, each once wherever it is.
+
+    Args:
+        values: hyperparameters.
+
+    Returns:
+        Those that follow a metric, also inside others; and those that say for themselves what ``observe`` does.
+
+    Example:
+        >>> from thalweg.optimizers.remembering import following
+        >>> from thalweg.schedules import Chain, Plateau
+        >>> one = Plateau(1.0)
+        >>> following([0.5, one, Chain([one, 2.0])]) == [one]
+        True
+    """
+    found: dict[int, Schedule] = {}
+    for value in values:
+        if isinstance(value, Schedule):
+            parts = value._with_state() if type(value).observe is Schedule.observe else [value]
+            found |= {id(part): part for part in parts}
+    return list(found.values())
 
 
 def fitted(places: Mapping[str, Any], states: Any, differences: list[str]) -> dict[str, Schedule]:

@@ -12,6 +12,7 @@ import numpy as np
 from thalweg.optimizers import persistence
 from thalweg.optimizers.configured import ConfiguredOptimizer
 from thalweg.optimizers.groups import group_config
+from thalweg.optimizers.remembering import following
 from thalweg.optimizers.settings import arrays_of, place_name, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot, read
 from thalweg.schedules import OptimizationState, Schedule
@@ -248,6 +249,8 @@ class StatefulOptimizer(ConfiguredOptimizer):
     def observe(self, metric: float) -> None:
         """Tell the schedules that follow a metric (``schedules.Plateau``) what it is now; others do not look at it.
 
+        One that is in several places, also inside other schedules, is told once.
+
         Args:
             metric: for instance the loss of this epoch; NaN and infinity are not better than anything.
 
@@ -262,10 +265,10 @@ class StatefulOptimizer(ConfiguredOptimizer):
             >>> optimizer.current("learning_rate")
             0.5
         """
-        following = {id(value): value for value in self._schedules().values()}
-        for value in following.values():
-            value.observe(metric)
-        if following:
+        several = following(self._schedules().values())
+        for schedule in several:
+            schedule.observe(metric)
+        if several:
             self._changed()
 
     def _schedules(self) -> dict[str, Schedule]:

@@ -13,6 +13,7 @@ from thalweg.errors import OptimizerError
 from thalweg.optimizers.groups import Group, assign
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.pipeline import Pipeline
+from thalweg.optimizers.remembering import following
 from thalweg.optimizers.settings import Scheduled, checked, remembered, resolve
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.optimizers.torch import state as torch_state
@@ -25,7 +26,7 @@ from thalweg.optimizers.unbound import refuse_keywords, unbound
 from thalweg.rules.base import Rule
 from thalweg.rules.elementwise import lanes_among, refuse_other_shapes
 from thalweg.rules.spelling import unknown
-from thalweg.schedules import OptimizationState, Schedule
+from thalweg.schedules import OptimizationState
 
 _TAKEN: dict[str, Any] = {"taker": "TorchOptimizer", "call": "TorchOptimizer(parameters, {})"}
 
@@ -264,7 +265,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         return self._zeroed
 
     def observe(self, metric: float) -> None:
-        """Tell our schedules that follow a metric (``schedules.Plateau``) what it is now.
+        """Tell our schedules that follow a metric (``schedules.Plateau``) what it is now, each once.
 
         Args:
             metric: for instance the loss of this epoch.
@@ -273,9 +274,8 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
             HyperparameterError: the metric is no real number.
         """
         self._adopt_all()
-        several = torch_state.everywhere(self).values()  # those that a group to come will follow, too
-        for value in {id(value): value for value in several if isinstance(value, Schedule)}.values():
-            value.observe(metric)
+        for schedule in following(torch_state.everywhere(self).values()):  # those that a group to come will follow, too
+            schedule.observe(metric)
 
     # State in and out
 
