@@ -184,7 +184,7 @@ def test_a_failing_problem_leaves_a_readable_run(tmp_path, document, kinds):
 
 def test_a_loss_that_is_not_finite_stops_before_the_variable_is_touched(tmp_path, document, kinds):
     outcome, error = failing(document, kinds, tmp_path / "run", RunError, "problem.bad_loss_at=3")
-    assert "Iteration 3, block 0 (low): the loss of 2 measurements is nan" in str(error)
+    assert "Iteration 3, block 1 (low): the loss of 2 measurements is nan" in str(error)
     assert "as after iteration 2" in str(error)
     document["blocks"] = [{**document["blocks"][0], "iterations": 2}]
     assert run(document, kinds, tmp_path / "two").summary["digest"] == outcome.summary["digest"]

@@ -7,8 +7,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from thalweg.errors import RunError
 from thalweg.runs.batches import FAILED_ITEMS
+from thalweg.runs.built import kind_of
 from thalweg.runs.problem import Feedback, Problem
 from thalweg.runs.selection import Batch
 from thalweg.runs.tables import COLUMNS
@@ -24,13 +27,13 @@ async def awaited(problem: Problem, batch: Batch, runtime: Any) -> Feedback:
     name = f"{type(problem).__qualname__}.feedback"
     if not inspect.isawaitable(answer):
         raise RunError(
-            f"{name} returned {_kind(answer)} instead of a coroutine. Write it as `async def feedback(...)`, and "
+            f"{name} returned {kind_of(answer)} instead of a coroutine. Write it as `async def feedback(...)`, and "
             "have it return a thalweg.runs.Feedback."
         )
     feedback = await answer
     if not isinstance(feedback, Feedback):
         raise RunError(
-            f"{name} returned {_kind(feedback)} instead of a thalweg.runs.Feedback. End it with "
+            f"{name} returned {kind_of(feedback)} instead of a thalweg.runs.Feedback. End it with "
             "`return Feedback(loss, {name of the variable: gradient, ...})`."
         )
     return feedback
@@ -49,6 +52,11 @@ def check_feedback(feedback: Feedback, batch: Batch, problem: Problem, *, where:
     Raises:
         RunError: the loss or a metric is not finite, or the gradients are not those of the variables.
     """
+    if not is_finite(feedback.loss) and not _is_number(feedback.loss):
+        raise RunError(
+            f"{where}: the loss is {kind_of(feedback.loss)}, no number; nothing was changed. Give the number itself: "
+            "Feedback(float(loss), ...), of a Variable float(loss.data)."
+        )
     if not is_finite(feedback.loss):
         raise RunError(
             f"{where}: the loss of {len(batch.items)} {problem.item_name}s is {feedback.loss!r}, "
@@ -64,6 +72,12 @@ def check_feedback(feedback: Feedback, batch: Batch, problem: Problem, *, where:
             f"{where}: the feedback has gradients of {sorted(feedback.gradients)}, and the variables are "
             f"{sorted(names)}. The problem must return one gradient for each of its variables, by name."
         )
+    for name, gradient in feedback.gradients.items():
+        if gradient is None:
+            raise RunError(
+                f"{where}: the gradient of {name!r} is None; nothing was changed. If the loss does not depend on it, "
+                "its gradient is zeros of its shape."
+            )
     faults = [name for name, value in feedback.metrics.items() if not is_finite(value)]
     check_metrics(feedback.metrics, faults, feedback.metrics, where=where, when="before")
 
@@ -98,13 +112,31 @@ def check_metrics(
         )
 
 
+def named_numbers(metrics: Any, problem: Problem) -> Mapping[str, float]:
+    """What the problem's ``metrics`` returned.
+
+    Raises:
+        RunError: it is no table of numbers by name.
+    """
+    if not isinstance(metrics, Mapping):
+        raise RunError(
+            f"{type(problem).__qualname__}.metrics returned {kind_of(metrics)} instead of a dictionary of numbers by "
+            "name; end it with `return {...}`, which may be empty."
+        )
+    return metrics
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one number, finite or not."""
+    try:
+        return np.ndim(value) == 0 and isinstance(float(value), float)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
 def is_finite(value: Any) -> bool:
     """Whether it is a finite number."""
     try:
         return math.isfinite(value)
     except (TypeError, ValueError, OverflowError):
         return False
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"an object of type {type(value).__qualname__}"

@@ -30,7 +30,7 @@ import numpy as np
 from thalweg.graph import wait
 from thalweg.graph.finishing import to_the_end
 from thalweg.optimizers import LocalOptimizer
-from thalweg.runs.accepting import awaited, check_feedback, check_metrics, is_finite
+from thalweg.runs.accepting import awaited, check_feedback, check_metrics, is_finite, named_numbers
 from thalweg.runs.batches import FAILED_ITEMS, BatchRuntime
 from thalweg.runs.display import Display
 from thalweg.runs.history import HistoryWriter, IterationRecord
@@ -277,7 +277,7 @@ class Loop:
         old, loss, failed = self.position, float(feedback.loss) + 0.0, self._runtime.failed  # SQLite has no −0
         if self._searching is not None:
             self._searching.commit()
-        after, failure = await self._measure(loss)
+        after, failure = await self._measure(loss / len(batch.items))
         metrics = {**feedback.metrics, **after}
         metrics = {**metrics, **{name: value for name, value in norms.items() if name not in metrics}}
         faults = [name for name, value in metrics.items() if not is_finite(value)]
@@ -306,15 +306,15 @@ class Loop:
             raise failure
         check_metrics(metrics, faults, after, where=self._where(0), when="after")
 
-    async def _measure(self, loss: float) -> tuple[dict[str, float], Exception | None]:
+    async def _measure(self, misfit: float) -> tuple[dict[str, float], Exception | None]:
         """The metrics of optimizer and problem after a step, and what failed in that."""
         found: dict[str, float] = {}
         try:
-            self._optimizer.observe(loss)
+            self._optimizer.observe(misfit)
             found |= self._optimizer_metrics()
             found |= self._searching.metrics() if self._searching is not None else {}
             if getattr(self._problem.metrics, "__func__", None) is not Problem.metrics:  # a thread is dear
-                found |= await self._runtime.run(self._problem.metrics)
+                found |= named_numbers(await self._runtime.run(self._problem.metrics), self._problem)
         except Exception as error:
             return found, error
         return found, None
@@ -353,4 +353,4 @@ class Loop:
     def _where(self, ahead: int) -> str:
         block = self._blocks[self.position.block]
         name = f" ({block.name})" if block.name else ""
-        return f"Iteration {self.position.iteration + ahead}, block {self.position.block}{name}"
+        return f"Iteration {self.position.iteration + ahead}, block {self.position.block + 1}{name}"

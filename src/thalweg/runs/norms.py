@@ -53,6 +53,9 @@ def norm(arrays: Iterable[NDArray[Any]]) -> float:
     Args:
         arrays: real or complex, any shapes.
 
+    Returns:
+        The norm; NaN where an array holds no numbers.
+
     Example:
         >>> import numpy as np
         >>> from thalweg.runs.norms import norm
@@ -63,9 +66,12 @@ def norm(arrays: Iterable[NDArray[Any]]) -> float:
     with np.errstate(all="ignore"):  # what is too large becomes infinite, and is left out
         for array in arrays:
             flat = np.asarray(array).reshape(-1)
-            for start in range(0, flat.size, _PIECE):
-                piece = flat[start : start + _PIECE]
-                piece = np.abs(piece) if piece.dtype.kind == "c" else piece
+            pieces = [flat] if flat.size <= _PIECE else [flat[i : i + _PIECE] for i in range(0, flat.size, _PIECE)]
+            kind = flat.dtype.kind
+            if kind not in "fcuib":
+                return math.nan  # the optimizer says what is wrong
+            for piece in pieces:
+                piece = np.abs(piece) if kind == "c" else piece
                 total += float(np.add.reduce(np.square(piece, dtype=np.float64)))
     return math.sqrt(total)
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from thalweg.errors import StudyError
+from thalweg.runs.built import check_built
 from thalweg.runs.files import read_small
 from thalweg.runs.kinds import find_kind
 from thalweg.runs.overrides import apply_overrides, path_of
@@ -190,6 +191,7 @@ class Study:
             problem = self.problem_class.build(
                 self.problem_settings, list(self.problem_blocks), seed=self.settings.seed, folder=self.folder
             )
+        check_built(problem, self.problem_class)
         faults = [
             Fault(f"blocks.{i}.batch_size", f"got {block.batch_size}, and there are only {problem.items} items")
             for i, block in enumerate(self.blocks)

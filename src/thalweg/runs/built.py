@@ -1,0 +1,41 @@
+"""What a problem must be once it was built; said before anything uses it."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+from thalweg.errors import StudyError
+from thalweg.runs.problem import Problem
+
+
+def check_built(problem: Any, wanted: type[Problem]) -> None:
+    """Refuse what a problem's ``build`` returned, before anything uses it.
+
+    Raises:
+        StudyError: it is no problem, or lacks what every problem has.
+    """
+    name = wanted.__qualname__
+    if not isinstance(problem, Problem):
+        raise StudyError(f"{name}.build returned {kind_of(problem)}, no problem. End it with `return cls(...)`.")
+    items, variables = getattr(problem, "items", None), getattr(problem, "variables", None)
+    if isinstance(items, bool) or not isinstance(items, Integral):
+        raise StudyError(
+            f"{name}.items is {kind_of(items)}, no whole number: it says how many items (shots, samples) there are."
+        )
+    if not isinstance(variables, (tuple, list)):
+        raise StudyError(
+            f"{name}.variables is {kind_of(variables)}; it is a tuple of the variables to be fitted, also for one: "
+            "`self.variables = (self.x,)`."
+        )
+
+
+def kind_of(value: Any) -> str:
+    """What something is that should be something else, for a message.
+
+    Example:
+        >>> from thalweg.runs.built import kind_of
+        >>> kind_of(None), kind_of([1.0])
+        ('None', 'an object of type list')
+    """
+    return "None" if value is None else f"an object of type {type(value).__qualname__}"
