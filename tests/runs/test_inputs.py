@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,22 @@ def write(folder, factor):
     rng = np.random.default_rng(0)
     traces = factor * 1e-3 * rng.standard_normal((COUNT, 120, COUNT))
     np.savez(folder / "survey.npz", traces=traces.astype(np.float32))
+
+
+@pytest.fixture
+def from_a_file(project):
+    """The same project, whose run began with the model of a file."""
+    write_start(project, 1500.0)
+    display = Stopping(2)
+    stopped(Run(study(project, START), out=project / "begun", display=display), display)
+    return project
+
+
+START = "problem.start={ kind = 'file', path = 'start.npz' }"
+
+
+def write_start(folder, speed):
+    np.savez(folder / "start.npz", vp=np.full((72, 72), speed, np.float32))
 
 
 def go_on(run, **how):
@@ -224,3 +241,54 @@ def test_killed_before_the_new_study_is_there_the_old_one_goes_on(project, monke
             session._open(session.study.build_problem())
     go_on(project / "run")
     assert fingerprint(project / "run") == expected
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_where_the_model_began_cannot_change_any_more(project, edited):
+    """It would be the start in the result of a run that was never there, and the model's error be measured with it."""
+    run = project / "run"
+    if edited:
+        file = run / "study.toml"
+        text = file.read_text()
+        assert "speed = 1500.0" in text
+        file.write_text(text.replace("speed = 1500.0", "speed = 1480.0", 1))
+    before = every_byte(run)
+    for change in ("problem.start.speed=1480.0", "problem.start={ kind = 'constant', speed = 1480.0 }"):
+        with pytest.raises(
+            RunError, match=r"problem\.start\.speed: .* not where the model .* of iteration 2.* new run"
+        ):
+            go_on(run, overrides=[change])
+    if not edited:
+        write_start(project, 1500.0)
+        with pytest.raises(RunError, match=r"problem\.start\.(kind|path): .* not where the model"):
+            go_on(run, overrides=[START])
+    assert every_byte(run) == before
+
+
+def test_neither_can_the_file_that_says_where_it_began(from_a_file):
+    run = from_a_file / "begun"
+    write_start(from_a_file, 1480.0)
+    before = every_byte(run)
+    for named in ([], [START], ["problem.start.path='start.npz'"]):
+        with pytest.raises(RunError, match=r"problem\.start\.path: .* not where the model .* Put back"):
+            go_on(run, overrides=named)
+    assert every_byte(run) == before
+    write_start(from_a_file, 1500.0)
+    shutil.move(from_a_file / "start.npz", from_a_file / "moved.npz")
+    assert go_on(run, overrides=["problem.start.path='moved.npz'"]).status == "finished"
+    whole = wait(Run(study(from_a_file, "problem.start.speed=1500.0"), out=from_a_file / "whole").execute())
+    assert History(run).iterations()["loss"].tolist() == whole.history.iterations()["loss"].tolist()
+
+
+def test_before_there_is_a_checkpoint_it_may_change(project):
+    run = project / "run"
+    shutil.rmtree(run / "checkpoints")
+    database = sqlite3.connect(run / "run.sqlite", isolation_level=None)
+    database.execute("DELETE FROM facts WHERE name = 'checkpointed'")
+    database.execute("DELETE FROM iterations")
+    database.close()
+    outcome = go_on(run, overrides=["problem.start.speed=1480.0"])
+    with np.load(run / "result.npz") as result:
+        assert np.all(result["start"] == 1480.0)
+    other = wait(Run(study(project, "problem.start.speed=1480.0"), out=project / "other").execute())
+    assert outcome.summary["digest"] == other.summary["digest"]

@@ -163,6 +163,10 @@ class Problem(abc.ABC):
     rewarded: ClassVar[bool] = False
     """Whether its feedback is a reward, for a search (:class:`thalweg.runs.RewardProblem`), and not a gradient."""
 
+    initial_keys: ClassVar[tuple[str, ...]] = ()
+    """The keys of the ``[problem]`` table that only say where the variables begin, such as ``("start",)``. A run that
+    goes on takes its variables from a checkpoint, so it refuses other values, and files that hold something else."""
+
     variables: tuple[Variable, ...]
     """What is optimized: leaves of the graph with distinct names; the optimizer writes into their data in
     place."""
@@ -235,6 +239,14 @@ class Problem(abc.ABC):
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays that a transform in the study may name, such as ``{"mask": ...}``.
+
+        Asked for once, after :meth:`build` and before :meth:`prepare`.
+        """
+        return {}
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The values that the problem bears, by the variable's name: (least, largest), in its unit. A study whose
+        ``bounds`` go beyond them is refused.
 
         Asked for once, after :meth:`build` and before :meth:`prepare`.
         """

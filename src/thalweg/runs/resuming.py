@@ -75,6 +75,7 @@ class Resumption:
         next_inputs: those of a process that may have been killed before its study took the place of the old one.
         counted: items by worker, as they were counted so far.
         stamp: see :func:`stamp_of`.
+        differing: the dotted paths in which the study is another one than the run was of, changed or edited.
         anew: what decides rewards otherwise than before, as lines, if the search begins anew; None if it goes on.
         agreed: facts that have to be there before the study in the folder is a changed one.
     """
@@ -94,6 +95,7 @@ class Resumption:
     next_inputs: dict[str, str]
     counted: dict[str, int]
     stamp: tuple[Any, ...]
+    differing: tuple[str, ...]
     anew: str | None = None
     agreed: Mapping[str, Any] = field(default_factory=dict)
 
@@ -145,6 +147,7 @@ class Resumption:
         """
         now = problem.inputs() or {}
         other = [key for key in self.other_inputs(now) if self.next_inputs.get(key) != now[key]]
+        self._refuse_another_beginning(problem, now)
         # `problem.observed.key` names the table that `problem.observed.path` is in; `problem.misfit` does not name all.
         tables = {key: key.rpartition(".")[0] if key.count(".") > 1 else key for key in other}
         unnamed = [
@@ -157,6 +160,19 @@ class Resumption:
                 f"on with what is there now, name it: thalweg resume {self.folder.path} --set {unnamed[0]}=...",
                 differences=unnamed,
             )
+
+    def _refuse_another_beginning(self, problem: Problem, now: Mapping[str, str]) -> None:
+        """Refuse what a problem reads for its beginning only; a file that holds the same may have another name."""
+        for table in (f"problem.{key}" for key in problem.initial_keys if self.meta):
+            was, here = ({k: d for k, d in found.items() if is_inside(k, table)} for found in (self.inputs, now))
+            other = [key for key in self.differing if is_inside(key, table)] or [k for k in was if k in here]
+            if other and not (was and was == here):
+                raise RunError(
+                    f"{other[0]}: this is not where the model of the run {self.folder.path} began. That is past: it "
+                    f"goes on with its model of iteration {self.position.iteration}. Put back what was there, or begin "
+                    "a new run.",
+                    differences=other,
+                )
 
     def put_variables(self, problem: Problem) -> None:
         """Put the variables where the checkpoint has them.
@@ -233,7 +249,7 @@ def read(
     if not meta:
         _refuse_lost_checkpoints(path, len(numbers), status, began, was_there=CHECKPOINTED in facts)
     position = _position(meta, study.blocks, path, "incomplete" if _lacks_means(facts) else status)
-    made_with = {**frozen, "seed": meta["seed"]} if "seed" in meta else frozen  # the file may be edited
+    made_with = {**began, "seed": meta["seed"]} if "seed" in meta else began
     refuse_past(path, made_with, wanted, position)
     past = moment.iterations["seconds"][numbers <= position.iteration]
     if len(past) != position.iteration:
@@ -257,6 +273,7 @@ def read(
         next_inputs=_of(str, facts.get(NEXT_INPUTS)),
         counted=_of(int, facts.get("items_by_worker")),
         stamp=stamp,
+        differing=tuple(different(began, wanted)),
     )
 
 

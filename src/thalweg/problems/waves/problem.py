@@ -41,6 +41,7 @@ class WaveProblem(Problem):
     Settings = spec.WaveSettings
     BlockSettings = spec.WaveBlock
     item_name = "shot"
+    initial_keys = ("start",)
 
     def __init__(self, settings: spec.WaveSettings, blocks: list[spec.WaveBlock], *, seed: int, folder: Path) -> None:
         self.setup = WaveSetup(settings, blocks, folder=folder)
@@ -149,6 +150,10 @@ class WaveProblem(Problem):
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return ``region``, where the model may change: 1 inside, 0 outside."""
         return {"region": self.setup.region}
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Return ``speeds``, m/s, which the simulations were checked for; see `Problem.ranges`."""
+        return {} if self.setup.settings.speeds is None else {"vp": self.setup.settings.speeds}
 
     def model_error(self, model: NDArray[Any]) -> float:
         """Return ‖model − truth‖ / ‖start − truth‖ inside the mask."""
