@@ -106,3 +106,19 @@ def test_plateau_is_told_the_loss_an_item_whatever_the_batch(tmp_path):
     assert (np.diff(columns["misfit"]) == -1.0).all()
     assert (np.diff(columns["loss"]) > 0).any(), "the sums do rise"
     assert columns["learning_rate"].tolist() == [1e-3] * 8
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_plateau_does_not_compare_the_misfits_of_two_blocks(tmp_path, reset):
+    """As of two frequency bands: the second falls from its own beginning, far above the first one's end."""
+    rate = {"kind": "plateau", "initial": 1e-3, "factor": 0.5, "patience": 0, "threshold": 0.0}
+    blocks = [{"iterations": 4}, {"iterations": 4, "reset_optimizer": reset}]
+
+    class Bands(Squares):
+        misfits = iter([4.0, 3.0, 3.5, 2.0, 90.0, 80.0, 85.0, 70.0])
+
+        async def feedback(self, batch, runtime):
+            return Feedback(len(batch) * next(self.misfits), {"x": np.ones(1)})
+
+    columns = run(Bands, tmp_path, blocks, rate).history.iterations()
+    assert columns["learning_rate"].tolist() == [1e-3, 1e-3, 5e-4, 5e-4, 5e-4, 5e-4, 2.5e-4, 2.5e-4]

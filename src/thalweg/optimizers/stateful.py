@@ -271,6 +271,25 @@ class StatefulOptimizer(ConfiguredOptimizer):
         if several:
             self._changed()
 
+    def forget_best(self) -> None:
+        """Tell them that another metric follows (other data, another misfit): what was best so far says nothing of it.
+        What they have reduced stays reduced.
+
+        Example:
+            >>> import thalweg as tw
+            >>> optimizer = tw.SGD(learning_rate=tw.schedules.Plateau(1.0, factor=0.5, patience=0))
+            >>> optimizer.observe(3.0)
+            >>> optimizer.forget_best()
+            >>> optimizer.observe(4.0)  # the first of the new ones
+            >>> optimizer.current("learning_rate")
+            1.0
+        """
+        several = following(self._schedules().values())
+        for schedule in several:
+            schedule.forget_best()
+        if several:
+            self._changed()
+
     def _schedules(self) -> dict[str, Schedule]:
         """Our schedules among the hyperparameters, by where they are."""
         tables = enumerate([self._settings, *(group.settings for group in self._groups)])

@@ -231,6 +231,8 @@ class Loop:
         if block.reset_optimizer:
             self._optimizer.reset(counters=False)
         change_hyperparameters(self._optimizer, block.optimizer)
+        if index and self._searching is None:
+            self._optimizer.forget_best()  # another block may have another misfit
         await self._problem.begin_block(index)
         self.position = replace(self.position, block=index, block_iteration=0, selection=selection.state())
         self._display.begin_block(index, block, self._problem.items / selection.batches)

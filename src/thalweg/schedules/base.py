@@ -145,6 +145,11 @@ class Schedule(abc.ABC):
         for schedule in {id(found): found for found in self._with_state()}.values():
             schedule.observe(value)
 
+    def forget_best(self) -> None:
+        """Every :class:`Plateau` in this schedule forgets the best metric; what it has reduced stays reduced."""
+        for schedule in {id(found): found for found in self._with_state()}.values():
+            schedule.forget_best()
+
     def state(self) -> dict[str, Any]:
         """What decides the next value besides counts and parameters, as JSON; empty without a :class:`Plateau`."""
         return {place: saved for place, part in self._parts() if (saved := part.state())}

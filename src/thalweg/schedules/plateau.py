@@ -126,6 +126,20 @@ class Plateau(Schedule):
             cooling, bad = self.cooldown, 0
         self._remember(Progress(best, bad, cooling, factor))
 
+    def forget_best(self) -> None:
+        """What is told from now on is another metric: the best so far and the counts are forgotten, the factor stays.
+
+        Example:
+            >>> from thalweg.schedules import Plateau
+            >>> schedule = Plateau(1.0, factor=0.5, patience=0)
+            >>> for loss in (3.0, 4.0):
+            ...     schedule.observe(loss)
+            >>> schedule.forget_best()
+            >>> schedule.state()
+            {'best': None, 'bad_count': 0, 'cooldown_count': 0, 'factor': 0.5}
+        """
+        self._remember(Progress(factor=self._progress.factor))
+
     def state(self) -> dict[str, Any]:
         """What it remembers, as JSON: best (None before the first), bad_count, cooldown_count and factor."""
         return self._progress._asdict()
