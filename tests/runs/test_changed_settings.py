@@ -1,5 +1,7 @@
 """A study that changes while its run goes on: what is changed holds from there on, and all else is as it was."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -92,17 +94,39 @@ def test_a_group_may_set_something_else_from_here_on(tmp_path, document, kinds):
     assert settings(out)["groups"] == [{"variables": ["x"], "weight_decay": 0.5}]
 
 
-def test_a_schedule_of_another_kind_begins_anew_and_one_that_stays_goes_on(tmp_path, document, kinds):
+def test_a_schedule_that_was_changed_begins_anew_and_one_that_stays_goes_on(tmp_path, document, kinds):
     plateau = {"kind": "plateau", "initial": 0.1, "factor": 0.5, "patience": 0, "threshold": 1e9}
     document["optimizer"] = {"kind": "gradient_descent", "learning_rate": plateau}
-    out = tmp_path / "run"
-    stop_after(document, kinds, out, 3)
-    before = History(out).iterations()["learning_rate"]
-    assert before[2] < before[0]
-    go_on(out, kinds, "optimizer.learning_rate.initial=0.2", "blocks.1.iterations=4")
-    rates = History(out).iterations()["learning_rate"]
-    assert rates[:3].tolist() == before.tolist()
-    assert rates[3] in (0.2, 0.1)
+    document["blocks"] = [{"iterations": 6}]
+    stop_after(document, kinds, tmp_path / "other", 3)
+    shutil.copytree(tmp_path / "other", tmp_path / "same")
+    before = History(tmp_path / "other").iterations()["learning_rate"].tolist()
+    assert before == [0.1, 0.05, 0.025]  # each loss is a bad one but the first
+    go_on(tmp_path / "other", kinds, "optimizer.learning_rate.initial=0.3")
+    go_on(tmp_path / "same", kinds)
+    assert History(tmp_path / "other").iterations()["learning_rate"].tolist() == [*before, 0.3, 0.15, 0.075]
+    assert History(tmp_path / "same").iterations()["learning_rate"].tolist() == [*before, 0.0125, 0.00625, 0.003125]
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "expected"),
+    [
+        ({"kind": "adamw", "convention": "torch"}, "convention=optax", {"weight_decay": 1e-4}),
+        ({"kind": "adamw", "convention": "torch", "weight_decay": 0.05}, "convention=optax", {"weight_decay": 0.05}),
+        ({"kind": "adamw", "convention": "torch", "weight_decay": 1e-2}, "convention=optax", {"weight_decay": 1e-2}),
+        ({"kind": "adagrad"}, "convention=torch", {"epsilon": 1e-10}),
+    ],
+    ids=["its default", "written", "written as the default", "none before"],
+)
+def test_another_convention_brings_its_defaults(tmp_path, document, kinds, table, change, expected):
+    """What is not written down is as in a new run with that convention."""
+    document["optimizer"] = {"learning_rate": 0.05, **table}
+    stop_after(document, kinds, tmp_path / "run", 3)
+    go_on(tmp_path / "run", kinds, f"optimizer.{change}")
+    run(document, kinds, tmp_path / "new", f"optimizer.{change}")
+    here, new = (settings(tmp_path / name)["hyperparameters"] for name in ("run", "new"))
+    assert here == new
+    assert {name: here[name] for name in expected} == expected
 
 
 def test_hooks_and_rates_for_each_element(tmp_path, document, kinds):

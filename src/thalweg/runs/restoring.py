@@ -3,6 +3,7 @@
 ::
 
     optimizer  ←  saved state, where the study says the same; the study, where it says something else
+                  (also by another convention, whose defaults are others)
     variables  ←  saved data, in place
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.errors import RunError
+from thalweg.optimizers import build
 from thalweg.optimizers.groups import assign
 from thalweg.optimizers.matching import Match
 from thalweg.optimizers.persistence import matched_groups
@@ -100,6 +102,8 @@ def restore_optimizer(
     snapshot = snapshot_of(arrays, meta)
     saved = snapshot.meta
     changed = _changed(before, after)
+    if "convention" in changed or "kind" in changed:
+        changed += _other_defaults(optimizer, before, after)
     now: list[tuple[Any, str, Any]] = []
     gone: list[tuple[Any, str]] = []  # what a group follows the optimizer in again
     for name in changed:
@@ -139,6 +143,14 @@ def _groups(
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [name for name in {**before, **after} if not same(before.get(name), after.get(name))]
+
+
+def _other_defaults(optimizer: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The hyperparameters that nobody has written down, and whose default was another one by the earlier convention."""
+    plain = {name: value for name, value in before.items() if name not in (*_HOOKS, "groups")}
+    was, here = build(plain).rule.hyperparameters, optimizer.rule.hyperparameters
+    unwritten = [name for name in here if name in was and name not in before and name not in after]
+    return [name for name in unwritten if was[name].default != here[name].default]
 
 
 def _of(head: str, arrays: Arrays) -> dict[str, np.ndarray]:
