@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class CheckpointStore:
 
     Args:
         folder: where they are, made at the first save.
+        parents: whether the folders above it are made, too. If not, and one of them is not there (any more), a save
+            fails.
 
     Example:
         >>> import tempfile
@@ -50,8 +52,9 @@ class CheckpointStore:
         (array([0., 1., 2.]), {'step': 7}, 1)
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, parents: bool = True) -> None:
         self.folder = Path(folder)
+        self._parents = parents
 
     def __repr__(self) -> str:
         return f"CheckpointStore({str(self.folder)!r})"
@@ -91,7 +94,7 @@ class CheckpointStore:
             raise CheckpointError("generation is 10**12 or more; give a smaller one", generation=generation)
         try:
             fresh = not self.folder.exists()
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=self._parents, exist_ok=True)
             if fresh:
                 flush_folder(self.folder.parent)
             with self._locked() as alone:
@@ -156,16 +159,36 @@ class CheckpointStore:
         last = whole(keep, "keep", 1)
         if len(self.generations()) <= last:
             return []
+        return self._discard(lambda numbers: [number for number in numbers[:-last] if number not in spare])
+
+    def discard_after(self, generation: int) -> list[int]:
+        """Remove the generations that are newer than one, for whoever goes on from that one.
+
+        Args:
+            generation: the newest that stays; with 0 none does.
+
+        Returns:
+            The numbers of those removed, the newest first: whatever happens meanwhile, what is there is in order.
+
+        Raises:
+            CheckpointError: it is no integer or less than 0, or a folder cannot be removed.
+        """
+        last = whole(generation, "generation", 0)
+        if not self.generations():
+            return []
+        return self._discard(lambda numbers: [number for number in reversed(numbers) if number > last])
+
+    def _discard(self, choose: Callable[[list[int]], list[int]]) -> list[int]:
         try:
             with self._locked():  # or who saves would take what is being removed for leftovers
-                old = [number for number in self.generations()[:-last] if number not in spare]
-                for number in old:
+                chosen = choose(self.generations())
+                for number in chosen:
                     aside = self._set_aside(self._path(number))
                     if aside is not None:
                         _remove(aside)
         except OSError as error:
             raise CheckpointError(f"cannot prune {self.folder}: {error}", folder=str(self.folder)) from error
-        return old
+        return chosen
 
     def _path(self, generation: int) -> Path:
         return self.folder / f"{generation:06d}"

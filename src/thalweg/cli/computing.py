@@ -83,6 +83,17 @@ def run(
 def resume(
     folder: RunArgument,
     changes: SetOption = None,
+    iteration: Annotated[
+        int | None,
+        typer.Option(
+            "--iteration",
+            metavar="N",
+            min=0,
+            help="Go on from the checkpoint of iteration N (0: the beginning); what was made after it goes. Default: "
+            "the newest.",
+            show_default=False,
+        ),
+    ] = None,
     threads: ThreadsOption = None,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
@@ -97,8 +108,13 @@ def resume(
         thalweg resume runs/head-1
 
         thalweg resume runs/head-1 --set blocks.2.iterations=40
+
+    Where the last steps have spoiled the model, go on from an earlier checkpoint with other settings.
+
+        thalweg resume runs/head-1 --iteration 10 --set optimizer.learning_rate=2.0
     """
-    _go_on(folder, [*_placing(threads, workers, scheduler), *(changes or [])], None, [], quiet, traceback)
+    changes = [*_placing(threads, workers, scheduler), *(changes or [])]
+    _go_on(folder, changes, None, [], quiet, traceback, iteration)
 
 
 def _print_plan(study: Study, out: Path | None, traceback: bool) -> None:
@@ -117,12 +133,18 @@ def _print_plan(study: Study, out: Path | None, traceback: bool) -> None:
 
 
 def _go_on(
-    folder: Path, overrides: list[str], study: Study | None, named: list[str], quiet: bool, traceback: bool
+    folder: Path,
+    overrides: list[str],
+    study: Study | None,
+    named: list[str],
+    quiet: bool,
+    traceback: bool,
+    iteration: int | None = None,
 ) -> None:
     from thalweg.runs.session import Run
 
     try:
-        session = Run.resume(folder, overrides=overrides, study=study, named=named)
+        session = Run.resume(folder, overrides=overrides, study=study, named=named, iteration=iteration)
     except Exception as error:
         refuse(error, traceback)
     display, close = _display(session.study, quiet)
@@ -154,7 +176,7 @@ def _execute(session: Run, close: Any, quiet: bool, traceback: bool) -> None:
             refuse(error, traceback)  # before there was a run: the study is at fault
         folder, hint = session.outcome.folder, ""
         if (folder / "run.sqlite").is_file():  # else the error says where it is
-            hint = f"Everything until then is in {folder}; {_going_on(folder)}"
+            hint = f"Everything until then is in {folder}; {_going_on(folder)}{_earlier(folder)}"
         fail("The run stopped.", error, traceback, code=1, hint=hint)
     if quiet and session.outcome is not None:
         typer.echo(str(session.outcome.folder))
@@ -162,6 +184,21 @@ def _execute(session: Run, close: Any, quiet: bool, traceback: bool) -> None:
 
 def _going_on(folder: Path) -> str:
     return f"go on with: thalweg resume {shlex.quote(str(folder))}"
+
+
+def _earlier(folder: Path) -> str:
+    """How to go on from before what has failed, if there are checkpoints of then."""
+    from thalweg.checkpoints import CheckpointStore
+    from thalweg.errors import ThalwegError
+    from thalweg.runs.choosing import iterations_of
+
+    try:
+        *before, _ = sorted(set(iterations_of(CheckpointStore(folder / "checkpoints")).values()))
+    except (OSError, ValueError, ThalwegError):
+        return ""
+    if not before:
+        return ""
+    return f"; or from before the last steps: thalweg resume {shlex.quote(str(folder))} --iteration {before[-1]}"
 
 
 def _say_how_to_go_on(folder: Path | None, quiet: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
 from thalweg.runs.bits import IDENTITY, other_bits
 from thalweg.runs.folder import RunFolder
@@ -88,6 +89,8 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
     folder.reopen()
     with _opened(folder, stamp=found.stamp) as disk:
         folder.write_summary({"status": "running", **identity(study)})  # before there is less of it than it said
+        if found.newest is not None:  # before the history is shorter: a process that dies now leaves a run that goes on
+            CheckpointStore(folder.checkpoints).discard_after(found.newest)
         lost = disk.history.forget_after(iteration)
         folder.forget_models(found.unfinished_block)
         for note in found.notes:

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from thalweg.checkpoints import CheckpointStore
-from thalweg.errors import CheckpointCorruptError, RunError
+from thalweg.errors import RunError
 from thalweg.optimizers import LocalOptimizer
+from thalweg.runs.choosing import checkpoint_of, newest_whole
 from thalweg.runs.differences import different, is_inside, refuse_past, refuse_unnamed, settings_at, settings_from
 from thalweg.runs.files import is_file, read_small
 from thalweg.runs.folder import RunFolder
@@ -78,6 +79,8 @@ class Resumption:
         differing: the dotted paths in which the study is another one than the run was of, changed or edited.
         anew: what decides rewards otherwise than before, as lines, if the search begins anew; None if it goes on.
         agreed: facts that have to be there before the study in the folder is a changed one.
+        newest: the generation of the checkpoint that was named, 0 for the beginning: newer ones go. None if none was
+            named.
     """
 
     folder: RunFolder
@@ -98,6 +101,7 @@ class Resumption:
     differing: tuple[str, ...]
     anew: str | None = None
     agreed: Mapping[str, Any] = field(default_factory=dict)
+    newest: int | None = None
 
     @property
     def unfinished_block(self) -> int:
@@ -190,6 +194,7 @@ def read(
     kinds: Mapping[str, Any] | None = None,
     given: Study | None = None,
     named: Iterable[str] = (),
+    iteration: int | None = None,
 ) -> Resumption:
     """What a run goes on from.
 
@@ -199,9 +204,11 @@ def read(
         kinds: problem kinds of the caller's, by name, besides the installed ones.
         given: the study that the user wants the run to be of, changes included; it must be the folder's.
         named: the dotted paths in which ``given`` may differ.
+        iteration: that of the checkpoint to go on from, 0 to begin again; by default the newest.
 
     Raises:
-        RunError: it is no run; it is going on; it has finished; or the study is another one.
+        RunError: it is no run; it is going on; it has finished; the study is another one; or there is no checkpoint
+            of that iteration.
         StudyError: a change is wrong.
         CheckpointError: no checkpoint can be read.
     """
@@ -242,11 +249,17 @@ def read(
     )
     if not changed:
         study = study.with_text(text)
-    arrays, meta, notes = _checkpoint(CheckpointStore(folder.checkpoints))
+    newest = None
+    store = CheckpointStore(folder.checkpoints)
+    if iteration is None:
+        arrays, meta, notes = newest_whole(store)
+    else:
+        arrays, meta, newest = checkpoint_of(store, iteration, path)
+        notes = ()
     notes = (*lost, *notes, *([elsewhere] if elsewhere else ()))
     status = _status(folder)
     numbers = moment.iterations["iteration"]
-    if not meta:
+    if not meta and iteration is None:
         _refuse_lost_checkpoints(path, len(numbers), status, began, was_there=CHECKPOINTED in facts)
     position = _position(meta, study.blocks, path, "incomplete" if _lacks_means(facts) else status)
     made_with = {**began, "seed": meta["seed"]} if "seed" in meta else began
@@ -274,6 +287,7 @@ def read(
         counted=_of(int, facts.get("items_by_worker")),
         stamp=stamp,
         differing=tuple(different(began, wanted)),
+        newest=newest,
     )
 
 
@@ -312,24 +326,6 @@ def _refuse_lost_checkpoints(path: Path, made: int, status: str, began: dict[str
 def _of(kind: type[T], found: Any) -> dict[str, T]:
     """The entries of a type, by name, of what may be somebody else's."""
     return {name: value for name, value in found.items() if type(value) is kind} if isinstance(found, dict) else {}
-
-
-def _checkpoint(store: CheckpointStore) -> tuple[dict[str, np.ndarray], dict[str, Any], tuple[str, ...]]:
-    """The newest checkpoint that is whole; what was passed over is said."""
-    notes: list[str] = []
-    generations = store.generations()
-    for number in reversed(generations):
-        try:
-            arrays, meta, _ = store.load(number)
-        except CheckpointCorruptError as error:
-            notes.append(f"checkpoint {number} is damaged, so the one before is used: {error}")
-            continue
-        return arrays, meta, tuple(notes)
-    if generations:
-        raise RunError(
-            "None of the run's checkpoints can be read, so it cannot go on:\n" + "\n".join(f"- {n}" for n in notes)
-        )
-    return {}, {}, ("there is no checkpoint yet: the run begins again",)
 
 
 def _lacks_means(facts: Mapping[str, Any]) -> bool:

@@ -105,17 +105,19 @@ class Run:
         overrides: Iterable[str] = (),
         study: Study | None = None,
         named: Iterable[str] = (),
+        iteration: int | None = None,
         runtime: Runtime | None = None,
         display: Display | None = None,
         kinds: Mapping[str, type[Problem]] | None = None,
     ) -> Run:
-        """A run that goes on where its newest checkpoint was taken, to the same bits as without the break.
+        """A run that goes on where a checkpoint was taken, the newest one, to the same bits as without the break.
 
         Args:
             folder: the run's folder.
             overrides: changes of the study, each ``"path=value"``: more iterations, another learning rate.
             study: the study that the run must be of; by default the folder's.
             named: the dotted paths in which ``study`` may differ from the folder's.
+            iteration: that of an earlier checkpoint to go on from, 0 to begin again: what was made after it goes.
             runtime: see :class:`Run`.
             display: see :class:`Run`.
             kinds: problem kinds of the caller's, by name, besides the installed ones.
@@ -125,7 +127,7 @@ class Run:
             StudyError: a change is wrong.
             CheckpointError: no checkpoint can be read.
         """
-        found = resuming.read(Path(folder), overrides, kinds, study, named)
+        found = resuming.read(Path(folder), overrides, kinds, study, named, iteration)
         return cls(found.study, runtime=runtime, display=display, resumption=found)
 
     @property

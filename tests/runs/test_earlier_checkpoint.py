@@ -1,0 +1,103 @@
+"""Going on from an earlier checkpoint than the newest, where the last steps have spoiled the model."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.runs.going import fingerprint, go_on, run, stop_after
+from thalweg.checkpoints import CheckpointStore
+from thalweg.cli import app
+from thalweg.errors import RunError
+from thalweg.graph import wait
+from thalweg.runs import History, Run
+from thalweg.runs.choosing import iterations_of
+
+
+@pytest.fixture
+def every(document):
+    document["output"] = {"checkpoint_every": 1, "keep": 10, "figures": False}
+    return document
+
+
+def earlier(out, kinds, iteration, *overrides, display=None):
+    session = Run.resume(out, overrides=overrides, kinds=kinds, iteration=iteration)
+    if display is not None:
+        session.show(display)
+    return wait(session.execute())
+
+
+@pytest.mark.parametrize("iteration", [0, 1, 4, 5])
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_run_goes_on_from_there_as_if_nothing_had_come_after(tmp_path, every, kinds, iteration, ended):
+    run(every, kinds, tmp_path / "whole")
+    if ended:
+        run(every, kinds, tmp_path / "run")
+    else:
+        stop_after(every, kinds, tmp_path / "run", 6)
+    outcome = earlier(tmp_path / "run", kinds, iteration)
+    assert outcome.summary["iterations"] == 7
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+    events = [event for event in outcome.history.events() if event["kind"] == "resumed"]
+    lost = (7 if ended else 6) - iteration
+    assert f"{lost} iteration" in events[-1]["text"]
+
+
+def test_with_another_setting_from_there_it_is_the_run_that_was_changed_then(tmp_path, every, kinds):
+    stop_after(every, kinds, tmp_path / "one", 3)
+    go_on(tmp_path / "one", kinds, "optimizer.learning_rate=0.01")
+    run(every, kinds, tmp_path / "run")
+    earlier(tmp_path / "run", kinds, 3, "optimizer.learning_rate=0.01")
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "one")
+
+
+def test_newer_checkpoints_go_before_anything_is_computed(tmp_path, every, kinds, monkeypatch):
+    """Else a process that dies in its first iteration would go on from what was given up."""
+    run(every, kinds, tmp_path / "run")
+    problem, seen = kinds["deconvolution"], []
+    feedback = problem.feedback
+
+    async def dying(self, batch, runtime):
+        seen.append(sorted(iterations_of(CheckpointStore(tmp_path / "run" / "checkpoints")).values()))
+        raise KeyError("it dies")
+
+    monkeypatch.setattr(problem, "feedback", dying)
+    with pytest.raises(KeyError):
+        earlier(tmp_path / "run", kinds, 2)
+    assert seen == [[1, 2]]
+    monkeypatch.setattr(problem, "feedback", feedback)
+    run(every, kinds, tmp_path / "whole")
+    go_on(tmp_path / "run", kinds)
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
+def test_what_there_is_no_checkpoint_of_is_refused_and_nothing_changes(tmp_path, every, kinds):
+    run(every, kinds, tmp_path / "run")
+    before = fingerprint(tmp_path / "run")
+    with pytest.raises(RunError, match=r"no checkpoint of iteration 9; it has those of iterations 1, 2, 3, 4, 5, 6, 7"):
+        Run.resume(tmp_path / "run", kinds=kinds, iteration=9)
+    assert fingerprint(tmp_path / "run") == before
+
+
+def test_an_inversion_that_left_the_stable_range_is_rescued_by_what_the_error_says(tmp_path):
+    out = tmp_path / "run"
+    few = ["blocks.0.iterations=4", "blocks.1.iterations=1", "problem.sources.count=4", "output.checkpoint_every=1"]
+    few += ["output.keep=5", "optimizer.process_model={kind='scale', factor=1.0}"]  # no bounds
+    changes = [part for change in few for part in ("--set", change)]
+    command = CliRunner().invoke
+    done = command(
+        app, ["run", "inclusion", *changes, "--set", "optimizer.learning_rate=2.0", "--out", str(out), "--quiet"]
+    )
+    assert done.exit_code == 0, done.output
+    again = command(app, ["resume", str(out), "--iteration", "2", "--set", "optimizer.learning_rate=4000.0"])
+    said = " ".join(again.output.split())
+    assert again.exit_code == 1, said
+    newest = History(out).iterations()["iteration"][-1]
+    assert f"or from before the last steps: thalweg resume {out} --iteration {newest - 1}" in said
+    stuck = command(app, ["resume", str(out), "--set", "optimizer.learning_rate=2.0"])
+    assert stuck.exit_code == 1, "the model of its newest checkpoint is the broken one"
+    rescued = command(app, ["resume", str(out), "--iteration", "2", "--set", "optimizer.learning_rate=2.0", "--quiet"])
+    assert rescued.exit_code == 0, rescued.output
+    assert json.loads((out / "summary.json").read_text())["status"] == "finished"
+    assert np.isfinite(History(out).iterations()["loss"]).all()
