@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, MutableMapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from thalweg.errors import SearchError, StateMismatchError, ThalwegError, ValueMismatchError
 from thalweg.schedules import OptimizationState
 from thalweg.search.alike import Alike
+from thalweg.search.budget import Spent
 from thalweg.search.engine import Candidate, Engine, Told
 from thalweg.search.engines import check_options, engine_class, engine_options
 from thalweg.search.optimizer import RewardOptimizer
@@ -20,6 +20,8 @@ from thalweg.search.space import Space
 from thalweg.search.structured import StructuredVariable
 from thalweg.search.trials import Scored, Trial, trial_of, trial_state
 from thalweg.search.values import copy_json, digest_json
+
+IN_A_ROW = 1000  # candidates that the variables refuse, until a search gives up
 
 
 class BoundSearch(RewardOptimizer):
@@ -149,21 +151,55 @@ class BoundSearch(RewardOptimizer):
         for variable in self._bound:
             variable.assign(self._values[number][str(variable.name)])
 
-    async def _ask(self, count: int) -> list[Candidate]:
-        asked = await self.engine.ask(count)
-        fresh = [replace(one, number=self._first + one.number, values=self._as_held(one.values)) for one in asked]
+    async def _ask(self, count: int, *, whatever_it_costs: bool = False) -> list[Candidate]:
+        """New candidates. Those that a data model refuses, though its schema has them, have failed. In their place the
+        engine is asked for others, unless it pays for that and it may not cost whatever it does: then they stay."""
+        fresh: list[Candidate] = []
+        refused: dict[int, str] = {}
+        for _ in range(IN_A_ROW):
+            asked, faults = await self._numbered(count - len(fresh))
+            refused = faults if faults and (whatever_it_costs or self.engine.most_ask(1) == Spent()) else {}
+            for number in faults:
+                self._scores.fail(self._alike.first(number))
+            fresh += [one for one in asked if one.number not in refused]
+            if not refused:
+                return fresh
+            self._tell([Scored(number, {}, {0: fault}, again=False) for number, fault in refused.items()])
+            if len(fresh) == count:
+                return fresh
+        if fresh:
+            return fresh
+        raise SearchError(
+            f"{self.name} proposed {IN_A_ROW} candidates one after the other that its variables refuse; of the last: "
+            f"{next(iter(refused.values()))} A search draws by the schema: say there what can be said, search other "
+            "quantities, of which all values fit, or take an engine that does not come back to what has failed "
+            "(random, evolution, tpe with distinct = true)."
+        )
+
+    async def _numbered(self, count: int) -> tuple[list[Candidate], dict[int, str]]:
+        """New candidates with their numbers here, and why the variables refuse some of them."""
+        fresh: list[Candidate] = []
+        refused: dict[int, str] = {}
+        for one in await self.engine.ask(count):
+            values, fault = self._held(one.values)
+            fresh.append(replace(one, number=self._first + one.number, values=values))
+            if fault is not None:
+                refused[fresh[-1].number] = fault
         for candidate in fresh:
             self._values.setdefault(candidate.number, copy_json(candidate.values))
             self._alike.add(candidate.number, candidate.values)
-        return fresh
+        return fresh, refused
 
-    def _as_held(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """A point as the variables would hold it: in the space's normal form, and as their data models write it."""
-        point = self.engine.space.normal_form(dict(values))
+    def _held(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """A point as the variables would hold it, in the space's normal form and as their data models write it; and
+        why one refuses it, if one does."""
+        point, fault = self.engine.space.normal_form(dict(values)), None
         for variable in self._bound:
-            with suppress(ValueMismatchError):  # it will be refused where it is assigned
+            try:
                 point[str(variable.name)] = variable.fitting(point[str(variable.name)])
-        return point
+            except ValueMismatchError as error:
+                fault = fault or str(error)
+        return point, fault
 
     def _count(self) -> None:
         self._iteration.assign({"iteration": self.iterations + 1})
@@ -242,7 +278,7 @@ class BoundSearch(RewardOptimizer):
             known = range(first, first + (engine.asked if engine is not None else 0))
             self._check_saved(known, scores, values, trials, present)
             if engine is not None:  # what was saved has its keys by name
-                values = {number: self._as_held(entry) for number, entry in values.items()}
+                values = {number: self._held(entry)[0] for number, entry in values.items()}
                 trials = [trial.with_values(values[trial.candidate.number]) for trial in trials]
         except ThalwegError:
             raise
@@ -272,9 +308,11 @@ class BoundSearch(RewardOptimizer):
         """
         if values.keys() != set(known):
             raise ValueError(f"{len(known)} candidates were asked for, and there are values of {len(values)}")
-        for entry in values.values():
+        alike = Alike(values)
+        for number, entry in values.items():
             for variable in self._bound:
-                variable.fitting(entry[str(variable.name)])
+                if not scores.has_failed(alike.first(number)):
+                    variable.fitting(entry[str(variable.name)])
         tried = [trial.candidate.number for trial in trials]
         mentioned = {*scores.numbers, *tried} | (set() if present is None else {present})
         if not mentioned <= values.keys() or (present is not None and type(present) is not int):

@@ -169,7 +169,7 @@ class ToldSearch(BoundSearch):
         """The next candidate to try: one that was proposed and never scored, else a new one; none if there is none."""
         waiting = [one for one in self.engine.pending if self._first + one.number in self._values][:1]
         if not waiting:
-            return _whole(await self._ask(1), self.kind)
+            return _whole(await self._ask(1, whatever_it_costs=True), self.kind)
         number = self._first + waiting[0].number
         return _whole([replace(waiting[0], number=number, values=self.values(number))], self.kind)
 
@@ -187,7 +187,7 @@ class ToldSearch(BoundSearch):
         return next((number for number in found if not self._was_told(number)), found[0])
 
     def _present_values(self) -> dict[str, Any]:
-        return self._as_held({str(variable.name): variable.json() for variable in self._bound})
+        return self._held({str(variable.name): variable.json() for variable in self._bound})[0]
 
     def _is_present(self, number: int) -> bool:
         return number in self._alike.with_values(self._present_values())
