@@ -270,6 +270,7 @@ def test_what_a_killed_process_was_writing_goes(tmp_path):
     left = [
         ".study.toml.x",
         ".summary.json.x",
+        ".run.sqlite.x",
         ".result.npz.x",
         ".result.json.x",
         "models/.block-0.npz.x",

@@ -62,7 +62,9 @@ def make_loop(
         seed=settings.seed,
         runtime=work.runtime,
         history=disk.history,
-        keeper=Keeper(CheckpointStore(disk.folder.checkpoints), Retention.of(output), disk.secure, saved),
+        keeper=Keeper(
+            CheckpointStore(disk.folder.checkpoints, parents=False), Retention.of(output), disk.secure, saved
+        ),
         display=display,
         began=began,
         position=found.position if found is not None else None,

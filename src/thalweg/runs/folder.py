@@ -185,7 +185,7 @@ class RunFolder:
 
     def _remove_leftovers(self) -> None:
         """Remove what was being written when the process was killed; only the writer may."""
-        files = (self.study, self.summary, self.result, self.values, self.models / "block-*.npz")
+        files = (self.study, self.summary, self.history, self.result, self.values, self.models / "block-*.npz")
         patterns = [(file.parent, f".{file.name}.*") for file in files] + [(self.figures, ".*.png")]
         for place, pattern in patterns:
             for left in place.glob(pattern):
@@ -234,7 +234,10 @@ class RunFolder:
         """
         self.refuse_if_moved()
         try:
-            make_folder(self.models)
+            self.models.mkdir()  # in the run's folder, which is there or was moved
+            flush_folder(self.path)
+        except FileExistsError:
+            pass
         except OSError as error:
             raise RunError(f"{self.models} cannot be made: {error.strerror or error}.") from error
         self._write_arrays(self.models / f"block-{block}.npz", arrays)

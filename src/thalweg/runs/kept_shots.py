@@ -25,6 +25,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from thalweg.checkpoints import CheckpointStore
+from thalweg.checkpoints.files import flush_folder
 from thalweg.checkpoints.store import TEMPORARY
 from thalweg.errors import CheckpointError, RunError
 from thalweg.runs.digest import model_digest
@@ -82,7 +83,11 @@ class KeptShots:
             variables: by name, as they are.
             items: what is summed over.
             what: what else has to be the same, such as what becomes of failed items.
+
+        Raises:
+            CheckpointError: there cannot be a folder for them.
         """
+        self._make_folder()
         about = {
             "iteration": iteration,
             "block": block,
@@ -94,6 +99,17 @@ class KeptShots:
             "study": self._about,
         }
         return KeptSums(self._folder / f"{iteration:06d}-{number}", about, self._note, self._guard, self._tell)
+
+    def _make_folder(self) -> None:
+        """Make the folder in the run's, which has to be there: where that has been moved from nothing is made."""
+        self._guard()
+        try:
+            self._folder.mkdir()
+            flush_folder(self._folder.parent)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise CheckpointError(f"cannot save to {self._folder}: {error}", folder=str(self._folder)) from error
 
     def forget(self, iteration: int, *, only: bool = False) -> None:
         """Remove the sums of the steps up to ``iteration``, which a checkpoint knows of; from any thread.
@@ -152,7 +168,7 @@ class KeptSums:
     ) -> None:
         self._guard = guard
         self._tell = tell
-        self._store = CheckpointStore(folder)
+        self._store = CheckpointStore(folder, parents=False)
         self._about = dict(about)
         self._note = note
         self._there: dict[tuple[int, int], int] = {}  # the generation that holds a sum
