@@ -45,7 +45,7 @@ class Measuring(QuietDisplay):
 if __name__ == "__main__":
     folder, iterations, first = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     document = victim.document(iterations)
-    document["output"] |= {"checkpoint_every": 20, "keep_best": True}
+    document["output"] |= {"checkpoint_every": 20, "keep_best": True, "checkpoint_shots": False}
     study = Study.from_document(document, kinds=victim.kinds())
     # In the middle of a checkpoint's write there is more than between two: the same place for both.
     outcome = wait(Run(study, out=folder, display=Measuring((first, iterations - 5))).execute())

@@ -96,6 +96,7 @@ def test_killed_runs_go_on_to_the_same_bits(tmp_path):
         if got != expected:
             wrong.append((number, dict(histogram), [part for part in got if got[part] != expected[part]]))
         assert not within_a_write(folder / "checkpoints")
+        assert not (folder / "shots").exists()
     print(f"\nseed {SEED}, {kills} kills of {number} runs: {dict(histogram)}")
     assert wrong == []
     assert histogram["within a write"] >= (80 if ALL else 1)

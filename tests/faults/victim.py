@@ -23,7 +23,7 @@ def document(iterations):
             {"iterations": iterations // 2, "selection": "random", "batch_size": 2, "cutoff": 0.3},
             {"iterations": iterations - iterations // 2, "selection": "random", "batch_size": 4},
         ],
-        "output": {"checkpoint_every": 1, "figures": False},
+        "output": {"checkpoint_every": 1, "checkpoint_shots": True, "figures": False},
         "runtime": {"threads": 1},
     }
 
