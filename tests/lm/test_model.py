@@ -729,6 +729,20 @@ def test_an_answer_to_a_schema_in_words_is_none_to_one_that_was_not_refused(make
         second.close()
 
 
+def test_an_answer_in_words_of_before_stands_for_a_request_that_is_refused_now(make, tmp_path):
+    with Stub(lambda body: '{"label": "Yes"}', script=[None, BROKEN, NO_SCHEMAS]) as stub:
+        first, second = make(stub, cache=tmp_path, constrain=False), make(stub, cache=tmp_path)
+        before = tw.wait(first.structured(HELLO, LABEL)).usage
+        assert tw.wait(second.structured(HELLO, LABEL)).usage == before + second.spending.used
+        assert second.spending.lost == 1
+        assert len(stub.requests) == 3
+        first.close()
+        second.close()
+    later = LanguageModel("http://127.0.0.1:9/v1", "stub", retries=0, cache=tmp_path)
+    assert tw.wait(later.structured(HELLO, LABEL)).value == {"label": "Yes"}
+    later.close()
+
+
 def test_a_constrained_answer_on_the_disk_is_taken_also_after_the_server_has_refused_a_schema(make, tmp_path):
     with Stub(answering('{"label": "Yes"}', '{"label": "No"}'), script=[None, NO_SCHEMAS, None]) as stub:
         first, second = make(stub, cache=tmp_path), make(stub, cache=tmp_path)

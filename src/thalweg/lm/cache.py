@@ -155,15 +155,16 @@ class AnswerCache:
                 "INSERT OR IGNORE INTO answers (key, answer, digest) VALUES (?, ?, ?)", (key, text, _digest(key, text))
             ).rowcount
             if stands_for is not None:
-                connection.execute(
-                    "INSERT OR IGNORE INTO stand_ins (key, other, digest) VALUES (?, ?, ?)",
-                    (stands_for, key, _digest(stands_for, key)),
-                )
+                _stand_in(connection, key, stands_for)
             connection.execute("DELETE FROM flights WHERE id = ?", (flight,))
             return new
 
         new = await self._write(all_of_it)
         return answer if new else (self.get(key) or answer)
+
+    async def stand_in(self, key: str, stands_for: str) -> None:
+        """Note that the answer of a request is that of a refused one, too; as :meth:`keep` does with ``stands_for``."""
+        await self._write(lambda c: _stand_in(c, key, stands_for))
 
     async def end(self, flight: str) -> None:
         """Note that a request cost nothing."""
@@ -282,6 +283,13 @@ class _Job:
         self.operation = operation
         self.result: Any = None
         self.error: BaseException | None = None
+
+
+def _stand_in(connection: sqlite3.Connection, key: str, stands_for: str) -> None:
+    connection.execute(
+        "INSERT OR IGNORE INTO stand_ins (key, other, digest) VALUES (?, ?, ?)",
+        (stands_for, key, _digest(stands_for, key)),
+    )
 
 
 def _digest(key: str, text: str) -> str:

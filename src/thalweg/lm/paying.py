@@ -186,7 +186,7 @@ class Payer:
         if flight is None:
             kept = self._kept(key)
             if kept is not None:
-                return kept
+                return kept if instead_of is None else await self._standing_for(instead_of, key, kept)
             task = asyncio.ensure_future(self._pay(body, key, most_usage(body, limit), here, instead_of))
             flight = here.flights[key] = _Flight(task)
             task.add_done_callback(partial(here.end, key, flight))
@@ -224,6 +224,12 @@ class Payer:
         kept = self.cache.get(key) if self.cache is not None else None
         self.counts.cached += kept is not None
         return kept
+
+    async def _standing_for(self, refused: Refused, key: str, kept: Answer) -> Answer:
+        """An answer that was on the disk already, as that of a refused request, too."""
+        assert self.cache is not None
+        await to_the_end(self.cache.stand_in(key, refused.key))
+        return replace(kept, lost=kept.lost + refused.lost)
 
     async def _pay(
         self, body: dict[str, Any], key: str, most: Usage, here: _Here, instead_of: Refused | None
