@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
@@ -177,8 +178,6 @@ def test_pieces_come_side_by_side(two):
 
 
 def test_what_cannot_be_sent_is_refused(two):
-    import threading
-
     lock = threading.Lock()
     with pytest.raises(RunError, match="cannot be sent"):
         graph.wait(two.map_reduce(lambda i: lock, [0]))
@@ -360,6 +359,57 @@ def test_cancelling_waits_for_running_tasks_and_leaves_none(two, tmp_path):
     assert {path.name.partition("-")[2] for path in tmp_path.glob("begun-*")} == begun  # none began afterwards
     assert len(begun) == 2
     assert graph.wait(two.map_reduce(lambda i: i, range(5))) == 10
+
+
+class Keeping:
+    """Kept sums whose keeping takes as long as ``go`` says: it is a write into the run's folder."""
+
+    def __init__(self, go):
+        self.go, self.begun, self.ended = go, [], []
+
+    def sums(self, count):
+        return {}
+
+    def keep(self, level, index, value):
+        self.begun.append((level, index))
+        assert self.go.wait(60.0)
+        self.ended.append((level, index))
+
+
+@pytest.mark.parametrize("how", ["an error", "cancelled"])
+def test_nothing_is_kept_any_more_when_the_call_has_ended(two, tmp_path, how):
+    kept, failed = Keeping(threading.Event()), tmp_path / "go"
+
+    def task(i):
+        with contextlib.suppress(FileExistsError):
+            (tmp_path / "first").touch(exist_ok=False)
+            return float(i)  # whichever comes first, so that there is something to keep
+        while not failed.exists():
+            time.sleep(0.01)
+        raise ValueError("no good")
+
+    async def main():
+        work = asyncio.ensure_future(two.map_reduce(task, range(4), kept=kept))
+        try:
+            await asyncio.to_thread(wait_for, lambda: kept.begun)
+            if how == "cancelled":
+                work.cancel()
+            failed.touch()
+            await asyncio.wait({work}, timeout=0.5)
+            assert not work.done(), "threads of ours are still writing"
+        finally:
+            failed.touch()
+            kept.go.set()
+        with pytest.raises(ValueError if how == "an error" else asyncio.CancelledError):
+            await work
+        return list(kept.begun)
+
+    begun = asyncio.run(main())
+    assert sorted(kept.ended) == sorted(kept.begun) == sorted(begun)
+    time.sleep(0.2)
+    assert len(kept.begun) == len(begun), "none began afterwards"
+    left = [str(one) for one in asyncio.all_tasks(two._client.loop.asyncio_loop) if "_fetch" in str(one)]
+    assert not left
 
 
 def test_a_survey_that_swallows_its_cancellation_ends(two, tmp_path, monkeypatch):

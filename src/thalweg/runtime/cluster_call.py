@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from thalweg.errors import RunError, ThalwegError
+from thalweg.graph.finishing import to_the_end
 from thalweg.runtime import onworker
 from thalweg.runtime.base import ItemProgress
 from thalweg.runtime.crew import Crew
@@ -193,7 +194,8 @@ class ClusterCall:
         """Fetch each result as soon as it is there, and add it here."""
         counts: Counter[str] = Counter()
         gate = asyncio.Semaphore(FETCHES)
-        everything = asyncio.gather(*(self._fetch(index, reduction, counts, gate) for index in self._todo))
+        fetches = [asyncio.ensure_future(self._fetch(index, reduction, counts, gate)) for index in self._todo]
+        everything = asyncio.gather(*fetches)
         stopped = asyncio.ensure_future(self._stopped.wait())
         waiting: set[asyncio.Future[Any]] = {everything, survey, stopped}
         try:
@@ -207,7 +209,7 @@ class ClusterCall:
             everything.result()
             return reduction.result(), dict(counts)
         finally:
-            await _end(everything, stopped)
+            await _end(everything, stopped, *fetches)  # gather leaves the others alone when one of them fails
 
     async def _fetch(self, index: int, reduction: TreeReduction, counts: Counter[str], gate: asyncio.Semaphore) -> None:
         future = self._futures[index]
@@ -223,7 +225,7 @@ class ClusterCall:
                 if future.status == "error":  # it was computed again, and failed then
                     raise
                 raise await self._gone(error) from error
-            await asyncio.to_thread(reduction.put, index, value)
+            await to_the_end(asyncio.to_thread(reduction.put, index, value))  # it writes into the run's folder
         counts.update(count)
         future.release()
         self._open.remove(index)
