@@ -1,12 +1,14 @@
 """Going on from an earlier checkpoint than the newest, where the last steps have spoiled the model."""
 
 import json
+import shutil
+import time
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.runs.going import fingerprint, go_on, run, stop_after
+from tests.runs.going import Doing, fingerprint, go_on, run, stop_after
 from thalweg.checkpoints import CheckpointStore
 from thalweg.cli import app
 from thalweg.errors import RunError
@@ -70,6 +72,25 @@ def test_newer_checkpoints_go_before_anything_is_computed(tmp_path, every, kinds
     run(every, kinds, tmp_path / "whole")
     go_on(tmp_path / "run", kinds)
     assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
+def test_killed_before_it_has_a_checkpoint_again_it_begins_again(tmp_path, document, kinds):
+    """It had checkpoints, which were given up: none of them was lost."""
+    out, killed = tmp_path / "run", tmp_path / "killed"
+    run(document, kinds, out)
+
+    def kill():
+        while not len(History(out).iterations()["loss"]):
+            time.sleep(0.01)
+        shutil.copytree(out, killed)
+
+    earlier(out, kinds, 0, display=Doing(3, kill))
+    assert not list((killed / "checkpoints").iterdir())
+    go_on(killed, kinds)
+    assert fingerprint(killed) == fingerprint(out)
+    shutil.rmtree(killed / "checkpoints")
+    with pytest.raises(RunError, match=r"has made 7 iterations, and there is no checkpoint .* --iteration 0"):
+        go_on(killed, kinds)
 
 
 def test_what_there_is_no_checkpoint_of_is_refused_and_nothing_changes(tmp_path, every, kinds):

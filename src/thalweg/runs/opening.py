@@ -15,7 +15,7 @@ from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import HistoryWriter
 from thalweg.runs.machine import all_versions, machine
 from thalweg.runs.places import places
-from thalweg.runs.resuming import INPUTS, NEXT, NEXT_INPUTS, Resumption, stamp_of
+from thalweg.runs.resuming import CHECKPOINTED, INPUTS, NEXT, NEXT_INPUTS, Resumption, stamp_of
 from thalweg.runs.study import Study
 from thalweg.runs.summary import identity
 from thalweg.runs.telling import some
@@ -89,6 +89,9 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
     folder.reopen()
     with _opened(folder, stamp=found.stamp) as disk:
         folder.write_summary({"status": "running", **identity(study)})  # before there is less of it than it said
+        if not found.meta:  # what is killed before its first checkpoint has not lost one
+            disk.history.fact(CHECKPOINTED, None)
+            disk.history.flush()
         if found.newest is not None:  # before the history is shorter: a process that dies now leaves a run that goes on
             CheckpointStore(folder.checkpoints).discard_after(found.newest)
         lost = disk.history.forget_after(iteration)

@@ -53,7 +53,7 @@ the folder, and of the one that may be about to take its place."""
 
 
 CHECKPOINTED = "checkpointed"
-"""The fact that holds an iteration of which there was a checkpoint; as long as there was none, it is not there."""
+"""The fact that holds an iteration of which there was a checkpoint; None, or not there, as long as there was none."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def read(
     status = _status(folder)
     numbers = moment.iterations["iteration"]
     if not meta and iteration is None:
-        _refuse_lost_checkpoints(path, len(numbers), status, began, was_there=CHECKPOINTED in facts)
+        _refuse_lost_checkpoints(path, len(numbers), status, began, facts)
     position = _position(meta, study.blocks, path, "incomplete" if _lacks_means(facts) else status)
     made_with = {**began, "seed": meta["seed"]} if "seed" in meta else began
     refuse_past(path, made_with, wanted, position)
@@ -305,7 +305,9 @@ def stamp_of(folder: RunFolder) -> tuple[Any, ...]:
     return tuple(generations), newest, len(moment.events), moment.facts.get("study"), _study(folder, moment.facts)
 
 
-def _refuse_lost_checkpoints(path: Path, made: int, status: str, began: dict[str, Any], *, was_there: bool) -> None:
+def _refuse_lost_checkpoints(
+    path: Path, made: int, status: str, began: dict[str, Any], facts: Mapping[str, Any]
+) -> None:
     """Where there must have been a checkpoint and is none, beginning again would destroy what there is.
 
     The history of an earlier version does not say whether there was one. How often one was made is then said by the
@@ -316,10 +318,12 @@ def _refuse_lost_checkpoints(path: Path, made: int, status: str, began: dict[str
     if type(every) is not int:
         every = OutputSettings().checkpoint_every
     # One is handed over after so many iterations, and is on the disk before the next one is handed over.
-    if made > 2 * every or (made and (was_there or status == "finished")):
+    likely = made > 2 * every or status == "finished"
+    if made and (facts[CHECKPOINTED] is not None if CHECKPOINTED in facts else likely):
         raise RunError(
             f"The run {path} has made {made} iterations, and there is no checkpoint in it to go on from: they were "
-            "removed. Restore the folder checkpoints from a copy, or begin a new run in another folder."
+            "removed. Restore the folder checkpoints from a copy, or begin a new run in another folder; or give up "
+            f"what there is, and begin again here: thalweg resume {path} --iteration 0"
         )
 
 
