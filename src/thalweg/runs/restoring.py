@@ -102,7 +102,7 @@ def restore_optimizer(
     snapshot = snapshot_of(arrays, meta)
     saved = snapshot.meta
     changed = _changed(before, after)
-    if "convention" in changed or "kind" in changed:
+    if "convention" in changed and "kind" not in changed:
         changed += _other_defaults(optimizer, before, after)
     now: list[tuple[Any, str, Any]] = []
     gone: list[tuple[Any, str]] = []  # what a group follows the optimizer in again
