@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from thalweg import rules
-from thalweg.errors import HyperparameterError
+from thalweg.errors import HyperparameterError, RuleError
 from thalweg.lowering import Batch, Part, address_of, compile_rule, threads
 from thalweg.lowering import numpy as lowering
 from thalweg.lowering.buffers import make_state
@@ -338,6 +338,20 @@ def test_a_scalar_that_does_not_fit_is_an_error_before_anything_is_changed(
     assert seated.step(grads) is None
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", ["adam", "lamb"])
+def test_a_group_without_arrays_need_not_fit(threaded: Any, count: int, name: str) -> None:
+    threaded(count)
+    rule = ALL[name]
+    sizes = [3, threads.WORTH_IT]
+    seated = Seated(rule, random_arrays(sizes, np.float32), [usual(rule, learning_rate=1e39), usual(rule)], [1, 1])
+    alone = Seated(rule, random_arrays(sizes, np.float32), [usual(rule), usual(rule)], [1, 1])
+    for seed in (2, 3):
+        grads = random_arrays(sizes, np.float32, seed=seed)
+        assert seated.step(grads) is alone.step(grads) is None
+    assert seated.bits() == alone.bits()
+
+
 # ------------------------------------------------------------------ threads
 
 
@@ -544,6 +558,59 @@ def test_the_reason_is_one_line(text: Any, what: str) -> None:
 def test_what_a_text_returns_for_its_slots_is_named() -> None:
     with pytest.raises(TypeError, match="the new slots are float64; return the rule's named tuple of 1"):
         compile_rule(Rule("odd", OneSlot, OneRate, number_for_slots), np.dtype(np.float64))
+
+
+class Pair(NamedTuple):
+    """One of its fields has a default."""
+
+    one: Any = 1.0
+    other: Any = 2.0
+
+
+def plain_step(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    return param - grad * h.one * h.other, slots
+
+
+SHORT: dict[str, dict[str, Any]] = {
+    "prepare": {"prepare": lambda t, h: Pair(h.learning_rate), "update": plain_step},
+    "update": {"slots": Pair, "update": lambda param, grad, slots, h: (param - slots.other * grad, Pair(grad))},
+    "carry": {
+        "carried": Pair,
+        "carry": lambda t, h, now: Pair(now.one),
+        "prepare": lambda t, h, now: Pair(h.learning_rate, now.other),
+        "update": plain_step,
+    },
+    "conclude": {
+        "prepare": lambda t, h: Pair(h.learning_rate, h.learning_rate),
+        "measure": lambda param, grad, slots, h: (grad,),
+        "conclude": lambda h, sums: Pair(h.one),
+        "update": plain_step,
+    },
+}
+
+
+@pytest.mark.parametrize("wrap", [lambda rule: rule, rules.decayed])
+@pytest.mark.parametrize("text", SHORT)
+def test_a_named_tuple_without_all_of_its_fields_is_refused(text: str, wrap: Any) -> None:
+    """The pure face has the default in its place; compiled code would have whatever lies there."""
+    own = wrap(Rule(**{"name": "odd", "slots": NoSlots, "hyper": OneRate} | SHORT[text]))
+    with pytest.raises(RuleError, match="'odd' cannot be compiled for float64: Pair is made without other: compiled"):
+        compile_rule(own, np.dtype(np.float64))
+
+
+def test_a_named_tuple_with_all_of_its_fields_may_have_defaults() -> None:
+    own = Rule("own", NoSlots, OneRate, plain_step, prepare=lambda t, h: Pair(h.learning_rate, 3.0 * h.learning_rate))
+    seated = Seated(rules.decayed(own), [np.zeros(2)], [rules.decayed(own).hyper(learning_rate=0.5)])
+    seated.step([np.array([1.0, 2.0])])
+    np.testing.assert_array_equal(seated.arrays[0], [-0.75, -1.5])
+
+
+def test_a_call_with_too_few_arguments_is_an_error_that_names_the_rule() -> None:
+    def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        return param - h.learning_rate * grad, OwnSlots(slots.velocity)  # type: ignore[call-arg]
+
+    with pytest.raises(RuleError, match=r"rule 'odd' cannot be compiled for float64: .*missing a required argument"):
+        compile_rule(Rule("odd", OwnSlots, OneRate, update), np.dtype(np.float64))
 
 
 # ------------------------------------------------------------------ a rule of one's own

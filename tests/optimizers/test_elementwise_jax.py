@@ -110,6 +110,28 @@ def test_arrays_are_checked() -> None:
     assert "learning_rate=array(2, 3)" in repr(optimizer)
 
 
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("sgd", {"wrap": ["ema"], "ema_decay": np.array([0.9, 0.7, 1 / 3])}),
+        ("sgd", {"wrap": ["ema"], "ema_decay": np.array([0.9, 0.7, 0.1]) / 3}),
+        ("adagrad", {"initial_accumulator": np.array([0.1, 0.2, 1 / 3])}),
+        ("adagrad", {"initial_accumulator": 0.1 + 1 / 3e5}),
+    ],
+)
+def test_what_is_read_once_may_be_set_again_as_it_is(kind: str, options: dict[str, Any], x64: bool) -> None:
+    """Also where a state holds less of a number than was given: some 14 digits, as JAX has no float64."""
+    name = next(option for option in options if option != "wrap")
+    with double() if x64 else contextlib.nullcontext():
+        optimizer, x = JaxOptimizer(tw.optimizers.registry[kind](**options)), jnp.ones(3)
+        _, state = optimizer.step(x, x, optimizer.init(x))
+        again = optimizer.set(state, **{name: options[name]})
+        np.testing.assert_array_equal(optimizer.current(again, name), optimizer.current(state, name))
+        with pytest.raises(HyperparameterError, match=name):
+            optimizer.set(state, **{name: 0.5 * options[name]})
+
+
 def test_another_array_is_no_other_compilation() -> None:
     optimizer, traced = JaxOptimizer(tw.SGD(learning_rate=RATES)), 0
 

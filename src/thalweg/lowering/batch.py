@@ -70,6 +70,8 @@ class Batch:
         self._table = np.array(lines, np.int64).reshape(len(lines), len(ROW) + shape.slots)
         self._members = members
         self._offsets = np.arange(0, max((part.size for part in parts), default=0), BLOCK) * width
+        self.used = frozenset(part.group for part in parts)
+        self._used = np.array([group in self.used for group in range(groups)], np.int64)
         self._hyper = np.zeros((groups, shape.hypers))
         self._times = np.zeros(groups)
         self.carried = np.zeros((groups, shape.carried))
@@ -231,6 +233,7 @@ class Batch:
             "end": rows * (thread + 1) // self._count,
             "mode": 0,
             "groups": len(self._hyper),
+            "used": address_of(self._used),
             "hyper": address_of(self._hyper),
             "times": address_of(self._times),
             "carried": address_of(self.carried),

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 ARGUMENTS = (
     *("table", "begin", "end", "mode"),
-    *("groups", "hyper", "times", "carried", "advanced", "scalars"),
+    *("groups", "used", "hyper", "times", "carried", "advanced", "scalars"),
     *("limits", "sums", "variables", "members", "concluded"),
 )
 """The integers that a call is given the address of: rows from ``begin`` to ``end``, and addresses of
 
 - table: a row a block, ``ROW`` and the addresses of the slots, int64;
+- used: by group, 1 if an array belongs to it, else 0, int64: only the scalars of such a one have to fit;
 - hyper: hyperparameters by group; times: the step count by group; carried, advanced: the carried numbers of the
   step before, and of this one; scalars: what ``prepare`` makes of them; all float64;
 - limits: lower and upper bound by variable, float64;

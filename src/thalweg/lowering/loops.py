@@ -29,7 +29,8 @@ from thalweg.lowering.memory import (
 
 AT = {name: index for index, name in enumerate(ARGUMENTS)}
 TABLE, BEGIN, END, MODE, GROUPS = AT["table"], AT["begin"], AT["end"], AT["mode"], AT["groups"]
-HYPER, TIMES, CARRIED, ADVANCED, SCALARS = AT["hyper"], AT["times"], AT["carried"], AT["advanced"], AT["scalars"]
+USED, HYPER, TIMES = AT["used"], AT["hyper"], AT["times"]
+CARRIED, ADVANCED, SCALARS = AT["carried"], AT["advanced"], AT["scalars"]
 LIMITS, SUMS, VARIABLES, MEMBERS, CONCLUDED = (
     *(AT["limits"], AT["sums"]),
     *(AT["variables"], AT["members"], AT["concluded"]),
@@ -183,12 +184,13 @@ class _Parts:
         def prepare(arguments: Any) -> Any:
             hyper, times, scalars = read_int(arguments, HYPER), read_int(arguments, TIMES), read_int(arguments, SCALARS)
             carried, advanced = read_int(arguments, CARRIED), read_int(arguments, ADVANCED)
+            used = read_int(arguments, USED)
             for group in range(read_int(arguments, GROUPS)):
                 h, t = make_hyper(*hypers(hyper + group * hyper_width)), read_real(times, group)
                 now = advance(t, h, carried + group * carried_width, advanced + group * carried_width)
                 place = scalars + group * width
                 write_reals(place, scalars_of(t, h, now))
-                if not fits(place):
+                if read_int(used, group) != 0 and not fits(place):
                     return -1 - group
             return 0
 

@@ -84,6 +84,16 @@ def slot_reader(kind: Any, count: int) -> Any:
     return load
 
 
+def _refuse_short(values: Any) -> None:
+    """Refuse a named tuple that was made without all of its fields: numba would leave them out, defaults or not."""
+    if isinstance(values, types.BaseNamedTuple) and len(values.types) < len(values.fields):
+        missing = ", ".join(values.fields[len(values.types) :])
+        raise TypingError(
+            f"{values.instance_class.__name__} is made without {missing}: compiled code knows no defaults of a named "
+            "tuple, so give all of its fields"
+        )
+
+
 def slot_writer(kind: Any, count: int) -> Any:
     """``store(addresses, i, slots)``; another type than ``kind`` is an error, never a conversion."""
     lanes = count + 2
@@ -92,6 +102,7 @@ def slot_writer(kind: Any, count: int) -> Any:
     def store(typingctx: Any, addresses: Any, index: Any, values: Any) -> Any:
         if not isinstance(values, types.BaseTuple):
             raise TypingError(f"the new slots are {values}; return the rule's named tuple of {count}")
+        _refuse_short(values)
         if any(value != kind for value in values.types):
             raise TypingError(f"the new slots are {values.types}, not {kind}: a number literal in the text?")
 
@@ -129,6 +140,7 @@ def tuple_reader(stored: Any, wanted: Any, count: int) -> Any:
 @intrinsic
 def write_reals(typingctx: Any, address: Any, values: Any) -> Any:
     """Write a tuple of numbers to an address, as float64."""
+    _refuse_short(values)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for k, kind in enumerate(values.types):
@@ -165,6 +177,7 @@ def know_taker(take: Any) -> None:
 
     @intrinsic
     def part(typingctx: Any, values: Any) -> Any:
+        _refuse_short(values)
         places = range(len(values.types))[begin:end]
         result = types.Tuple(tuple(values.types[k] for k in places))
 

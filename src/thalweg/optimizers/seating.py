@@ -153,12 +153,13 @@ class Seating:
             t: the number of the step.
 
         Raises:
-            HyperparameterError: a value leaves its range when rounded to a parameter's dtype, or what the rule makes
-                of an array does not fit into it.
+            HyperparameterError: a value leaves its range when rounded to the dtype of a parameter that it is for, or
+                what the rule makes of an array does not fit into it.
         """
         for batch in self.batches:
             for group, hyper in enumerate(hypers):
-                self.rule.check_rounded(hyper._asdict(), batch.kernel.dtype)
+                if group in batch.used:
+                    self.rule.check_rounded(hyper._asdict(), batch.kernel.dtype)
                 batch.set_hyper(group, numbers(hyper))
                 if self.lanes[group] and self.rule.carried:
                     batch.set_advanced(group, self.rule.advance(hyper, t, self.rule.carried(*batch.carried[group])))

@@ -197,16 +197,18 @@ class ConfiguredJaxOptimizer:
             found = self.rule.check(self.rule.hyper()._replace(**{name: concrete}))._asdict()[name]
             present, shape = numbers[name], jnp.shape(jax.tree.leaves(numbers[name])[0])
             known = {} if is_traced(present) else {name: lowering.as_float(present)}
-            refuse_late(self.rule, known, name, found, lambda: _begun(state))
+            with jax.ensure_compile_time_eval():
+                held = lowering.number(found)  # which may hold less of it: what is compared is what would be held
+            refuse_late(self.rule, known, name, lowering.as_float(held), lambda: _begun(state))
             if np.shape(found) != shape:
                 raise HyperparameterError(
                     f"{self.name}: {name} would be of shape {np.shape(found)}, and the state has {shape}; make another "
                     "optimizer for another shape",
                     name=name,
                 )
-            for held in jax.tree.leaves(state.slots):
-                self.rule.check_rounded({name: found}, held.dtype)
-            numbers[name] = lowering.number(found)
+            for kind in self._kinds(state, place, name):
+                self.rule.check_rounded({name: found}, kind)
+            numbers[name] = held
         several = list(state.hyperparameters)
         several[place] = numbers
         return state._replace(hyperparameters=tuple(several))
@@ -275,6 +277,15 @@ class ConfiguredJaxOptimizer:
             {name: value if kept(value) else lowering.as_float(numbers[name]) for name, value in table.items()}
             for table, numbers in zip(self._plan.settings, state.hyperparameters, strict=True)
         ]
+
+    def _kinds(self, state: JaxState, place: int, name: str) -> list[np.dtype[Any]]:
+        """The dtypes of the parameters that a hyperparameter of a group is for; none if the rule has no state."""
+        if not state.slots:
+            return []
+        leaves = jax_leaves.read(state.slots[0])
+        groups = assign(self._plan.groups, leaves.names)
+        owners = [group if name in self._plan.settings[group] else 0 for group in groups]
+        return [kind for owner, kind in zip(owners, leaves.kinds, strict=True) if owner == place]
 
     def _place(self, group: int | None) -> int:
         return 0 if group is None else 1 + group_number(self.name, group, len(self._plan.groups))
