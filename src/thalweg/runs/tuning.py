@@ -15,6 +15,7 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.pipeline import build_hook
 from thalweg.optimizers.settings import checked, from_config
 from thalweg.rules.base import Rule
+from thalweg.runs.bounding import bounds_faults
 from thalweg.runs.search_tuning import KINDS, build_search, model_faults, search_faults
 from thalweg.runs.validation import Fault, meant, refusing, show, study_error, unknown_key
 from thalweg.schedules import OptimizationState
@@ -168,7 +169,8 @@ def build_optimizer(
         budget: the same.
 
     Raises:
-        StudyError: a transform names an array that the problem does not have.
+        StudyError: a transform names an array that the problem does not have; or a variable starts outside of its
+            bounds, or these go beyond what the problem bears.
         ParameterError: a variable cannot be updated in place.
     """
     if problem.rewarded:
@@ -176,9 +178,13 @@ def build_optimizer(
         return build_search(table, rewarded, seed, blocks, budget)  # type: ignore[return-value] # the loop's face
     try:
         with refusing("The optimizer of the study", "made"):
-            return optimizers.build(table, problem.variables, arrays=problem.arrays())
+            made = optimizers.build(table, problem.variables, arrays=problem.arrays())
     except HyperparameterError as error:
         raise study_error("The study", [Fault("optimizer", str(error))]) from error
+    faults = bounds_faults(made, problem, "optimizer.process_model")
+    if faults:
+        raise study_error("The study", faults)
+    return made
 
 
 def change_hyperparameters(optimizer: LocalOptimizer, overrides: dict[str, Any]) -> None:
