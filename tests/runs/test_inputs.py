@@ -21,7 +21,7 @@ COUNT = 4
 KEY = "problem.observed.path"
 SMALL = [
     f"problem.sources.count={COUNT}",
-    "problem.steps=120",
+    "problem.steps=160",
     "blocks.0.iterations=3",
     "blocks.1.iterations=2",
     "output.checkpoint_every=1",
@@ -60,7 +60,7 @@ def study(folder, *more):
 
 def write(folder, factor):
     rng = np.random.default_rng(0)
-    traces = factor * 1e-3 * rng.standard_normal((COUNT, 120, COUNT))
+    traces = factor * 1e-3 * rng.standard_normal((COUNT, 160, COUNT))
     np.savez(folder / "survey.npz", traces=traces.astype(np.float32))
 
 

@@ -272,10 +272,32 @@ def test_bits_do_not_depend_on_the_threads_of_the_linear_algebra(dtype):
     assert len(digests) == 1
 
 
-def test_pickled_arrays_are_refused(own_files, own_document):
-    np.savez(own_files / "evil.npz", vp=np.array([{"a": 1}], dtype=object))
+@pytest.mark.parametrize("content", ["objects", "text", "a single array"])
+def test_what_is_no_archive_of_numbers_is_refused_without_advice_to_load_it_unsafely(own_files, own_document, content):
+    path = own_files / "evil.npz"
+    if content == "objects":
+        np.savez(path, vp=np.array([{"a": 1}], dtype=object))
+    elif content == "text":
+        path.write_text("depth vp\n0 1500\n")
+    else:
+        with path.open("wb") as stream:
+            np.save(stream, np.zeros((40, 50)))
     own_document["problem"]["start"] = {"kind": "file", "path": "evil.npz", "key": "vp"}
-    with pytest.raises(errors.StudyError, match="cannot be read"):
+    text = {
+        "objects": "cannot be read .* holds Python objects",
+        "text": r"is no .npz file; make one with np.savez\(path, vp=array\)",
+        "a single array": r"is a single array; save it with np.savez\(path, vp=array\)",
+    }
+    with pytest.raises(errors.StudyError, match=text[content]) as error:
+        load(own_document, own_files).build_problem()
+    assert "pickle" not in str(error.value)
+
+
+def test_a_wavelet_of_a_file_that_has_not_come_to_rest_is_refused(own_files, own_document):
+    np.savez(own_files / "cut.npz", wavelet=ricker(12.0, 1.5e-3, 500, delay=0.72))
+    own_document["problem"]["wavelet"] = {"kind": "file", "path": "cut.npz"}
+    own_document["blocks"][0].pop("low_pass")
+    with pytest.raises(errors.StudyError, match=r"blocks.0: in the last half period"):
         load(own_document, own_files).build_problem()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.graph import Variable, check_adjoint, check_gradient, wait
-from thalweg.problems.waves import stability
+from thalweg.problems.waves import records, stability
 from thalweg.problems.waves.misfit import L2Misfit
 from thalweg.runs.problem import Check
 
@@ -37,6 +37,7 @@ def wave_checks(problem: WaveProblem) -> Iterator[Check]:
     blocks = len(problem.setup.blocks)
     for block in range(blocks):
         yield _resolution(problem, block, low)
+    yield _arrivals(problem)
     shot = _OneShot(problem, blocks - 1)
     yield shot.timing()
     yield shot.adjoint()
@@ -59,6 +60,24 @@ def _resolution(problem: WaveProblem, block: int, low: float) -> Check:
         f"≥ {least:g}",
         points >= least,
         "phase velocity " + ("undefined" if isnan(error) else f"off by at most {error:.2%}") + " there",
+    )
+
+
+def _arrivals(problem: WaveProblem) -> Check:
+    """Whether all first arrivals are in the records, along straight lines through the start."""
+    s, blocks = problem.setup.settings, range(len(problem.setup.blocks))
+    arrivals = np.max([problem.setup.arrivals(block) for block in blocks], axis=0)
+    record, latest = (s.steps - 1) * s.time_step, float(arrivals.max())
+    late = int((arrivals > record).sum())
+    enough = records.steps_to(latest, s.time_step)
+    return Check(
+        "latest first arrival",
+        f"{latest:.4g} s",
+        f"≤ {record:.4g} s",
+        not late,
+        f"{late} of {len(arrivals)} pairs of source and receiver miss its peak: the records end; take steps = {enough}"
+        if late
+        else "peak of the wavelet, straight through the start; then the records end",
     )
 
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from thalweg.errors import StudyError
 
+_ARRAY, _ARCHIVE = b"\x93NUMPY", b"PK"  # how an .npy and an .npz file begin
+
 
 def read_array(folder: Path, path: str, key: str) -> NDArray[Any]:
     """Return the array ``key`` of the ``.npz`` file at ``path``, which if relative starts at ``folder``.
@@ -23,19 +25,21 @@ def read_array(folder: Path, path: str, key: str) -> NDArray[Any]:
     try:
         if full.exists() and not full.is_file():
             raise StudyError(f"{full} is no file; give the path of an .npz file.")  # a pipe would wait for ever
-        archive = np.load(full, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            names, array = None, None
-        else:
-            with archive:
-                names = sorted(archive.files)
-                array = archive[key] if key in names else None
+        with full.open("rb") as stream:
+            begins = stream.read(len(_ARRAY))
+        if begins == _ARRAY:
+            raise StudyError(f"{full} is a single array; save it with np.savez(path, {key}=array).")
+        if not begins.startswith(_ARCHIVE):
+            raise StudyError(f"{full} cannot be read: it is no .npz file; make one with np.savez(path, {key}=array).")
+        with np.load(full, allow_pickle=False) as archive:
+            names = sorted(archive.files)
+            array = archive[key] if key in names else None
     except FileNotFoundError:
         raise StudyError(f"There is no file {full}.") from None
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise StudyError(f"{full} cannot be read as an .npz file of numbers: {error}") from error
-    if names is None:
-        raise StudyError(f"{full} is a single array; save it with np.savez(path, {key}=array).")
+        # NumPy advises to load objects unsafely; that is not passed on.
+        reason = f"{key!r} holds Python objects, or no array" if "allow_pickle" in str(error) else error
+        raise StudyError(f"{full} cannot be read as an .npz file of numbers: {reason}") from error
     if array is None:
         raise StudyError(f"{full} holds no array {key!r}; it holds {', '.join(names)}.")
     if array.dtype.kind not in "fiub":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from thalweg.errors import PositionError, ShapeError, StudyError
 from thalweg.graph import Variable, wait
+from thalweg.problems.waves import records, stability
 from thalweg.problems.waves import settings as spec
-from thalweg.problems.waves import stability
 from thalweg.problems.waves.files import array_digest, read_array
 from thalweg.problems.waves.geometry import line_array, ring_array
 from thalweg.problems.waves.grid import Grid
@@ -20,7 +21,7 @@ from thalweg.problems.waves.observed import check_low_pass, finer_grid, interpol
 from thalweg.problems.waves.phantom import head, inclusion
 from thalweg.problems.waves.propagator import Propagator
 from thalweg.problems.waves.time_dispersion import AddTimeDispersion, RemoveTimeDispersion
-from thalweg.problems.waves.wavelets import dominant_frequency, ricker, tone_burst
+from thalweg.problems.waves.wavelets import dominant_frequency, ricker, ricker_end, tone_burst, tone_burst_end
 
 OBSERVED_ORDER = 8  # of the simulations that make observed data
 
@@ -219,6 +220,8 @@ class WaveSetup:
         if isinstance(s.wavelet, spec.FromFile) and isinstance(s.observed, spec.Simulated):
             raise StudyError("problem.observed: simulated data needs an analytic wavelet (ricker or tone_burst).")
         low, high = stability.check_speeds(self.start, "start")
+        if s.speeds is not None:
+            stability.check_range(low, high, s.speeds, self.dtype)
         if self.truth is not None:
             true_low, true_high = stability.check_speeds(self.truth, "truth")
             low, high = min(low, true_low), max(high, true_high)
@@ -226,11 +229,13 @@ class WaveSetup:
             low, high = min(low, s.speeds[0]), max(high, s.speeds[1])
         stability.check_time_step(s.time_step, high, s.spacing, s.order)
         for block in range(len(self.blocks)):
+            self._check_end(block)
             least = self.propagator(block).min_points_per_wavelength
             stability.check_dispersion(self.driven(block), s.time_step, low, s.spacing, s.order, least)
         for shot in range(len(self.sources)):
             if not len(self.receivers_of(shot)):
                 raise StudyError(f"problem.min_offset: {s.min_offset:g} m leaves shot {shot} without any receiver.")
+        self._check_hearing()
         if isinstance(s.observed, spec.FromFile):
             self.measured(s.observed)
         else:
@@ -242,10 +247,47 @@ class WaveSetup:
                 stability.check_dispersion(driven, fine.time_step, low, fine.grid.spacing, fine.order, least)
         return low, high
 
+    def _check_end(self, block: int) -> None:
+        """Refuse a wavelet that would be cut off by the end of the records."""
+        s, frequency, name = self.settings, self.frequency(block), f"blocks.{block}"
+        if isinstance(s.wavelet, spec.FromFile):
+            records.check_tail(self.wavelet(block), frequency, s.time_step, name)
+            return
+        burst = s.wavelet if isinstance(s.wavelet, spec.ToneBurst) else None
+        end = ricker_end(frequency) if burst is None else tone_burst_end(frequency, burst.cycles)
+        records.check_end(end, frequency, s.time_step, s.steps, name)
+
+    def _check_hearing(self) -> None:
+        """Refuse records in which nothing arrives: no update would change anything."""
+        s, fastest = self.settings, float(self.start.max())
+        nearest = float(min(self.offsets(shot)[self.receivers_of(shot)].min() for shot in range(len(self.sources))))
+        for block in range(len(self.blocks)):
+            records.check_hearing(
+                self.pulse(block)[0] + nearest / fastest,
+                partial(self.arrivals, block),
+                speed=fastest,
+                time_step=s.time_step,
+                steps=s.steps,
+                name=f"blocks.{block}",
+            )
+
+    def arrivals(self, block: int) -> NDArray[np.float64]:
+        """Return the first arrivals of a block's wavelet, s, straight through the start: one a source and receiver."""
+        shots = ((source, self.receivers[self.receivers_of(shot)]) for shot, source in enumerate(self.sources))
+        ways = [records.straight_times(self.grid, self.start, source, used) for source, used in shots]
+        return self.pulse(block)[1] + np.concatenate(ways)
+
+    def pulse(self, block: int) -> tuple[float, float]:
+        """Return when the wavelet of a block begins and when it peaks, s."""
+        return records.begin_and_peak(self.banded(block)[0], self.settings.time_step)
+
+    def offsets(self, shot: int) -> NDArray[np.float64]:
+        """Return the distances of all receivers from the source of a shot, m."""
+        return np.asarray(np.hypot(*(self.receivers - self.sources[shot]).T))
+
     def receivers_of(self, shot: int) -> NDArray[np.intp]:
         """Return the indices of the receivers that a shot uses: those no nearer to its source than ``min_offset``."""
-        offsets = np.hypot(*(self.receivers - self.sources[shot]).T)
-        return np.flatnonzero(offsets >= self.settings.min_offset)
+        return np.flatnonzero(self.offsets(shot) >= self.settings.min_offset)
 
     def driving(self, wavelet: NDArray[Any]) -> NDArray[Any]:
         """Return what to drive the simulation with, so that its corrected traces are those of ``wavelet``."""

@@ -16,13 +16,26 @@ from math import asin, cos, nan, pi, sin, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.errors import DispersionError, SimulationError, SpeedError, UnstableTimeStepError
+from thalweg.errors import DispersionError, SimulationError, SpeedError, StudyError, UnstableTimeStepError
 from thalweg.problems.waves.stencils import symbol
 from thalweg.problems.waves.wavelets import highest_frequency
 
 # Points in the wavelength of the −40 dB frequency, where a wavelet hardly has energy. There the stencil alone makes
 # the phase velocity wrong by up to 0.3 % at order 4 and 0.7 % at order 8; the time step adds (ω Δt)² / 24.
 MIN_POINTS_PER_WAVELENGTH = {4: 6.0, 8: 3.6}
+
+
+# Below it a speed in m/s is more likely one in km/s.
+SLOW = 50.0
+
+
+def unit_hint(speed: float) -> str:
+    """Return the question, as a sentence to add, whether a speed was given in km/s; nothing where it is none.
+
+    >>> unit_hint(1500.0), unit_hint(1.5)
+    ('', ' Speeds are in m/s: is 1.5 in km/s?')
+    """
+    return f" Speeds are in m/s: is {speed:.6g} in km/s?" if speed < SLOW else ""
 
 
 def largest_stable_step(max_speed: float, spacing: float, order: int) -> float:
@@ -80,6 +93,18 @@ def check_speeds(speed: NDArray[np.floating], name: str = "vp") -> tuple[float, 
     return float(speed.min()), float(speed.max())
 
 
+def check_range(least: float, most: float, speeds: tuple[float, float], dtype: np.dtype[np.floating]) -> None:
+    """Raise `StudyError` where the starting model, from ``least`` to ``most`` m/s, is outside of ``speeds``."""
+    low, high = (float(dtype.type(speed)) for speed in speeds)  # as the model is rounded
+    if least < low or most > high:
+        raise StudyError(
+            f"problem.speeds: the starting model goes from {least:.6g} to {most:.6g} m/s, and may be "
+            f"{speeds[0]:.6g} to {speeds[1]:.6g} m/s only; give speeds that hold it.{unit_hint(min(least, *speeds))}",
+            least=least,
+            most=most,
+        )
+
+
 def check_time_step(time_step: float, max_speed: float, spacing: float, order: int) -> None:
     """Raise `UnstableTimeStepError` where the scheme would blow up, `SimulationError` for what is no time step."""
     if not (np.isfinite(time_step) and time_step > 0.0):
@@ -117,7 +142,7 @@ def check_dispersion(
             f"Too few grid points a wavelength: the wavelet reaches {frequency:.6g} Hz (−40 dB), which at "
             f"{min_speed:.6g} m/s and a spacing of {spacing:.6g} m gives {points:.2f} points; space order {order} "
             f"needs {min_points:g}. Predicted: {predicted}. The largest usable frequency is {usable:.6g} Hz; lower the "
-            "wavelet's frequency or refine the grid.",
+            f"wavelet's frequency or refine the grid.{unit_hint(min_speed)}",
             frequency=frequency,
             largest_frequency=usable,
             points=points,

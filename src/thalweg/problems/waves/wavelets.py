@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from math import pi
+from math import exp, log, pi, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from thalweg.errors import SimulationError
+
+QUIET = 0.01  # of its peak: what of a wavelet may be cut off
 
 
 def _times(time_step: float, steps: int) -> NDArray[np.float64]:
@@ -91,6 +93,26 @@ def tone_burst(
     s = (t - 0.5 * length) / (length / 6.0)
     envelope = np.where(t <= length, (np.exp(-0.5 * s**2) - np.exp(-4.5)) / (1.0 - np.exp(-4.5)), 0.0)
     return (np.sin(2.0 * pi * frequency * (t - 0.5 * length)) * envelope).astype(_dtype(dtype))
+
+
+def ricker_end(frequency: float) -> float:
+    """Return the time, s, after which `ricker` with its own delay stays below 1 % of its peak: 2.354 / f.
+
+    >>> round(ricker_end(10.0), 4)
+    0.2354
+    """
+    return (1.5 + sqrt(7.2005) / pi) / frequency  # (2a − 1) exp(−a) = 0.01 at a = 7.2005
+
+
+def tone_burst_end(frequency: float, cycles: float) -> float:
+    """Return the time, s, after which the envelope of `tone_burst` stays below 1 % of its peak.
+
+    >>> round(tone_burst_end(100e3, 3.0) * 1e6, 2)
+    28.9
+    """
+    ground = exp(-4.5)
+    s = sqrt(-2.0 * log(QUIET * (1.0 - ground) + ground))
+    return (0.5 + s / 6.0) * cycles / frequency
 
 
 def dominant_frequency(wavelet: NDArray[np.floating], time_step: float) -> float:
