@@ -143,8 +143,11 @@ def test_an_occupied_folder_is_refused(place):
             ["check", "blur.toml", "--set", "problem.kind=deconvolutio"],
             ['nearest known one is "deconvolution"'],
         ),
-        (["run", "blurr.toml"], ["There is no study 'blurr.toml'", "'blur.toml'"]),
-        (["check", "blr"], ["There is no study 'blr'", "'blur.toml'"]),
+        (
+            ["run", "blurr.toml"],
+            ["There is no study 'blurr.toml'", 'there are: blur.toml; the nearest known one is "blur.toml"'],
+        ),
+        (["check", "blr"], ["There is no study 'blr'", "there are: blur.toml."]),
         (["run", "blur.toml", "--set", "blocks.0.batch_size=99"], ["blocks.0.batch_size: got 99", "6 items"]),
         (["studies", "--copy", "no-such"], ["There is no study 'no-such'"]),
     ],
@@ -316,7 +319,7 @@ def test_shipped_studies_are_found_copied_and_completed(place, tmp_path, monkeyp
     assert shipped.shipped_studies()[0].description == "In a ring."
     assert shipped.find_study("head") == folder / "head.toml"
     assert shipped.find_study(str(folder / "head.toml")) == folder / "head.toml"
-    with pytest.raises(StudyError, match="the nearest is 'head'"):
+    with pytest.raises(StudyError, match='With Thalweg come: head, wave; the nearest known one is "head"'):
         shipped.find_study("haed")
     with pytest.raises(StudyError, match="it is a folder"):
         shipped.find_study(str(folder))

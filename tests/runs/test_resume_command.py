@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from tests.runs.going import Stopping, fingerprint, stopped
+from tests.runs.going import Stopping, every_byte, fingerprint, stopped
 from thalweg.cli import app
 from thalweg.graph import wait
 from thalweg.runs import Run, Study, find_study
@@ -76,3 +76,26 @@ def test_it_must_say_which_run(tmp_path):
     code, said = command("run", "inclusion", "--resume")
     assert code == 2
     assert "--resume goes with --out" in said
+
+
+def test_a_dry_run_says_what_the_run_would_do_to_the_folder(tmp_path):
+    out = tmp_path / "run"
+    display = Stopping(3)
+    stopped(Run(study(), out=out, display=display), display)
+    before = every_byte(out)
+    code, said = command("run", "inclusion", *SET, "--out", out, "--dry-run")
+    assert code == 2
+    assert f"there is a run in it, and a run never writes over another. To go on with it: thalweg resume {out}" in said
+    for go_on in (["resume", out, "--dry-run"], ["run", "inclusion", *SET, "--out", out, "--resume", "--dry-run"]):
+        code, said = command(*go_on)
+        assert code == 0, said
+        assert "goes on from iteration 3; at most 1 are left" in said
+    code, said = command("resume", out, "--iteration", "0", "--dry-run")
+    assert "goes on from iteration 0; at most 4 are left" in said
+    code, said = command("resume", out, "--dry-run", "--set", "seed=7")
+    assert code == 2
+    assert "seed" in said
+    assert every_byte(out) == before
+    code, said = command("run", "inclusion", *SET, "--out", tmp_path / "new", "--dry-run")
+    assert code == 0, said
+    assert not (tmp_path / "new").exists()

@@ -13,6 +13,7 @@ import typer
 from thalweg.cli.app import app
 from thalweg.cli.failing import fail, refuse
 from thalweg.cli.options import (
+    DryRunOption,
     QuietOption,
     RunArgument,
     SchedulerOption,
@@ -46,10 +47,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, if there is one; begin it if there is not.")
     ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print what the run would need and could cost at most, and compute nothing."),
-    ] = False,
+    dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     traceback: TracebackOption = False,
 ) -> None:
@@ -67,13 +65,14 @@ def run(
         raise typer.Exit(2)
     changes = [*_placing(threads, workers, scheduler), *(changes or [])]
     loaded = _load(study, changes, traceback)
-    if dry_run:
-        _print_plan(loaded, out, traceback)
-        return
     if resume and out is not None and (out / "run.sqlite").is_file():
         from thalweg.runs.overrides import path_of
 
-        _go_on(out, [], loaded, [path_of(change) for change in changes], quiet, traceback)
+        named = [path_of(change) for change in changes]
+        _go_on(out, [], loaded, named, quiet=quiet, traceback=traceback, dry_run=dry_run)
+        return
+    if dry_run:
+        _print_plan(_session(loaded, out, None), traceback)
         return
     display, close = _display(loaded, quiet)
     _execute(_session(loaded, out, display), close, quiet, traceback)
@@ -97,6 +96,7 @@ def resume(
     threads: ThreadsOption = None,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
+    dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     traceback: TracebackOption = False,
 ) -> None:
@@ -114,19 +114,17 @@ def resume(
         thalweg resume runs/head-1 --iteration 10 --set optimizer.learning_rate=2.0
     """
     changes = [*_placing(threads, workers, scheduler), *(changes or [])]
-    _go_on(folder, changes, None, [], quiet, traceback, iteration)
+    _go_on(folder, changes, None, [], quiet=quiet, traceback=traceback, dry_run=dry_run, iteration=iteration)
 
 
-def _print_plan(study: Study, out: Path | None, traceback: bool) -> None:
+def _print_plan(session: Run, traceback: bool) -> None:
     import asyncio
 
-    from thalweg.runs.session import Run
-
     try:
-        plan = asyncio.run(Run(study, out=out).plan())
+        plan = asyncio.run(session.plan())
     except Exception as error:
         refuse(error, traceback)
-    typer.echo(study.settings.title)
+    typer.echo(session.study.settings.title)
     width = max(len(name) for name, _ in plan)
     for name, value in plan:
         typer.echo(f"  {name:<{width}}  {value}")
@@ -137,8 +135,10 @@ def _go_on(
     overrides: list[str],
     study: Study | None,
     named: list[str],
+    *,
     quiet: bool,
     traceback: bool,
+    dry_run: bool,
     iteration: int | None = None,
 ) -> None:
     from thalweg.runs.session import Run
@@ -147,6 +147,9 @@ def _go_on(
         session = Run.resume(folder, overrides=overrides, study=study, named=named, iteration=iteration)
     except Exception as error:
         refuse(error, traceback)
+    if dry_run:
+        _print_plan(session, traceback)
+        return
     display, close = _display(session.study, quiet)
     session.show(display)
     _execute(session, close, quiet, traceback)
@@ -188,17 +191,12 @@ def _going_on(folder: Path) -> str:
 
 def _earlier(folder: Path) -> str:
     """How to go on from before what has failed, if there are checkpoints of then."""
-    from thalweg.checkpoints import CheckpointStore
-    from thalweg.errors import ThalwegError
-    from thalweg.runs.choosing import iterations_of
+    from thalweg.runs.choosing import iteration_before
 
-    try:
-        *before, _ = sorted(set(iterations_of(CheckpointStore(folder / "checkpoints")).values()))
-    except (OSError, ValueError, ThalwegError):
+    before = iteration_before(folder)
+    if before is None:
         return ""
-    if not before:
-        return ""
-    return f"; or from before the last steps: thalweg resume {shlex.quote(str(folder))} --iteration {before[-1]}"
+    return f"; or from before the last steps: thalweg resume {shlex.quote(str(folder))} --iteration {before}"
 
 
 def _say_how_to_go_on(folder: Path | None, quiet: bool) -> None:
@@ -284,7 +282,7 @@ def _display(study: Study, quiet: bool) -> tuple[Display, Any]:
     return PlainDisplay(sys.stdout), lambda: None
 
 
-def _session(study: Study, out: Path | None, display: Display) -> Run:
+def _session(study: Study, out: Path | None, display: Display | None) -> Run:
     from thalweg.runs.session import Run
 
     return Run(study, out=out, display=display)

@@ -80,6 +80,10 @@ SchedulerOption = Annotated[
         show_default=False,
     ),
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print what the run would need and could cost at most, and compute nothing."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors and the path of the run.")]
 TracebackOption = Annotated[
     bool, typer.Option("--traceback", help="After an error show where in the program it came from, too.")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from thalweg.checkpoints import CheckpointStore
-from thalweg.errors import CheckpointCorruptError, CheckpointError, RunError
+from thalweg.errors import CheckpointCorruptError, CheckpointError, RunError, ThalwegError
+from thalweg.runs.folder import RunFolder
 from thalweg.runs.position import Position
 
 
@@ -56,3 +57,16 @@ def iterations_of(store: CheckpointStore) -> dict[int, int]:
         with suppress(CheckpointError, RunError):
             found[number] = Position.from_meta(store.meta(number)).iteration
     return found
+
+
+def iteration_before(run: Path) -> int | None:
+    """The iteration of the last checkpoint of a run before its newest ones, if there is one.
+
+    Args:
+        run: its folder.
+    """
+    try:
+        *before, _ = sorted(set(iterations_of(CheckpointStore(RunFolder(run).checkpoints)).values()))
+    except (OSError, ValueError, ThalwegError):
+        return None
+    return before[-1] if before else None

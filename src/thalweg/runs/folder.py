@@ -23,6 +23,7 @@ whatever ended the process, so :meth:`RunFolder.writer_alive` knows.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -73,19 +74,40 @@ class RunFolder:
         """
         try:
             make_folder(path)
-            occupied = next(path.iterdir(), None)
         except (OSError, ValueError) as error:
             raise _not_made(path, error) from error
-        if occupied is not None and cls(path).writer_alive():
+        return cls._fill(path, new=cls.refuse_occupied(path))
+
+    @classmethod
+    def refuse_occupied(cls, path: Path) -> bool:
+        """Refuse a folder in which a new run cannot be; nothing is made.
+
+        Returns:
+            Whether there is nothing in it; if not, there is what a run left that died before its first row.
+
+        Raises:
+            RunError: there is something in it already, or it cannot be read.
+        """
+        try:
+            occupied = next(path.iterdir(), None) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise _not_made(path, error) from error
+        if occupied is None:
+            return True
+        if cls(path).writer_alive():
             raise RunError(f"The folder {path} is in use: a run is going on in it. Choose another folder.")
-        if occupied is not None and cls(path)._has_only_begun():
-            return cls._fill(path, new=False)
-        if occupied is not None:
+        if cls(path)._has_only_begun():
+            return False
+        if (path / "run.sqlite").is_file():
+            name = shlex.quote(str(path))
             raise RunError(
-                f"The folder {path} is not empty (there is {occupied.name}), and a run never writes over what "
-                "is there. Choose another folder, or move this one away."
+                f"The folder {path} is not empty: there is a run in it, and a run never writes over another. To go on "
+                f"with it: thalweg resume {name}. For a new one choose another folder."
             )
-        return cls._fill(path)
+        raise RunError(
+            f"The folder {path} is not empty (there is {occupied.name}), and a run never writes over what "
+            "is there. Choose another folder, or move this one away."
+        )
 
     @classmethod
     def create_next(cls, parent: Path, name: str) -> RunFolder:

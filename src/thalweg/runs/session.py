@@ -28,6 +28,7 @@ from thalweg.runs import opening, resuming, rewarded
 from thalweg.runs.assembling import make_loop
 from thalweg.runs.display import Display, GuardedDisplay, QuietDisplay
 from thalweg.runs.ending import finish
+from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History
 from thalweg.runs.loop import Loop
 from thalweg.runs.opening import Disk
@@ -208,19 +209,26 @@ class Run:
             )
 
     async def plan(self) -> list[tuple[str, str]]:
-        """What the run will need and can cost at most; nothing is computed, and there is no folder.
+        """What the run will need and can cost at most; nothing is computed, and no folder is made or changed.
 
         Returns:
             Lines (name, value with unit).
 
         Raises:
-            ThalwegError: the study or the problem was refused.
+            ThalwegError: the study, the problem or the folder was refused, or the run cannot go on with it.
         """
+        if self._resumption is None and self._out is not None:
+            RunFolder.refuse_occupied(self._out)
         with ExitStack() as stack:
             table, folder = self.study.settings.runtime, self.study.folder
             runtime = self._runtime or stack.enter_context(make_runtime(table, self._display.note, folder))
             work = await Work.of(self.study, runtime, self._place(), stack, start=False)
-            return [*outline(self.study, work.problem, runtime), *work.plan, work.room.line]
+            lines = outline(self.study, work.problem, runtime)
+            if self._resumption is not None:
+                await runtime.run(self._try_to_restore, work, self._resumption)
+                done = self._resumption.position.iteration
+                lines.append(("goes on", f"from iteration {done}; at most {self.study.iterations - done} are left"))
+            return [*lines, *work.plan, work.room.line]
 
     def _told_by_runtime(self, text: str) -> None:
         """Show what a cluster says, and keep it in the history; from any thread."""
