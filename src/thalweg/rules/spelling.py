@@ -35,14 +35,19 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         'learning_rate'
         >>> nearest("lr", ["learning_rate", "beta1"])
         'learning_rate'
+        >>> nearest("beta1", ["b1", "b2"])
+        'b1'
         >>> nearest("relative", ["abs", "rel"])
         'rel'
         >>> nearest("adma", ["adam", "adamax"])
         'adam'
     """
     names = list(known)
-    if USUAL.get(name) in names:
-        return USUAL[name]
+    if name in names:
+        return name
+    usual = [one for one in names if USUAL.get(name) == one or USUAL.get(one) == name]
+    if usual:
+        return usual[0]
     mixed = [one for one in names if sorted(one) == sorted(name)]  # letters that changed places
     if mixed:
         return mixed[0]
