@@ -440,3 +440,81 @@ def test_a_number_set_on_the_optimizer_later_is_refused_and_other_options_hold(m
     optimizer.opts = make(lr=0.5, weight_decay=0).opts
     get_updater(optimizer)("w", np.array([1.0]), w)
     assert w[0] == pytest.approx(0.5, abs=1e-7)
+
+
+def moved(optimizer: AbstractOptimizer, update: Any = None) -> float:
+    """By how much an update with a gradient of 1 changes a weight."""
+    w = np.zeros(1)
+    (update or get_updater(optimizer))("w", np.ones(1), w)
+    return float(w[0])
+
+
+def test_options_that_need_another_state_are_refused_when_they_are_set() -> None:
+    without, with_momentum = SGD(lr=1, weight_decay=0), SGD(lr=1, momentum=0.5, weight_decay=0)
+    for optimizer, other in ((without, with_momentum), (with_momentum, without)):  # the one with momentum is the last
+        update, kept, options = get_updater(optimizer), optimizer.opts, copy.copy(other.opts)
+        assert moved(optimizer, update) == -1.0
+        for owner in (optimizer, copy.deepcopy(update).optimizer):
+            with pytest.raises(HyperparameterError, match=r"SGD: with these options it is .*Make another optimizer"):
+                owner.opts = options
+            assert owner.opts == kept
+    with_momentum.opts = SGD(lr=0.25, momentum=0.75, weight_decay=0).opts
+    assert moved(with_momentum, update) == 0.75 * -1.0 - 0.25
+
+
+def test_options_may_change_as_they_like_before_there_is_an_updater() -> None:
+    sgd = SGD(lr=1, weight_decay=0)
+    sgd.opts = SGD(lr=1, momentum=0.5, weight_decay=0).opts
+    update = get_updater(sgd)
+    assert [moved(sgd, update) for _ in range(2)] == [-1.0, -1.5]
+
+
+@pytest.mark.parametrize("options", [5, None, ADAM().opts, AbstractOptimizerOptions()])
+def test_options_of_another_kind_are_refused(options: Any) -> None:
+    sgd = SGD()
+    kept = sgd.opts
+    with pytest.raises(HyperparameterError, match=r"opts is .*; give an instance of SGDOptions"):
+        sgd.opts = options
+    assert sgd.opts is kept
+
+
+@pytest.mark.parametrize("make", [SGD, ADAM])
+@pytest.mark.parametrize("name", ["learning_rate", "lr", "eta", "weight_decy", "lr_scheduler", "process_model"])
+def test_what_nobody_would_read_on_the_optimizer_or_its_updater_is_refused(make: Any, name: str) -> None:
+    optimizer = make()
+    update = get_updater(optimizer)
+    words = "knows no process_model" if name == "process_model" else f"{name} cannot be set"
+    with pytest.raises(HyperparameterError, match=words):
+        setattr(optimizer, name, 0.5)
+    with pytest.raises(HyperparameterError, match=rf"an updater has no {name}, .*update\.optimizer\.opts to other"):
+        setattr(update, name, 0.5)
+    update.note = optimizer.note = "of the user's own"
+
+
+def test_what_an_updater_s_error_says_can_be_done() -> None:
+    sgd = SGD(lr=1, weight_decay=0)
+    update = get_updater(sgd)
+    with pytest.raises(HyperparameterError, match=r"set its opts to other options \(update\.optimizer\.opts = "):
+        update.optimizer = sgd  # type: ignore[misc]
+    assert update.optimizer is sgd
+    update.optimizer.opts = SGD(lr=0.5, weight_decay=0).opts
+    assert moved(sgd, update) == -0.5
+
+
+def test_an_optimizer_of_one_s_own_keeps_numbers_of_its_own() -> None:
+    class AdaGrad(AbstractOptimizer):
+        def __init__(self, rate: float) -> None:
+            super().__init__(AbstractOptimizerOptions())
+            self.rate = self.learning_rate = rate
+            self.epsilon = 1e-3
+
+        def recipe(self) -> tw.LocalOptimizer:
+            return tw.AdaGrad(convention="mxnet", weight_decay=0.0, epsilon=self.epsilon)
+
+        def current(self) -> dict[str, float]:
+            return {"learning_rate": self.learning_rate}
+
+    optimizer = AdaGrad(1.0)
+    update = get_updater(optimizer)
+    optimizer.learning_rate = 0.5
+    assert moved(optimizer, update) == pytest.approx(-0.5 / np.sqrt(1 + 1e-3))

@@ -490,3 +490,44 @@ def test_a_free_parameter_that_is_not_of_floats_is_refused_when_the_optimizer_is
         tw.Adam().update(1.0 * pytensor.shared(np.int32(1), name="b"), [pytensor.shared(np.array(1, "i4"), name="b")])
     with pytest.raises(ParameterError, match="holds no numbers"):
         page.Adam([pytensor.shared(np.random.default_rng(0), name="rng")])
+
+
+def test_the_momentum_can_be_set_by_the_name_that_it_is_given_by() -> None:
+    x, y = shared([1.0, -2.0]), shared([1.0, -2.0])
+    optimizer = page.Momentum([x], nesterov=False)
+    step, told = stepper(optimizer, [x], [x], lr=0.1), stepper(page.Momentum([y], 0.5, False), [y], [y], lr=0.1)
+    assert optimizer.momentum == optimizer.m == 0.9
+    optimizer.momentum = 0.5
+    assert optimizer.momentum == optimizer.m == 0.5
+    for gradient in ([1.0, 3.0], [-2.0, 0.5]):
+        step(np.array(gradient))
+        told(np.array(gradient))
+    np.testing.assert_allclose(x.get_value(), y.get_value(), rtol=1e-14)
+    with pytest.raises(HyperparameterError, match=r"m is 1\.5"):
+        optimizer.momentum = 1.5
+    assert optimizer.momentum == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "value", "instead"),
+    [
+        ("Momentum", "nesterov", False, "it stays as it was given; make another optimizer"),
+        ("Adam", "params", [], "it stays as it was given; make another optimizer"),
+        ("Momentum", "lr", 5, r"give it to update\(cost, params, lr\)"),
+        ("SGD", "learning_rate", 5, r"give it to update\(cost, params, lr\)"),
+        ("Adam", "beta1", 0.5, "set b1"),
+        ("Adamax", "eps", 1e-3, "set epsilon"),
+        ("RMSProp", "epsilom", 0.5, "set epsilon"),
+        ("Momentum", "beta1", 0.5, "this algorithm has none"),
+        ("Adam", "nesterov", True, "this algorithm has none"),
+        ("Adam", "weight_decay", 0.5, "this algorithm has none"),
+        ("SGD", "process_model", abs, "this algorithm has none"),
+    ],
+)
+def test_what_nobody_would_read_later_is_refused(name: str, attribute: str, value: Any, instead: str) -> None:
+    optimizer = getattr(page, name)([shared(1.0)])
+    before = dict(vars(optimizer))
+    with pytest.raises(HyperparameterError, match=f"{name}: nobody would read {attribute}, set here; {instead}"):
+        setattr(optimizer, attribute, value)
+    optimizer.note = "of the user's own"
+    assert vars(optimizer) == {**before, "note": "of the user's own"}

@@ -11,18 +11,19 @@ finite is refused and not clipped, a number out of its range is refused, and an 
 from __future__ import annotations
 
 import abc
+import copy
 from collections.abc import Hashable
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
+from thalweg.dialects.mxnet_options import AbstractOptimizerOptions, ADAMOptions, SGDOptions
 from thalweg.dialects.mxnet_schedulers import (
     AbstractLearningRateScheduler,
     AbstractMomentumScheduler,
     LearningRate,
     Momentum,
-    checked,
     get_learning_rate,
     get_momentum,
     instance,
@@ -30,10 +31,10 @@ from thalweg.dialects.mxnet_schedulers import (
 from thalweg.errors import HyperparameterError
 from thalweg.optimizers import named
 from thalweg.optimizers.local import LocalOptimizer
+from thalweg.optimizers.meaning import meant
 from thalweg.optimizers.normalizing import normalized_gradient
 from thalweg.optimizers.settings import same
 from thalweg.optimizers.updater import Updater
-from thalweg.rules.ranges import finite, fraction, nonnegative, positive
 from thalweg.schedules import OptimizationState
 
 __all__ = [
@@ -53,66 +54,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class AbstractOptimizerOptions:
-    """Base class for all optimizer options, with what :func:`normalized_gradient` needs.
-
-    Args:
-        grad_scale: a factor on gradients; ``None`` for 1 / ``state.batch_size``.
-        grad_clip: if positive, clip the gradient into [−grad_clip, grad_clip], in the unit of the rescaled gradient.
-        weight_decay: λ, as adding a global l2 regularizer to the parameters, in units of gradient per unit of weight.
-
-    Raises:
-        HyperparameterError: a number is out of its range.
-
-    Example:
-        >>> from thalweg.dialects.mxnet import AbstractOptimizerOptions
-        >>> AbstractOptimizerOptions(grad_clip=1)
-        AbstractOptimizerOptions(grad_scale=None, grad_clip=1.0, weight_decay=0.0)
-    """
-
-    _owner: ClassVar[str] = "AbstractOptimizerOptions"
-    """Whose options they are, for messages."""
-
-    grad_scale: float | None = None
-    grad_clip: float = 0.0
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        scale = {} if self.grad_scale is None else {"grad_scale": finite}
-        checked(self, self._owner, grad_clip=nonnegative, weight_decay=nonnegative, **scale)
+def _form(recipe: LocalOptimizer) -> tuple[Any, ...]:
+    """What cannot change once there is state."""
+    return recipe.rule.name, recipe.rule.slot_names, tuple(recipe.rule.chosen.items())
 
 
-@dataclass(frozen=True, kw_only=True)
-class SGDOptions(AbstractOptimizerOptions):
-    """The options of SGD; its schedulers are those that hold."""
-
-    _owner: ClassVar[str] = "SGD"
-
-    lr_scheduler: AbstractLearningRateScheduler
-    momentum_scheduler: AbstractMomentumScheduler
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        instance("lr_scheduler", self.lr_scheduler, AbstractLearningRateScheduler)
-        instance("momentum_scheduler", self.momentum_scheduler, AbstractMomentumScheduler)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ADAMOptions(AbstractOptimizerOptions):
-    """The options of ADAM; its scheduler is the one that holds."""
-
-    _owner: ClassVar[str] = "ADAM"
-
-    lr_scheduler: AbstractLearningRateScheduler
-    beta1: float
-    beta2: float
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        instance("lr_scheduler", self.lr_scheduler, AbstractLearningRateScheduler)
-        checked(self, self._owner, beta1=fraction, beta2=fraction, epsilon=positive)
+_HOOKS = ("process_grad", "process_model")
+_NATIVELY = {"lr": "learning_rate", "momentum": "momentum"}
+"""What the page's scheduled numbers are called natively."""
 
 
 class AbstractOptimizer(abc.ABC):
@@ -122,7 +71,9 @@ class AbstractOptimizer(abc.ABC):
         opts: its options.
 
     Raises:
-        HyperparameterError: an option is set on the optimizer later, where it would change nothing.
+        HyperparameterError: an option is set on the optimizer later, where it would change nothing; or ``opts`` to
+            options of another kind, or, once there is an updater, to some that need another state (a momentum comes or
+            goes).
 
     Example:
         >>> import numpy as np
@@ -139,21 +90,61 @@ class AbstractOptimizer(abc.ABC):
         array([0.])
     """
 
+    _followed: tuple[Any, ...] | None = None
+    """What the recipe is that an updater was made of, if one was."""
+
     def __init__(self, opts: AbstractOptimizerOptions) -> None:
-        instance("opts", opts, AbstractOptimizerOptions)
-        self.opts = opts
         self._state = OptimizationState()
+        self.opts = opts
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse what an option is called: setting it here would change nothing."""
+        """Refuse options that do not fit, and what an option is called, where setting it would change nothing."""
         opts = vars(self).get("opts")
-        if opts is not None and (hasattr(opts, name) or hasattr(opts, f"{name}_scheduler")):
+        if name == "opts":
+            self._refuse_options(value, AbstractOptimizerOptions if opts is None else type(opts))
+        elif opts is not None and not hasattr(type(self), name):
+            self._refuse_attribute(name)
+        super().__setattr__(name, value)
+
+    def _refuse_attribute(self, name: str) -> None:
+        """Refuse what nobody would read here; all else is a mark of the user's own."""
+        options = [field.name for field in fields(self.opts)]
+        numbers = [option.removesuffix("_scheduler") for option in options if option.endswith("_scheduler")]
+        known = meant(name, [*options, *numbers, *(_NATIVELY.get(number, number) for number in numbers), *_HOOKS])
+        if known in _HOOKS:
+            raise HyperparameterError(
+                f"{type(self).__name__}: this page knows no {known}; change the gradient before update, and the weight "
+                "after it, or take thalweg.get_updater(...)",
+                name=name,
+            )
+        if known is not None:
             raise HyperparameterError(
                 f"{type(self).__name__}: {name} cannot be set on the optimizer, where it would change nothing. Give a "
                 "scheduler that changes when you make it, or set .opts to other options.",
                 name=name,
             )
-        super().__setattr__(name, value)
+
+    def _refuse_options(self, value: Any, kind: type) -> None:
+        """Refuse options of another kind, and such as the state of an updater's keys is not for."""
+        instance("opts", value, kind)
+        if self._followed is None:
+            return
+        other = copy.copy(self)
+        vars(other)["opts"] = value
+        found = _form(other.recipe())
+        if found != self._followed:
+            raise HyperparameterError(
+                f"{type(self).__name__}: with these options it is {found[0]}, and an updater was made of it as "
+                f"{self._followed[0]}, with a state for that. Make another optimizer and updater, or give a scheduler "
+                "of your own from the beginning, which may be 0 for a while",
+                name="opts",
+            )
+
+    def _follow(self) -> LocalOptimizer:
+        """The recipe for an updater, which follows the options from now on."""
+        recipe = self.recipe()
+        self._followed = _form(recipe)
+        return recipe
 
     def __repr__(self) -> str:
         values = {field.name: getattr(self.opts, field.name) for field in fields(self.opts)}
@@ -314,8 +305,30 @@ class _Updater(Updater):
     """An updater that follows the page's optimizer and its counts."""
 
     def __init__(self, optimizer: AbstractOptimizer) -> None:
-        super().__init__(optimizer.recipe())
+        super().__init__(optimizer._follow())
         self._page = optimizer
+
+    @property
+    def optimizer(self) -> Any:
+        """The page's optimizer, whose options and counts it follows."""
+        return self._page
+
+    def _refuse_attribute(self, name: str, value: Any) -> None:
+        """What the page's optimizer has its word on is said there; its options are where it is set."""
+        if name == "optimizer":
+            raise HyperparameterError(
+                "an updater's optimizer stays as it was given; set its opts to other options (update.optimizer.opts = "
+                "...), or make another updater: get_updater(...)",
+                name=name,
+            )
+        known = meant(name, [*_HOOKS, *self._recipe.rule.hyperparameters, *vars(self._page.opts)])
+        if known is not None:
+            raise HyperparameterError(
+                f"an updater has no {name}, which nobody would read: it follows its optimizer's options and counts. "
+                "Set update.optimizer.opts to other options, or give the optimizer a scheduler that changes",
+                name=name,
+            )
+        super()._refuse_attribute(name, value)
 
     @property
     def optimization_state(self) -> OptimizationState:

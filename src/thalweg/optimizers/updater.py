@@ -53,26 +53,27 @@ class Updater:
     """
 
     def __init__(self, optimizer: LocalOptimizer) -> None:
-        self.optimizer = unbound(optimizer, taker="get_updater", call="get_updater({})", overrides=())
+        self._recipe = unbound(optimizer, taker="get_updater", call="get_updater({})", overrides=())
         self._seats: dict[str, Seat] = {}
         self._keys: dict[str, Hashable] = {}
         self._hook("process_grad", "")
         self._hook("process_model", "")
-        self.optimizer._shortcut.ask(self._begun)
+        self._recipe._shortcut.ask(self._begun)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """What a deep copy is made of; its optimizer is a copy, too, and has to know it."""
         vars(self).update(state)
-        self.optimizer._shortcut.ask(self._begun)
+        self._recipe._shortcut.ask(self._begun)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "optimizer" in vars(self) and not (name.startswith("_") or hasattr(type(self), name)):
+        own = name.startswith("_") or (hasattr(type(self), name) and name != "optimizer")
+        if "_recipe" in vars(self) and not own:
             self._refuse_attribute(name, value)  # a subclass may have marks before that
         super().__setattr__(name, value)
 
     def _refuse_attribute(self, name: str, value: Any) -> None:
         """Refuse what nobody would read here; all else is a mark of the user's own."""
-        rule = self.optimizer.rule
+        rule = self._recipe.rule
         if name == "optimizer":
             raise HyperparameterError(
                 "an updater's optimizer stays as it was given, since the state of its keys is of that rule; set its "
@@ -81,7 +82,7 @@ class Updater:
             )
         known = name if name in ("process_grad", "process_model") else meant(name, rule.hyperparameters)
         if known is None and (name in rule.options or means_something(name, value)):
-            raise not_there(rule, name, self.optimizer.wrap, made=True)
+            raise not_there(rule, name, self._recipe.wrap, made=True)
         if known is not None:
             raise HyperparameterError(
                 f"an updater has no {name}, which nobody would read; set it on its optimizer: "
@@ -94,9 +95,14 @@ class Updater:
         return any(seat.optimizer._begun() for seat in self._seats.values())
 
     @property
+    def optimizer(self) -> Any:
+        """What it was made of, where it can be set: what is set there holds from the next update on."""
+        return self._recipe
+
+    @property
     def optimization_state(self) -> OptimizationState:
         """The counts that schedules follow, the optimizer's own: the loop begins epochs and batches on it."""
-        return self.optimizer.optimization_state
+        return self._recipe.optimization_state
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -160,7 +166,7 @@ class Updater:
 
     def _clone(self, name: str, settings: Mapping[str, Scheduled]) -> LocalOptimizer:
         """An optimizer for a key, with these hyperparameters."""
-        one = self.optimizer
+        one = self._recipe
         arguments: dict[str, Any] = {
             "convention": one._convention,
             "wrap": one._wrap,
@@ -179,14 +185,14 @@ class Updater:
 
     def _settings(self, name: str) -> dict[str, Scheduled]:
         place = self._place(name)
-        return {**self.optimizer.hyperparameters, **(self.optimizer.groups[place - 1].settings if place else {})}
+        return {**self._recipe.hyperparameters, **(self._recipe.groups[place - 1].settings if place else {})}
 
     def _place(self, name: str) -> int:
         """The number of the group that a key belongs to, counted from 1; 0 for none."""
-        return next((k for k, group in enumerate(self.optimizer.groups, start=1) if group.holds(name)), 0)
+        return next((k for k, group in enumerate(self._recipe.groups, start=1) if group.holds(name)), 0)
 
     def _hook(self, what: str, name: str) -> Any:
-        hook = getattr(self.optimizer, what)
+        hook = getattr(self._recipe, what)
         found = hook.get(name) if isinstance(hook, Mapping) else hook
         for step in found if isinstance(found, list | tuple) else [found]:
             if isinstance(step, TreeTransform):
@@ -251,7 +257,7 @@ class Updater:
             snapshot = seat.optimizer.state()
             arrays |= {_of_key(array, name): value for array, value in snapshot.arrays.items()}
             keys[name] = {"last": seat.last, "state": snapshot.meta}
-        own = self.optimizer.state()
+        own = self._recipe.state()
         meta = {**own.meta, "optimization_state": self.optimization_state.get_config()}
         return OptimizerSnapshot(arrays | own.arrays, {"optimizer": meta, "keys": keys})
 
@@ -267,7 +273,7 @@ class Updater:
         keys, own = snapshot.meta.get("keys"), snapshot.meta.get("optimizer")
         if not isinstance(keys, dict) or not isinstance(own, dict):
             raise mismatch(["it is no updater's, which has a state and counts for each key"], "saved state")
-        rest, seats, rule = dict(snapshot.arrays), {}, self.optimizer.rule
+        rest, seats, rule = dict(snapshot.arrays), {}, self._recipe.rule
         hyper = [f"hyperparameters/{one}" for one in rule.hyperparameters]
         for name, saved in keys.items():
             its = [*(f"slots/{slot}/{name}" for slot in rule.slot_names), f"accumulated/{name}", *hyper]
@@ -277,8 +283,8 @@ class Updater:
         if strange:
             raise mismatch(strange, "saved state")
         places = {name: self._place(name) for name in keys}
-        self.optimizer._restore(OptimizerSnapshot(rest, {**own, "variables": keys}), None, places)
-        counts = self.optimizer.optimization_state.get_config()
+        self._recipe._restore(OptimizerSnapshot(rest, {**own, "variables": keys}), None, places)
+        counts = self._recipe.optimization_state.get_config()
         persistence.set_counts(self.optimization_state, counts)
         self._seats, self._keys = seats, {}
 
