@@ -71,16 +71,14 @@ def test_what_changed_on_the_way_is_said(tmp_path, document, kinds):
 
 
 def test_a_change_holds_from_where_the_run_went_on_at_last(tmp_path, document, kinds):
-    """With its checkpoints gone, a run begins again with what was changed: all of it is of one study."""
+    """A run that begins again with what was changed is of one study, all of it."""
     document["output"] = {"checkpoint_every": 1, "figures": False}
     run(document, kinds, tmp_path / "whole", "optimizer.learning_rate=0.02")
     stop_after(document, kinds, tmp_path / "again", 1)
     display = Stopping(2)
     changes = ["optimizer.learning_rate=0.02"]
     stopped(Run.resume(tmp_path / "again", overrides=changes, kinds=kinds, display=display), display)
-    for checkpoint in (tmp_path / "again" / "checkpoints").iterdir():
-        shutil.rmtree(checkpoint)
-    assert go_on(tmp_path / "again", kinds).status == "finished"
+    assert wait(Run.resume(tmp_path / "again", iteration=0, kinds=kinds).execute()).status == "finished"
     comparison = Comparison.read([tmp_path / "whole", tmp_path / "again"])
     assert len(comparison.same_model()) == 1
     assert "the studies are the same" in printed(comparison)
@@ -155,3 +153,14 @@ def test_the_curve_has_gaps_between_blocks(runs):
     assert np.flatnonzero(np.isnan(x)).tolist() == [4]
     assert np.isnan(y[4])
     assert x[-1] == 7
+
+
+def test_where_there_is_no_terminal_no_line_is_broken(tmp_path, document, kinds):
+    for name, rate in (("one", 0.05), ("two", 0.01)):
+        document["blocks"][1]["optimizer"] = {"learning_rate": rate}
+        document["output"] = {"figures": False}
+        run(document, kinds, tmp_path / name)
+    text = io.StringIO()
+    print_comparison(Comparison.read([tmp_path / "one", tmp_path / "two"]), Console(file=text, width=60))
+    row = next(line for line in text.getvalue().splitlines() if "learning_rate" in line)
+    assert row.split() == ["blocks.1.optimizer.learning_rate", "0.05", "0.01"]

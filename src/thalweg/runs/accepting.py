@@ -15,6 +15,7 @@ from thalweg.runs.built import kind_of
 from thalweg.runs.problem import Feedback, Problem
 from thalweg.runs.selection import Batch
 from thalweg.runs.tables import COLUMNS
+from thalweg.runs.telling import several
 
 
 async def awaited(problem: Problem, batch: Batch, runtime: Any) -> Feedback:
@@ -59,7 +60,7 @@ def check_feedback(feedback: Feedback, batch: Batch, problem: Problem, *, where:
         )
     if not is_finite(feedback.loss):
         raise RunError(
-            f"{where}: the loss of {len(batch.items)} {problem.item_name}s is {feedback.loss!r}, "
+            f"{where}: the loss of {len(batch.items)} {several(problem.item_name)} is {feedback.loss!r}, "
             "which is no finite number. Nothing was changed: the variables are as after iteration "
             f"{iteration}. Usually the step before was too long (make the learning rate "
             "smaller), or the data is not finite.",

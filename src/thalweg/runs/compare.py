@@ -27,6 +27,7 @@ from thalweg.runs.report.changes import NOT_THERE, Change, changes_of, contents_
 from thalweg.runs.summary import SHOWN_APART
 
 _NAME_WIDTH, _RUN_WIDTH = 26, 22  # columns of the terminal
+_WIDEST = 500  # characters of a line that no terminal shows
 _SHORT_DIGEST = 12
 
 
@@ -150,19 +151,24 @@ def own_numbers(record: RunRecord) -> dict[str, float]:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the table: a column a run, as many beside each other as the terminal has room for."""
+    """Print the table: a column a run, as many beside each other as the terminal has room for; in one piece, as wide as
+    it is, where there is none."""
     rows = _rows(comparison)
+    longest = max((len(title) for title, _ in rows), default=0)
     each = max(1, (console.width - _NAME_WIDTH) // _RUN_WIDTH) if console.is_terminal else len(comparison.names)
     for start in range(0, len(comparison.names), each):
         chosen = slice(start, start + each)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("", overflow="fold")
+        table.add_column("", overflow="fold", min_width=min(longest, console.width // 2))
         for name in comparison.names[chosen]:
             table.add_column(Text(name), overflow="fold")
         for title, values in rows:
             table.add_row(Text(title, style="dim" if values else "bold"), *(Text(v) for v in values[chosen]))
         if start:
             console.print()
+        if not console.is_terminal:  # a file, or a program that reads the lines
+            wide = console.options.update(width=_WIDEST)
+            console.width = max(console.width, console.measure(table, options=wide).maximum)
         console.print(table)
     groups = comparison.same_model()
     searches = all(map(is_search, comparison.records))

@@ -17,6 +17,7 @@ from thalweg.runs.reserve import Needs, Reserve, needs_of
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runs.searching import final_evaluations
 from thalweg.runs.settings import BudgetSettings, GenericBlock
+from thalweg.runs.telling import several
 from thalweg.search.budget import Spent
 from thalweg.search.ready import Search
 
@@ -87,8 +88,8 @@ def cost_lines(
     if budget.evaluations is not None and budget.evaluations < last + first:
         raise StudyError(
             f"budget.evaluations is {budget.evaluations}; the final choice takes up to {last} (optimizer.finalists = "
-            f"{search.finalists} and the start on {problem.held_out} held-out {problem.item_name}s, two candidates on "
-            f"{problem.test} test ones), and one candidate {first} more: give at least {last + first}, or "
+            f"{search.finalists} and the start on {problem.held_out} held-out {several(problem.item_name)}, two "
+            f"candidates on {problem.test} test ones), and one candidate {first} more: give at least {last + first}, or "
             "fewer finalists or samples.",
             path="budget.evaluations",
         )
@@ -131,8 +132,8 @@ def _check_prices(problem: RewardProblem, search: Search, budget: BudgetSettings
         if limit < least and not math.isclose(limit, least):
             raise StudyError(
                 f"budget.{name} is {limit:,.10g}; the final choice can take {last:,.10g} (optimizer.finalists = "
-                f"{search.finalists} and the start on {problem.held_out} held-out {problem.item_name}s, two candidates "
-                f"on {problem.test} test ones), and the first step has to be paid for, too: give more than "
+                f"{search.finalists} and the start on {problem.held_out} held-out {several(problem.item_name)}, two "
+                f"candidates on {problem.test} test ones), and the first step has to be paid for, too: give more than "
                 f"{least:,.10g}, or fewer finalists or samples.",
                 path=f"budget.{name}",
             )

@@ -14,7 +14,7 @@ from rich.text import Text
 from thalweg.runs.display import Ending, Pace, duration
 from thalweg.runs.history import IterationRecord
 from thalweg.runs.settings import GenericBlock
-from thalweg.runs.telling import line_of
+from thalweg.runs.telling import line_of, several
 
 _STYLES = {"finished": "bold green", "interrupted": "bold yellow", "failed": "bold red"}
 
@@ -73,7 +73,7 @@ class LiveDisplay:
             self._stage = None
         if self._iterations is None:
             self._iterations = self._progress.add_task("", total=self._pace.total, left="")
-            self._items = self._progress.add_task(f"{self._item_name}s", total=None, left="")
+            self._items = self._progress.add_task(several(self._item_name), total=None, left="")
         name = f" {block.name}" if block.name else ""
         text = f"block {index + 1}/{len(self._pace.blocks)}{name}"
         self._progress.update(self._iterations, description=text)

@@ -43,6 +43,7 @@ from thalweg.runs.seconds import Seconds
 from thalweg.runs.selection import Batch, Selection
 from thalweg.runs.settings import GenericBlock
 from thalweg.runs.stepping import SHORT_STEP, never_asks_for_its_task
+from thalweg.runs.telling import several
 from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.turns import Turns
 from thalweg.runs.variables import as_arrays
@@ -330,7 +331,7 @@ class Loop:
         if failed:
             first = failed[0]
             self._display.note(
-                f"iteration {iteration}: {len(failed)} of {count} {name}s failed and were left out, the sum is "
+                f"iteration {iteration}: {len(failed)} of {count} {several(name)} failed and were left out, the sum is "
                 f"weighted with {count}/{count - len(failed)}; {name} {first.item} on the {first.worker}: {first.error}"
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from thalweg.runs.problem import Problem
 from thalweg.runs.study import Study
+from thalweg.runs.telling import several
 from thalweg.runtime import Dask, Local, Runtime
 
 
@@ -17,7 +18,7 @@ def outline(study: Study, problem: Problem, runtime: Runtime) -> list[tuple[str,
     """
     blocks = len(study.blocks)
     return [
-        ("items", f"{problem.items} {problem.item_name}s"),
+        ("items", f"{problem.items} {several(problem.item_name)}"),
         ("iterations", f"{study.iterations} in {blocks} block{'s' if blocks > 1 else ''}"),
         _place(runtime),
     ]

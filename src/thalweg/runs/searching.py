@@ -43,6 +43,7 @@ from thalweg.runs.rewards import RewardProblem
 from thalweg.runs.rounds import TOLD, Round, Rounds
 from thalweg.runs.seconds import Seconds
 from thalweg.runs.settings import BudgetSettings
+from thalweg.runs.telling import several
 from thalweg.runtime import Runtime
 from thalweg.search.budget import Limits, Spent
 from thalweg.search.ready import Search
@@ -213,7 +214,7 @@ class Searching:
             incomplete += self._explain(found, "held-out")
             if held:
                 ranked = sorted(held, key=lambda number: (-_mean(held[number]), finalists.index(number)))
-                winner, chosen_on = ranked[0], f"{problem.held_out} held-out {problem.item_name}s"
+                winner, chosen_on = ranked[0], f"{problem.held_out} held-out {several(problem.item_name)}"
         low, high = scores.bounds(winner)
         chosen: dict[str, Any] = {
             "winner": {
@@ -292,8 +293,8 @@ class Searching:
             if one.failed:
                 count, total = len(one.failed), len(one.failed) + len(one.rewards)
                 texts.append(
-                    f"candidate {one.number} failed on {count} of {total} {part} {self._problem.item_name}s, so it has "
-                    f"no mean there; what failed is made again when the run goes on. The first one: {_cause(one)}"
+                    f"candidate {one.number} failed on {count} of {total} {part} {several(self._problem.item_name)}, so "
+                    f"it has no mean there; what failed is made again when the run goes on. The first one: {_cause(one)}"
                 )
         for text in texts:
             self._history.event("warning", f"the final choice is incomplete: {text}")

@@ -16,7 +16,22 @@ def some(count: int, noun: str) -> str:
         >>> some(1, "iteration"), some(2, "block")
         ('1 iteration', '2 blocks')
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}" if count == 1 else f"{count} {several(noun)}"
+
+
+def several(noun: str) -> str:
+    """What more than one of it are called, by the rules of English that have no exceptions.
+
+    Example:
+        >>> from thalweg.runs.telling import several
+        >>> several("shot"), several("dish"), several("body"), several("assay")
+        ('shots', 'dishes', 'bodies', 'assays')
+    """
+    if noun.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
 
 
 def line_of(misfit: float, metrics: Mapping[str, float], gap: str = "  ") -> str:
