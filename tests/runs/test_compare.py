@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest

@@ -89,8 +89,8 @@ def cost_lines(
         raise StudyError(
             f"budget.evaluations is {budget.evaluations}; the final choice takes up to {last} (optimizer.finalists = "
             f"{search.finalists} and the start on {problem.held_out} held-out {several(problem.item_name)}, two "
-            f"candidates on {problem.test} test ones), and one candidate {first} more: give at least {last + first}, or "
-            "fewer finalists or samples.",
+            f"candidates on {problem.test} test ones), and one candidate {first} more: give at least {last + first}, "
+            "or fewer finalists or samples.",
             path="budget.evaluations",
         )
     _check_prices(problem, search, budget)

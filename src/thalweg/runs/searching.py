@@ -293,8 +293,8 @@ class Searching:
             if one.failed:
                 count, total = len(one.failed), len(one.failed) + len(one.rewards)
                 texts.append(
-                    f"candidate {one.number} failed on {count} of {total} {part} {several(self._problem.item_name)}, so "
-                    f"it has no mean there; what failed is made again when the run goes on. The first one: {_cause(one)}"
+                    f"candidate {one.number} failed on {count} of {total} {part} {several(self._problem.item_name)}, "
+                    f"so it has no mean there; what failed is made again when the run goes on. The first: {_cause(one)}"
                 )
         for text in texts:
             self._history.event("warning", f"the final choice is incomplete: {text}")
