@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
+
+import pytest
 
 import thalweg as tw
 from thalweg.runs import Run, Study
 from thalweg.runs.display import QuietDisplay
-from thalweg.runtime import Local, Watched
+from thalweg.runtime import Dask, Local, Watched
 
 
 class Notes(QuietDisplay):
@@ -21,8 +23,8 @@ class Notes(QuietDisplay):
 def test_what_a_cluster_says_is_shown_and_recorded(tmp_path, document, kinds, monkeypatch):
     said = []
 
-    @contextmanager
-    def losing(table, note, folder):
+    @asynccontextmanager
+    async def losing(table, note, folder):
         def watch(done, total):
             if done == total and len(said) < 3:
                 said.append(f"worker {len(said)} is gone")
@@ -38,3 +40,20 @@ def test_what_a_cluster_says_is_shown_and_recorded(tmp_path, document, kinds, mo
     events = [(event["text"], event["iteration"]) for event in outcome.history.events() if event["kind"] == "cluster"]
     assert events == [(text, index) for index, text in enumerate(said)]
     assert display.notes[: len(said)] == said
+
+
+def test_what_a_cluster_of_the_callers_says_is_recorded_too(tmp_path, document, kinds):
+    pytest.importorskip("distributed")
+    told, display = [], Notes()
+    with Dask(workers=1, note=told.append) as cluster:
+        tw.wait(cluster.start())
+        display.iteration = lambda record: cluster._crew.note(f"at {record.iteration}")
+        document["blocks"] = [{"iterations": 2}]
+        study = Study.from_document(document, kinds=kinds)
+        outcome = tw.wait(Run(study, out=tmp_path / "run", runtime=cluster, display=display).execute())
+        cluster._crew.note("later")
+    said = [(event["text"], event["iteration"]) for event in outcome.history.events() if event["kind"] == "cluster"]
+    assert said == [("at 1", 1), ("at 2", 2)]
+    assert told[-3:] == ["at 1", "at 2", "later"]
+    assert [text for text in display.notes if text.startswith("at")] == ["at 1", "at 2"]
+    assert "later" not in display.notes

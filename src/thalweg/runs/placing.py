@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from thalweg.runs.settings import DaskRuntime, LocalRuntime
 from thalweg.runtime import Dask, Local
 
 
-def make_runtime(
-    table: LocalRuntime | DaskRuntime, note: Callable[[str], None], folder: Path = Path()
-) -> AbstractContextManager[Local | Dask]:
+def make_runtime(table: LocalRuntime | DaskRuntime, note: Callable[[str], None], folder: Path = Path()) -> Local | Dask:
     """The runtime of a study, to be entered and left.
 
     Args:

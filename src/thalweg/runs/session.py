@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from thalweg.runs.problem import Problem
 from thalweg.runs.study import Study
 from thalweg.runs.summary import identity
 from thalweg.runs.work import Work, optimizer_of
-from thalweg.runtime import Runtime
+from thalweg.runtime import Dask, Runtime
 
 
 @dataclass(frozen=True)
@@ -148,31 +148,54 @@ class Run:
         if self._disk is not None:
             raise RunError("This run was executed already. Make another one, or go on with it: Run.resume(folder).")
         self._began = time.monotonic() - (self._resumption.seconds if self._resumption is not None else 0.0)
-        with ExitStack() as stack:
-            runtime = self._runtime or stack.enter_context(
-                make_runtime(self.study.settings.runtime, self._told_by_runtime, self.study.folder)
-            )
-            work = await Work.of(self.study, runtime, self._place(), stack)
-            loop: Loop | None = None
-            error: BaseException | None = None
-            try:
-                if self._resumption is not None:
-                    self._resumption = await runtime.run(self._try_to_restore, work, self._resumption)
-                disk = await runtime.run(self._open, work.problem)
-                work.problem.use_folder(disk.folder.path)
-                make = partial(make_loop, display=self._display, began=self._began)
-                # In a thread, since a search reads what was evaluated before.
-                loop = await runtime.run(make, self.study, work, disk, self._resumption)
-                self._current = loop
-                await self._execute(work, disk, loop)
-            except (asyncio.CancelledError, Exception) as caught:  # what was computed must not be lost
-                error = caught
-            if self._disk is not None:
-                error = await to_the_end(self._finish(work, self._disk, loop, error))
-            if error is not None:
-                raise error
+        error: BaseException | None = None
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    await self._run(*await self._begin_runtime(stack))
+                except (asyncio.CancelledError, Exception) as caught:
+                    error = caught
+        except (asyncio.CancelledError, Exception) as late:  # while things were given back
+            error = error if error is not None else late
+        if error is not None:
+            raise error
         assert self.outcome is not None
         return self.outcome
+
+    async def _begin_runtime(self, stack: AsyncExitStack) -> tuple[Runtime, ExitStack]:
+        """Where the run's work is done: the caller's, or the study's, which ends with the stack. And for what the run
+        will hold a stack that is closed before, in a thread: what a problem gives back may take seconds."""
+        runtime, table = self._runtime, self.study.settings.runtime
+        if runtime is None:
+            made: AbstractAsyncContextManager[Runtime] = make_runtime(table, self._told_by_runtime, self.study.folder)
+            runtime = await stack.enter_async_context(made)
+        elif isinstance(runtime, Dask):
+            stack.enter_context(runtime.telling(self._told_by_runtime))
+        held = ExitStack()
+        stack.push_async_callback(_give_back, runtime, held)
+        return runtime, held
+
+    async def _run(self, runtime: Runtime, held: ExitStack) -> None:
+        """Run the study there; raises what :meth:`execute` raises."""
+        work = await Work.of(self.study, runtime, self._place(), held)
+        loop: Loop | None = None
+        error: BaseException | None = None
+        try:
+            if self._resumption is not None:
+                self._resumption = await runtime.run(self._try_to_restore, work, self._resumption)
+            disk = await runtime.run(self._open, work.problem)
+            work.problem.use_folder(disk.folder.path)
+            make = partial(make_loop, display=self._display, began=self._began)
+            # In a thread, since a search reads what was evaluated before.
+            loop = await runtime.run(make, self.study, work, disk, self._resumption)
+            self._current = loop
+            await self._execute(work, disk, loop)
+        except (asyncio.CancelledError, Exception) as caught:  # what was computed must not be lost
+            error = caught
+        if self._disk is not None:
+            await to_the_end(self._finish(work, self._disk, loop, error))
+        elif error is not None:
+            raise error
 
     def abandon(self) -> None:
         """Write down what is known without waiting for anything, for a process that ends now.
@@ -219,10 +242,9 @@ class Run:
         """
         if self._resumption is None and self._out is not None:
             RunFolder.refuse_occupied(self._out)
-        with ExitStack() as stack:
-            table, folder = self.study.settings.runtime, self.study.folder
-            runtime = self._runtime or stack.enter_context(make_runtime(table, self._display.note, folder))
-            work = await Work.of(self.study, runtime, self._place(), stack, start=False)
+        async with AsyncExitStack() as stack:
+            runtime, held = await self._begin_runtime(stack)
+            work = await Work.of(self.study, runtime, self._place(), held, start=False)
             lines = outline(self.study, work.problem, runtime)
             if self._resumption is not None:
                 await runtime.run(self._try_to_restore, work, self._resumption)
@@ -287,10 +309,9 @@ class Run:
         with self._timing("blocks"):
             await loop.run()
 
-    async def _finish(
-        self, work: Work, disk: Disk, loop: Loop | None, error: BaseException | None
-    ) -> BaseException | None:
-        """Leave everything behind; returns what ended the run, if it did not end well."""
+    async def _finish(self, work: Work, disk: Disk, loop: Loop | None, error: BaseException | None) -> None:
+        """Leave everything behind; raises what ended the run, if it did not end well: so that comes before a
+        cancellation meanwhile."""
         self._closing = True
 
         def told(summary: dict[str, Any]) -> None:
@@ -314,7 +335,8 @@ class Run:
         )
         self.outcome = Outcome(ended.summary["status"], disk.folder.path, ended.summary)
         self._display.end(ended.ending)
-        return ended.error
+        if ended.error is not None:
+            raise ended.error
 
     @contextmanager
     def _timing(self, part: str) -> Iterator[None]:
@@ -323,6 +345,11 @@ class Run:
             yield
         finally:
             self._seconds[part] = time.monotonic() - start
+
+
+async def _give_back(runtime: Runtime, held: ExitStack) -> None:
+    """Close what a run holds, without keeping the event loop waiting for it."""
+    await to_the_end(runtime.run(held.close))
 
 
 async def run_study(

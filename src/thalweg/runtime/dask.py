@@ -7,6 +7,7 @@ reach scheduler or workers can do as they like with them: docs/cluster.md.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import logging
 import re
@@ -22,6 +23,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from thalweg.errors import MissingExtraError, RunError
+from thalweg.graph.finishing import to_the_end
 from thalweg.runtime import onworker
 from thalweg.runtime.base import Item, ItemProgress, Result
 from thalweg.runtime.cluster_call import ClusterCall
@@ -52,6 +54,7 @@ class Dask:
         RunError: an argument is wrong; later, when the first work comes: the scheduler cannot be reached.
 
     The cluster is connected to, or started, when it is first needed. Functions for :meth:`run` stay in this process.
+    Ending it takes seconds; ``async with`` does not keep the event loop waiting for that.
 
     Example:
         >>> import thalweg as tw
@@ -99,7 +102,8 @@ class Dask:
         self._files = given
         self._patience = float(patience)
         self.retries = retries
-        self._note = note
+        self._listeners: tuple[Callable[[str], None], ...] = (note,)
+        self._telling = threading.Lock()
         self._local = Local()
         self._token = secrets.token_hex(8)  # a cluster is shared, and a second client's like key would get our result
         self._generation = 0
@@ -138,6 +142,38 @@ class Dask:
             self.close()
         finally:
             self._local.__exit__(kind, error, trace)
+
+    async def __aenter__(self) -> Dask:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await to_the_end(asyncio.to_thread(self.close))
+        finally:
+            await self._local.__aexit__(kind, error, trace)
+
+    @contextmanager
+    def telling(self, listener: Callable[[str], None]) -> Iterator[None]:
+        """Within the block, somebody else is told what ``note`` is: a run, say, which writes it into its history.
+
+        Args:
+            listener: called from any thread.
+        """
+        with self._telling:
+            self._listeners = (*self._listeners, listener)
+        try:
+            yield
+        finally:
+            with self._telling:
+                left = list(self._listeners)
+                left.remove(listener)
+                self._listeners = tuple(left)
+
+    def _tell(self, text: str) -> None:
+        for listener in self._listeners:
+            listener(text)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be sent to a worker."""
@@ -282,10 +318,10 @@ class Dask:
                 raise
             self._client, self._cluster = client, cluster
             began = time.monotonic() if cluster is not None else None  # our own are there already
-            self._crew = Crew(client, self._token, self._patience, self._note, alive=began)
+            self._crew = Crew(client, self._token, self._patience, self._tell, alive=began)
             if client.dashboard_link:
                 without = "" if find_spec("bokeh") else " (it needs bokeh, which is not installed here)"
-                self._note(f"Dask's dashboard: {client.dashboard_link}{without}")
+                self._tell(f"Dask's dashboard: {client.dashboard_link}{without}")
 
     def _security(self, distributed: Any) -> Any:
         """What proves who we are, and whom we believe; read here, so that a wrong file is named."""
@@ -334,7 +370,7 @@ class Dask:
         from thalweg.runtime.own_workers import OwnWorkers  # Dask is an extra
 
         try:
-            return OwnWorkers(self._count, self._note)
+            return OwnWorkers(self._count, self._tell)
         except RuntimeError as error:
             raise RunError(
                 f"The worker processes cannot be started: {error.__cause__ or error}. They wrote why, above. A script "

@@ -19,6 +19,7 @@ from typing import Any
 
 from thalweg.errors import RunError
 from thalweg.graph.executor import as_worker, in_worker, use_executor
+from thalweg.graph.finishing import to_the_end
 from thalweg.runtime.base import Item, ItemProgress, Result
 from thalweg.runtime.tree import Kept, begin_reduction
 from thalweg.runtime.where import here
@@ -34,8 +35,8 @@ class Local:
         RunError: ``threads`` is not a positive integer.
 
     As a context manager it also runs the blocking operators of the graph in its threads
-    (:func:`thalweg.graph.executor.use_executor`) and ends the threads when the block is left. Without, they
-    end with the object.
+    (:func:`thalweg.graph.executor.use_executor`) and ends the threads when the block is left; ``async with`` does not
+    keep the event loop waiting for that. Without, they end with the object.
 
     The result does not depend on the number of threads, to the last bit:
 
@@ -79,6 +80,15 @@ class Local:
     ) -> None:
         self._entered.close()
         self.close()
+
+    async def __aenter__(self) -> Local:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.close()
+        await to_the_end(asyncio.to_thread(self.close))
 
     def close(self) -> None:
         """End the threads, after what they are working on. The next call starts new ones."""
