@@ -60,13 +60,13 @@ def iterations_of(store: CheckpointStore) -> dict[int, int]:
 
 
 def iteration_before(run: Path) -> int | None:
-    """The iteration of the last checkpoint of a run before its newest ones, if there is one.
+    """The iteration of the last checkpoint of a run before its newest ones, 0 if there is none; None if it is at 0.
 
     Args:
         run: its folder.
     """
     try:
-        *before, _ = sorted(set(iterations_of(CheckpointStore(RunFolder(run).checkpoints)).values()))
-    except (OSError, ValueError, ThalwegError):
+        *before, _ = sorted({0, *iterations_of(CheckpointStore(RunFolder(run).checkpoints)).values()})
+    except (OSError, ThalwegError):
         return None
     return before[-1] if before else None
