@@ -204,6 +204,16 @@ def test_a_group_that_had_the_optimizer_s_number_or_plateau_takes_none_of_its_ow
         assert "learning_rate" not in optimizer.groups[0].settings
 
 
+def test_where_the_model_is_evaluated_makes_no_graph_of_the_optimizer_s_rate() -> None:
+    optimizer, x = tw.ScheduleFreeAdamW(), pytensor.shared(np.ones(2), name="x")
+    updates = optimizer.update((x**2).sum(), [x], lr=0.125)
+    pytensor.function([], updates=updates, mode="FAST_COMPILE")()
+    for _ in range(2):
+        with pytest.raises(HyperparameterError, match="setting learning_rate would change nothing"):
+            optimizer.learning_rate = 0.5
+        symbolic(optimizer).eval_params()
+
+
 def half(grad: Any) -> Any:
     return 0.5 * grad
 

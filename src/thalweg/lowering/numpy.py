@@ -168,7 +168,7 @@ def _compile(rule: Rule, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str
             dispatcher = numba.njit(**OPTIONS)(function)
             signature = (numba.types.int64,)
             dispatcher.compile(signature)
-        except (errors.NumbaError, errors.UnsupportedBytecodeError, TypeError, IndexError) as error:  # none of another
+        except (errors.NumbaError, errors.UnsupportedBytecodeError, TypeError, IndexError) as error:  # all from numba
             why = f"rule {rule.name!r} cannot be compiled for {dtype}: {reason(str(error))}"
             raise RuleError(why, rule=rule.name) from error
         name, features = objects.processor()

@@ -70,6 +70,7 @@ class Symbolic:
         self._counted = self._stepped = False  # whether t is in a graph; whether a step was seen to be made
         self._standing: Standing | None = None  # of the graphs that were made, if any was
         self._unused: list[Any] | None = None  # the optimizer's own rates, once a graph has one in their place
+        self._followed = False  # whether a graph has the optimizer's own
 
     def _check(self) -> None:
         optimizer, cls = self.optimizer, type(self.optimizer)
@@ -119,6 +120,7 @@ class Symbolic:
         self._counted = self._counted or built.counted
         self._standing = Standing(built.traced, self.optimizer._process_grad, self.optimizer._process_model)
         self._unused = self._unused if rate is None else rates.own(self.optimizer)
+        self._followed = self._followed or rate is None
         self.held.push()
         return built.updates
 
@@ -136,8 +138,7 @@ class Symbolic:
         for parameter in self.parameters:
             self._refuse(parameter.name, parameter.shape, parameter.dtype, parameter.group)
         optimizer = self.optimizer
-        followed = self.held.knows("learning_rate")  # by a graph that was not given another
-        if self._unused is not None and not followed and rates.own(optimizer) != self._unused:
+        if self._unused is not None and not self._followed and rates.own(optimizer) != self._unused:
             raise HyperparameterError(
                 f"{optimizer.name}: update was given a learning rate, lr, in place of the optimizer's own, so setting "
                 "learning_rate would change nothing; give lr as a shared variable, and set that",

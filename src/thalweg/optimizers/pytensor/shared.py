@@ -264,10 +264,6 @@ class Held:
         own = self.optimizer.groups[group - 1].settings if group else {}
         return {**self.optimizer.hyperparameters, **own}
 
-    def knows(self, name: str) -> bool:
-        """Whether a graph was made with this hyperparameter as a number that follows."""
-        return any(known == name for _, known in self._numbers)
-
     def fixed_elsewhere(self, traced: Mapping[tuple[int, str], Scheduled]) -> list[str]:
         """In words, which hyperparameters groups set that were the optimizer's own when the graphs were made.
 
