@@ -186,7 +186,7 @@ def test_16_bits_are_computed_with_in_float32_and_rounded(form: str, dtype: str)
     slots = lowering.init(rule, x)
     for t in range(1, 6):
         grad = jnp.asarray(rng.normal(size=(3, 5)), dtype)
-        scalars, _ = lowering.prepare(rule, rule.hyper(), t, rule.carried() if rule.carried else None)
+        scalars, carried = lowering.prepare(rule, rule.hyper(), t, rule.carried() if rule.carried else None)
         wide, wide_slots = lowering.step(rule, x.astype("float32"), grad.astype("float32"), slots, scalars)
         same, _ = lowering.step(rule, x, grad.astype("float32"), slots, scalars)
         x, slots = lowering.step(rule, x, grad, slots, scalars)
@@ -196,15 +196,16 @@ def test_16_bits_are_computed_with_in_float32_and_rounded(form: str, dtype: str)
         for slot, wanted in zip(slots, wide_slots, strict=True):
             assert slot.dtype == np.float32
             np.testing.assert_array_equal(slot, wanted)
-    assert lowering.evaluate(rule, x, slots, rule.hyper()).dtype == dtype
+    assert lowering.evaluate(rule, x, slots, rule.hyper(), carried).dtype == dtype
 
 
 def test_where_the_model_is_evaluated() -> None:
     rule, x = rules.schedule_free_adamw, np.array([1.0, -2.0], np.float32)
     h = rule.hyper()
     slots = rule.slots(np.array([0.5, 0.25], np.float32), np.ones(2, np.float32))
-    expected = rule.evaluate(x, slots, h)
-    found = lowering.evaluate(rule, jnp.asarray(x), type(slots)(*map(jnp.asarray, slots)), h)
+    carried = rule.advance(h, 1, None)
+    expected = rule.evaluate(x, rule.state(*slots, *carried), h)
+    found = lowering.evaluate(rule, jnp.asarray(x), type(slots)(*map(jnp.asarray, slots)), h, carried)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     plain = jnp.ones(2)
     assert lowering.evaluate(rules.sgd, plain, rules.sgd.slots(), rules.sgd.hyper()) is plain

@@ -106,7 +106,7 @@ class OfUpdater(Face):
         self.update.restore(snapshot)
 
     def evaluated(self) -> dict[str, Any]:
-        return {name: self.update._seats[name].optimizer.eval_params()[name] for name in self.update.names}
+        return {str(name): array for name, array in self.update.eval_params(self.weights).items()}
 
     def skipped(self) -> int:
         return max(int(key["state"]["skipped"]) for key in self.snapshot().meta["keys"].values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -529,7 +530,8 @@ def test_a_state_goes_from_numpy_to_jax_and_back(name: str) -> None:
 
     def make() -> Any:
         groups = [{"variables": "scale", "learning_rate": 0.2}]
-        return optimizers.registry[name](learning_rate=0.1, accumulate=2, groups=groups, wrap=["lookahead"])
+        cls = optimizers.registry[name]
+        return cls(learning_rate=0.1, accumulate=2, groups=groups, wrap=[] if cls.rule.derived else ["lookahead"])
 
     whole, first = There(make(), start), There(make(), start)
     for grad in grads:
@@ -825,8 +827,13 @@ def test_a_plateau_cannot_be_told_inside_a_trace_or_set() -> None:
 # ------------------------------------------------------------------ what an error advises
 
 
-@pytest.mark.parametrize("kind", [tw.Momentum, tw.Nadam])
-@pytest.mark.parametrize("wrap", [["ema"], ["lookahead"], ["lookahead", "ema"]])
+@pytest.mark.parametrize(
+    ("kind", "wrap"),
+    [
+        *itertools.product([tw.Momentum, tw.Nadam], [["ema"], ["lookahead"], ["lookahead", "ema"]]),
+        (tw.ScheduleFreeAdamW, []),
+    ],
+)
 def test_a_state_of_a_version_with_fewer_numbers_is_carried_over_as_its_error_says(kind: Any, wrap: list[str]) -> None:
     from thalweg.optimizers.persistence import NEW_NUMBERS
 

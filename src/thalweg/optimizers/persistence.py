@@ -18,6 +18,7 @@ from thalweg.optimizers.snapshot import OF_UPDATER, OptimizerSnapshot
 from thalweg.rules.averaging import CARRIED as OF_AVERAGE
 from thalweg.rules.base import Rule
 from thalweg.rules.lookahead import CARRIED as OF_LOOKAHEAD
+from thalweg.rules.schedule_free_adamw import BETA1
 from thalweg.schedules import OptimizationState, Schedule
 
 
@@ -146,9 +147,10 @@ def settle(
 _NEW = {"weight_decay": 0.0, "initial_accumulator": 0.0}
 """Hyperparameters that version 0.1 did not have, at what it computed; it had the first of all forms only."""
 
-NEW_NUMBERS = frozenset({*OF_AVERAGE, *OF_LOOKAHEAD})
-"""Numbers from step to step that a wrapper did not have at first: its average had seen the last step, its slow copy had
-been synchronized. That is what they say where they start, so state without them goes on as it would have."""
+NEW_NUMBERS = frozenset({*OF_AVERAGE, *OF_LOOKAHEAD, *BETA1})
+"""Numbers from step to step that a rule did not have at first: a wrapper's average had seen the last step, its slow
+copy had been synchronized, Schedule-Free took the present β₁. That is what they say where they start, so state without
+them goes on as it would have."""
 
 
 def set_counts(state: OptimizationState, counts: Mapping[str, int]) -> None:
@@ -340,7 +342,7 @@ def _carried(rule: Rule, groups: int, saved: Any, updates: int, differences: lis
     except (TypeError, ValueError):
         found = np.full(1, np.nan)
     older = [name not in NEW_NUMBERS for name in rule.carried_names]
-    if rule.inside is not None and rule.carried is not None and found.size == groups * sum(older) < groups * len(older):
+    if rule.carried is not None and found.size == groups * sum(older) < groups * len(older):
         known, found = found, np.tile(list(map(float, rule.carried())), (groups, 1))
         found[:, older] = known.reshape(groups, sum(older))
     if found.shape != expected or not np.isfinite(found).all():

@@ -8,7 +8,8 @@
     y' = (1 − β₁)·z' + β₁·x'
 
 The parameter θ that is stored, and where gradients are to be taken, is y. The model is to be evaluated at x, which
-is not stored: x = (y − (1 − β₁)·z) / β₁ (``eval_params``). Three forms differ between libraries:
+is not stored: x = (y − (1 − β₁)·z) / β₁ (``eval_params``), with the β₁ of the step that made y. It is carried to the
+next step, so that β₁ may change, by a schedule, too. Three forms differ between libraries:
 
 - ``correction="variance"`` (Optax, Keras) corrects v by 1 − β₂ᵗ and leaves γₜ = η·min(1, t/T), which differs in where
   ε is, and gives the first steps more weight;
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-from thalweg.rules.arithmetic import maximum, minimum, sqrt, where
+from thalweg.rules.arithmetic import if_number, maximum, minimum, sqrt, where
 from thalweg.rules.base import Array, Number, Rule
 from thalweg.rules.ranges import fraction, nonnegative, open_fraction, positive
 
@@ -44,6 +45,16 @@ class Carried(NamedTuple):
     weight_sum: Number = 0.0
     weight: Number = 0.0
     largest_rate: Number = 0.0
+    beta1_before: Number = 0.0
+    beta1_made: Number = 0.0
+
+
+BETA1 = ("beta1_before", "beta1_made")
+"""The β₁ of the step before, which made the y that this one begins with, and that of this one."""
+
+NONE = 0.0
+"""In their place before the first step, where y, z and x are the same, and where β₁ is an array, which a number cannot
+hold: the β₁ of whoever asks."""
 
 
 class Hyper(NamedTuple):
@@ -66,6 +77,8 @@ class Scalars(NamedTuple):
     beta1: Number
     one_minus_beta1: Number
     inverse_beta1: Number
+    one_minus_before: Number
+    inverse_before: Number
     beta2: Number
     one_minus_beta2: Number
     root_correction: Number
@@ -82,16 +95,23 @@ def start(param: Array, h: Hyper) -> Slots:
 def update(param: Array, grad: Array, slots: Slots, h: Scalars) -> tuple[Array, Slots]:
     """y' = (1 − β₁)·z' + β₁·x'."""
     mean_square = h.beta2 * slots.mean_square + h.one_minus_beta2 * grad * grad
-    average = (h.kept * param - h.one_minus_beta1 * slots.iterate) * h.inverse_beta1
+    average = (h.kept * param - h.one_minus_before * slots.iterate) * h.inverse_before
     step = grad / (sqrt(mean_square) * h.root_correction + h.epsilon) + h.weight_decay * param
     iterate = slots.iterate - h.rate * step
     average = h.one_minus_share * average + h.share * iterate
     return h.one_minus_beta1 * iterate + h.beta1 * average, Slots(iterate, mean_square)
 
 
-def evaluate(param: Array, slots: Slots, h: Hyper) -> Array:
+def evaluate(param: Array, state: Any, h: Hyper) -> Array:
     """x = (y − (1 − β₁)·z) / β₁."""
-    return (param - (1 - h.beta1) * slots.iterate) / h.beta1
+    made = state.beta1_made
+    beta1 = made + (made <= NONE) * h.beta1  # a number on PyTorch, too, where ``where`` of numbers is a NumPy array
+    return (param - (1 - beta1) * state.iterate) / beta1
+
+
+def known(beta1: Number, h: Hyper) -> Number:
+    """A carried β₁, or that of the hyperparameters."""
+    return where(beta1 > NONE, beta1, h.beta1)
 
 
 def warmed_up(t: Number, h: Hyper) -> Number:
@@ -130,7 +150,8 @@ def variant(correction: str, weighting: str, decay_at: str) -> dict[str, Any]:
         now = rate(t, h)
         largest = maximum(carried.largest_rate, now)
         weight = weigh(now, largest)
-        return Carried(carried.weight_sum + weight, weight, largest)
+        made = if_number(h.beta1, h.beta1, NONE)
+        return Carried(carried.weight_sum + weight, weight, largest, carried.beta1_made, made)
 
     def inside(h: Hyper) -> tuple[Number, Number]:
         return h.weight_decay, 1.0
@@ -143,13 +164,16 @@ def variant(correction: str, weighting: str, decay_at: str) -> dict[str, Any]:
     def prepare(t: Number, h: Hyper, carried: Carried) -> Scalars:
         total = carried.weight_sum
         share = where(total > 0.0, carried.weight / where(total > 0.0, total, 1.0), 0.0)
+        before = known(carried.beta1_before, h)
         return Scalars(
             rate(t, h),
             share,
             1 - share,
             h.beta1,
             1 - h.beta1,
-            1 / h.beta1,
+            1 / h.beta1,  # of the step after, as 1 / before: what does not fit is refused in this one
+            1 - before,
+            1 / before,
             h.beta2,
             1 - h.beta2,
             root_correction(t, h),
@@ -170,6 +194,7 @@ schedule_free_adamw = Rule(
     update=update,
     evaluate=evaluate,
     derived=True,
+    lagged=frozenset({"beta1"}),
     options={
         "correction": ("rate", "variance"),
         "weighting": ("rate", "largest", "uniform"),
