@@ -174,7 +174,7 @@ from thalweg.lowering.numpy import _digest
 for name, rule in rules.registry.items():
     for library in (None, *rule.conventions):
         form = rules.decayed(rule) if library is None else rules.decayed(rule).convention(library)
-        wrapped = rules.lookahead(form) if form.evaluate else rules.averaged(rules.lookahead(form))
+        wrapped = form if form.evaluate else rules.averaged(rules.lookahead(form))
         for dtype in ("f4", "f8"):
             print(name, library, dtype, _digest(form, np.dtype(dtype)), _digest(wrapped, np.dtype(dtype)))
 """
@@ -206,7 +206,7 @@ def test_other_rules_and_wrappers_have_other_digests() -> None:
             assert lowering._digest(one, SINGLE) == lowering._digest(rules.gradient_descent, SINGLE)
             continue
         whole = rules.decayed(one)
-        several = [whole, rules.lookahead(whole), *([rules.averaged(whole)] if whole.evaluate is None else [])]
+        several = [whole, *([rules.lookahead(whole), rules.averaged(whole)] if whole.evaluate is None else [])]
         found += [lowering._digest(form, dtype) for form in several for dtype in (SINGLE, DOUBLE)]
     assert len(set(found)) == len(found)
 

@@ -38,7 +38,6 @@ ALL["rmsprop-both-torch"] = rules.rmsprop.convention("torch").form(centered=True
 ALL["lookahead-adam"] = rules.lookahead(rules.decayed(rules.adam))
 ALL["ema-nadam"] = rules.averaged(rules.nadam)
 ALL["lookahead-lamb"] = rules.lookahead(rules.lamb)
-ALL["lookahead-schedule-free"] = rules.lookahead(rules.schedule_free_adamw)
 
 every_rule = pytest.mark.parametrize("name", ALL)
 both = pytest.mark.parametrize("way", [Native, Compiled])

@@ -123,8 +123,9 @@ def test_schedule_free_evaluates_at_its_average(warmup: int) -> None:
 @pytest.mark.parametrize("kind", optimizers.registry)
 def test_a_wrapper_leaves_the_rule_its_way(kind: str, wrap: tuple[str, ...]) -> None:
     """With an average that nobody looks at, and a lookahead that goes all the way, each step is the rule's."""
-    if "ema" in wrap and kind == "schedule_free_adamw":
-        with pytest.raises(HyperparameterError, match=r"wrap='ema': .*already evaluates the model elsewhere"):
+    if wrap and kind == "schedule_free_adamw":
+        words = {"ema": "already evaluates the model elsewhere", "lookahead": "lookahead would move the parameter"}
+        with pytest.raises(HyperparameterError, match=rf"wrap='{wrap[0]}': .*{words[wrap[0]]}"):
             made(kind, wrap=wrap)
         return
     options = {"slow_step_size": 1.0} if "lookahead" in wrap else {}
@@ -293,9 +294,8 @@ def test_schedule_free_takes_no_projection() -> None:
     """Its average is computed from the point that would be projected: held at a bound of −1 it went beyond +1."""
     hook = transforms.bounds(-1, 1)
     for options in ({"process_model": hook}, {"process_model": [hook]}, {"process_model": {"x": hook}}):
-        for wrap in ((), ("lookahead",)):
-            with pytest.raises(HyperparameterError, match="schedule_free_adamw takes no process_model"):
-                ScheduleFreeAdamW(Variable(np.zeros(2), name="x"), wrap=wrap, **options)
+        with pytest.raises(HyperparameterError, match="schedule_free_adamw takes no process_model"):
+            ScheduleFreeAdamW(Variable(np.zeros(2), name="x"), **options)
     optimizer = ScheduleFreeAdamW(Variable(np.zeros(2), name="x"), process_model=[])
     with pytest.raises(HyperparameterError, match="process_model"):
         optimizer.process_model = hook

@@ -298,7 +298,7 @@ def _asked(kind: str) -> Iterator[dict[str, Any]]:
         forms += [{"convention": library, name: value} for library in cls.rule.conventions for value in values]
         forms += [{name: value} for value in values]
     forms += [{name: 0.5} for name in cls().rule.switches]
-    wraps = [wrap for wrap in WRAPS if not ("ema" in wrap and cls.rule.evaluate)]
+    wraps = [wrap for wrap in WRAPS if not (wrap and cls.rule.evaluate)]
     rest = itertools.cycle(itertools.product(wraps, GROUPS, SCHEDULES.values(), COMMON))
     for form, (wrap, groups, scheduled, common) in zip(forms * 3, itertools.islice(rest, 0, None, 7), strict=False):
         more = {"ema_decay": 0.5} if "ema" in wrap else {}

@@ -378,7 +378,8 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(kind: str, cut: int, tmp_path
     def make() -> Updater:
         takes = "learning_rate" not in registry[kind].rule.initial
         rate = Exp(0.1, gamma=0.5, decay_on_iteration=True) if takes else 0.1
-        return get_updater(registry[kind](learning_rate=rate, wrap=["lookahead"], sync_period=2))
+        wrapper = {} if registry[kind].rule.derived else {"wrap": ["lookahead"], "sync_period": 2}
+        return get_updater(registry[kind](learning_rate=rate, **wrapper))
 
     whole, through = make(), weights(4)
     run(whole, through, 0, 20)

@@ -33,13 +33,8 @@ def everything(kind: str) -> dict[str, Any]:
     if "learning_rate" in optimizers.registry[kind].rule.initial:
         return hooks
     rate = tw.schedules.Cosine(0.1, period=5, restarts=True, decay_on_iteration=True)
-    return {
-        **hooks,
-        "learning_rate": rate,
-        "groups": [{"variables": ["b"], "weight_decay": 0.25}],
-        "wrap": ["lookahead"],
-        "sync_period": 3,
-    }
+    wrapper = {} if optimizers.registry[kind].rule.derived else {"wrap": ["lookahead"], "sync_period": 3}
+    return {**hooks, "learning_rate": rate, "groups": [{"variables": ["b"], "weight_decay": 0.25}], **wrapper}
 
 
 @pytest.mark.sampled(16)

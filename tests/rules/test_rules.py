@@ -30,8 +30,8 @@ def every_form() -> dict[str, Rule]:
         found[name] = rule
         found[f"{name}, decayed"] = rules.decayed(rule)
         found |= {f"{name} of {library}": rules.decayed(rule).convention(library) for library in rule.conventions}
-        found[f"{name}, lookahead"] = rules.lookahead(rules.decayed(rule))
         if rule.evaluate is None:
+            found[f"{name}, lookahead"] = rules.lookahead(rules.decayed(rule))
             found[f"{name}, averaged"] = rules.averaged(rules.decayed(rule))
     centered = rules.rmsprop.form(centered=True)
     return found | {"rmsprop, centered": centered, "rmsprop, both": centered.form(with_momentum=True)}

@@ -9,11 +9,13 @@ import pytest
 
 from tests.references import libraries, oracles
 from thalweg import rules
-from thalweg.errors import HyperparameterError
+from thalweg.errors import HyperparameterError, RuleError
 from thalweg.rules import Rule, averaged, decayed, lookahead
 
 ALL = list(rules.registry.values())
 every_rule = pytest.mark.parametrize("rule", ALL, ids=list(rules.registry))
+HERE = [rule for rule in ALL if rule.evaluate is None]
+every_rule_that_evaluates_where_it_stores = pytest.mark.parametrize("rule", HERE, ids=lambda rule: rule.name)
 STEPS = 40
 
 
@@ -113,9 +115,9 @@ def test_a_reduction_sees_what_decay_made(form: str) -> None:
 # ------------------------------------------------------------------ Lookahead
 
 
-@every_rule
+@every_rule_that_evaluates_where_it_stores
 def test_lookahead_is_its_paper(rule: Rule) -> None:
-    """Algorithm 1, around any rule."""
+    """Algorithm 1, around any such rule."""
     wrapped = lookahead(rule)
     assert lookahead(rule) is wrapped
     assert wrapped.slot_names == (*rule.slot_names, "slow")
@@ -217,9 +219,11 @@ def test_keras_starts_its_average_one_step_later() -> None:
     assert np.abs(ours - expected).max() > 1e-4
 
 
-def test_a_rule_that_evaluates_elsewhere_is_not_averaged() -> None:
+def test_a_rule_that_evaluates_elsewhere_is_neither_averaged_nor_moved() -> None:
     with pytest.raises(TypeError, match="'schedule_free_adamw' already evaluates the model elsewhere"):
         averaged(rules.schedule_free_adamw)
+    with pytest.raises(RuleError, match=r"'schedule_free_adamw' computes .* lookahead would move the parameter"):
+        lookahead(rules.schedule_free_adamw)
     with pytest.raises(TypeError, match="already"):
         averaged(averaged(rules.sgd))
     with pytest.raises(TypeError, match="rule 'sgd' has slow_step_size, sync_period already; wrap it only once"):
@@ -229,7 +233,7 @@ def test_a_rule_that_evaluates_elsewhere_is_not_averaged() -> None:
 # ------------------------------------------------------------------ together
 
 
-@every_rule
+@every_rule_that_evaluates_where_it_stores
 def test_the_form_of_a_wrapped_rule_is_the_wrapped_form(rule: Rule) -> None:
     x, grads = recorded()
     for option, values in decayed(rule).options.items():
@@ -246,7 +250,7 @@ def test_the_form_of_a_wrapped_rule_is_the_wrapped_form(rule: Rule) -> None:
             )
 
 
-@pytest.mark.parametrize("rule", [r for r in ALL if r.evaluate is None], ids=lambda rule: rule.name)
+@every_rule_that_evaluates_where_it_stores
 def test_wrappers_go_around_each_other(rule: Rule) -> None:
     """Whichever is inside, the average is of the weights that are left."""
     x, grads = recorded()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from thalweg.errors import RuleError
 from thalweg.rules.arithmetic import floor, if_number, where
 from thalweg.rules.base import Array, Number, Rule
 from thalweg.rules.declaring import Hyperparameter
@@ -42,10 +43,13 @@ def lookahead(rule: Rule) -> Rule:
     """``rule`` with a slow copy of the parameter, and hyperparameters ``sync_period`` and ``slow_step_size``.
 
     Args:
-        rule: any rule.
+        rule: any rule that does not compute from the parameter where the model is to be evaluated.
 
     Returns:
         The wrapped rule, the same object each time.
+
+    Raises:
+        RuleError: the rule does that, as Schedule-Free; the wrapper would move the parameter under it.
 
     Example:
         >>> import numpy as np
@@ -63,6 +67,11 @@ def lookahead(rule: Rule) -> Rule:
     TensorFlow Addons. With a ``process_model`` it is what Optax computes if both kinds of weights are projected after
     each step.
     """
+    if rule.derived:
+        raise RuleError(
+            f"rule {rule.name!r} computes from the parameter where to evaluate the model, and lookahead would move the "
+            "parameter: take the rule without it, or another rule (adamw) with it"
+        )
 
     def advance(t: Number, h: Any, carried: Any) -> tuple[Number, Number]:
         return carried.synced, if_number(h.sync_period, due(t, h.sync_period), ARRAY)
