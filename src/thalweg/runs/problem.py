@@ -216,7 +216,7 @@ class Problem(abc.ABC):
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Give back what the problem holds, such as a server process: the run has ended, however it did. May be
-        called more than once."""
+        called more than once, and from another thread than the event loop's."""
 
     def inputs(self) -> dict[str, str] | None:
         """Digests of what was read besides the study, such as the numbers of a file, each by the dotted key of the
