@@ -61,6 +61,9 @@ def test_a_search_of_other_versions_is_told_too_and_an_old_checkpoint_says_nothi
     assert other_bits({"numba": "0.1"}, {"numba": "0.2"})[1] == ["numba is 0.2 here and 0.1 there"]
     for unknown in (None, {}, [], "numba", {"numba": 3}):
         assert other_bits(unknown, HERE) is None
+    assert other_bits({"CPU features": "+fma"}, {"CPU features": ""})[1] == [  # as of the target "generic"
+        "CPU features that only the other side has: +fma"
+    ]
     long = ",".join(f"+feature{i}" for i in range(100))
     text, (line,) = other_bits({"CPU features": long}, {"CPU features": "+fma"})[0], ["+feature99"]
     assert line not in text

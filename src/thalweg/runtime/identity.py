@@ -57,7 +57,7 @@ def differences(mine: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]
         if name not in FEATURES:
             lines.append(f"{name} is {here} here and {there} there")
             continue
-        ours, others = set(here.split(",")), set(there.split(","))
+        ours, others = (set(filter(None, features.split(","))) for features in (here, there))
         for side, only in (("this side", ours - others), ("the other side", others - ours)):
             if only:
                 lines.append(f"{name} that only {side} has: {','.join(sorted(only))}")
