@@ -1,6 +1,8 @@
 """Items that fail for good: left out with the sum weighted, told of with worker and traceback, the same everywhere."""
 
+import asyncio
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -257,6 +259,41 @@ def test_kept_sums_are_not_computed_again_to_the_same_bits(two, tmp_path, place,
         assert set(counts.values()) == {1}
         assert seen == [(n, n)]
     assert list(kept) == [((n - 1).bit_length(), 0)]
+
+
+@pytest.mark.parametrize("reason", ["error", "cancelled"])
+def test_a_call_that_ends_while_results_are_fetched_spoils_no_later_one(two, tmp_path, reason):
+    """Dask's client has one request for all fetches: if that is cancelled, every later one is."""
+    flag = str(tmp_path / "fails")
+
+    def task(i):
+        if i == 11 and Path(flag).exists():
+            if reason == "error":
+                raise OSError("it fails here")
+            time.sleep(0.2)  # so that the call is not over when it is cancelled
+        return np.full(200_000, float(i))
+
+    class Kept(Memory):
+        def keep(self, *arguments):
+            super().keep(*arguments)
+            here.set()
+
+    async def call(kept):
+        work = asyncio.ensure_future(two.map_reduce(task, range(12), kept=kept))
+        if reason == "cancelled" and Path(flag).exists():
+            await asyncio.to_thread(here.wait, 30)
+            work.cancel()
+        return await work
+
+    with Local(1) as local:
+        expected = graph.wait(local.map_reduce(lambda i: np.full(200_000, float(i)), range(12)))
+    for _ in range(10):
+        here = threading.Event()
+        Path(flag).touch()
+        with pytest.raises(OSError if reason == "error" else asyncio.CancelledError):
+            asyncio.run(call(Kept()))
+        Path(flag).unlink()
+        assert asyncio.run(call(Memory())).tobytes() == expected.tobytes()
 
 
 def bits_of(total):

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from thalweg.errors import RunError, ThalwegError
@@ -34,6 +34,7 @@ from thalweg.runtime.tree import TreeReduction
 LOOK = 0.05  # s between two looks at the futures' states, which are local
 SURVEY = 1.0  # s between two questions to the scheduler
 FETCHES = 4  # results on their way to the client at once
+_FETCHING: set[asyncio.Future[Any]] = set()
 
 
 class ClusterCall:
@@ -172,7 +173,7 @@ class ClusterCall:
 
     async def _result(self, survey: asyncio.Future[None]) -> tuple[Any, dict[str, int]]:
         """Fetch the root; the worker that has it may still die, and then Dask makes it again."""
-        fetch = asyncio.ensure_future(self._root.result())
+        fetch = _undisturbed(self._root.result())
         stopped = asyncio.ensure_future(self._stopped.wait())
         waiting: set[asyncio.Future[Any]] = {fetch, survey, stopped}
         try:
@@ -220,7 +221,7 @@ class ClusterCall:
             raise await self._gone()
         async with gate:
             try:
-                value, count = await future.result()
+                value, count = await _undisturbed(future.result())
             except Exception as error:
                 if future.status == "error":  # it was computed again, and failed then
                     raise
@@ -293,6 +294,18 @@ class ClusterCall:
             if not any(busy.values()):
                 return
             await asyncio.sleep(LOOK)
+
+
+def _undisturbed(fetching: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+    """A fetch that goes on when nobody waits for it any more.
+
+    Dask's client has one request for all that is fetched at a time, for good: a fetch that is cancelled takes it along,
+    and every later one of the client, of whichever call, ends with that cancellation.
+    """
+    fetch = asyncio.ensure_future(fetching)
+    _FETCHING.add(fetch)  # or nobody holds it
+    fetch.add_done_callback(_FETCHING.discard)
+    return asyncio.shield(fetch)
 
 
 async def _end(*tasks: asyncio.Future[Any]) -> None:
