@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
 import torch
 
 import thalweg as tw
+from thalweg import optimizers, schedules
 from thalweg.errors import StateMismatchError
 from thalweg.optimizers.torch import TorchOptimizer
 from thalweg.schedules import Chain, Plateau
@@ -129,3 +131,45 @@ def test_one_in_a_table_is_the_user_s_own_object() -> None:
     for loss in (1.0, 2.0):
         mine.observe(loss)
     assert rates(optimizer) == [0.5]
+
+
+def test_a_scheduler_of_pytorchs_beside_a_schedule_of_ours_is_told_once() -> None:
+    """The recipe's schedule says what the rate is: what the other one writes is a rate that nobody uses."""
+    w = torch.nn.Parameter(torch.ones(1))
+    exp = schedules.Exp(1.0, gamma=0.5, decay_on_iteration=True)
+    optimizer = TorchOptimizer([("w", w)], tw.SGD(learning_rate=exp))
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
+    steps: list[float] = []
+    told: list[int] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(4):
+            before, w.grad = w.item(), torch.ones(1)
+            optimizer.step()
+            scheduler.step()
+            steps.append(before - w.item())
+            told.append(len(caught))
+    assert steps == [1.0, 0.5, 0.25, 0.125]
+    assert told == [0, 1, 1, 1]
+    assert "lr of a param group was set to 0.1, and a schedule of the recipe's says" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_schedules_of_ours_alone_are_no_reason_for_a_warning(kind: str) -> None:
+    """Also through a state_dict, a copy, a schedule that is set in the group, and one that follows a metric."""
+    exp = schedules.Exp(1.0, gamma=0.5, decay_on_iteration=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for rate in (exp, schedules.Plateau(1.0, factor=0.5, patience=0)):
+            w = torch.nn.Parameter(torch.ones(2))
+            optimizer = TorchOptimizer([("w", w)], optimizers.build({"kind": kind, "learning_rate": rate}))
+            for k in range(6):
+                w.grad = torch.ones(2)
+                optimizer.step()
+                optimizer.observe(1.0 + k)
+                if k == 2:
+                    other = TorchOptimizer([("w", w)], optimizers.build({"kind": kind, "learning_rate": rate}))
+                    other.load_state_dict(optimizer.state_dict())
+                    optimizer = other
+                if k == 4:
+                    optimizer.param_groups[0]["lr"] = schedules.Exp(0.5, gamma=0.5, decay_on_iteration=True)

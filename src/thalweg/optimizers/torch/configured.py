@@ -103,6 +103,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         self._hypers: dict[int, Known] = {}
         self._initial: dict[int, dict[str, Any]] = {}
         self._lagged: dict[int, dict[str, Any]] = {}
+        self._shown: dict[int, dict[str, Any]] = {}
 
     # Param groups
 

@@ -208,17 +208,21 @@ class Spelling:
             values.update(zip(ours, found, strict=True))
         return self.rule.hyper(**values)
 
-    def show(self, group: dict[str, Any], schedules: Mapping[str, Scheduled], hyper: Any) -> None:
-        """Show in a param group what its schedules said.
+    def show(self, group: dict[str, Any], schedules: Mapping[str, Scheduled], hyper: Any) -> dict[str, Any]:
+        """Show in a param group what its schedules said; returns that, by PyTorch's names.
 
         Args:
             group: a complete param group.
             schedules: those of its hyperparameters that are schedules.
             hyper: the rule's ``hyper`` of the last step.
         """
-        for key, value in self.shown(hyper._asdict()).items():
-            if any(name in schedules for name in self.theirs.get(key, (key,))):
-                group[key] = value
+        said = {
+            key: value
+            for key, value in self.shown(hyper._asdict()).items()
+            if any(name in schedules for name in self.theirs.get(key, (key,)))
+        }
+        group.update(said)
+        return said
 
     def _value(self, name: str, value: Any, now: OptimizationState, owner: str) -> float | np.ndarray:
         if callable(value):

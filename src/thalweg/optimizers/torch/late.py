@@ -1,4 +1,5 @@
-"""What is set in a param group too late: what a rule reads at the first step only, and arrays that it needs twice."""
+"""What is set in a param group in vain: what a rule reads at the first step only, arrays that it needs twice, and
+numbers where a schedule says what they are."""
 
 from __future__ import annotations
 
@@ -53,6 +54,35 @@ def tell(optimizer: Configured, hypers: Mapping[int, Any]) -> None:
                 f"{rule.initial[late[0]]}",
                 stacklevel=level_of_user(),
             )
+
+
+def tell_overwritten(optimizer: Configured) -> None:
+    """Say once that a number was set, by a scheduler maybe, where a schedule of ours says what it is.
+
+    Args:
+        optimizer: the optimizer, after its first step.
+    """
+    if "overwritten" in optimizer._told:
+        return
+    for group, shown in optimizer._shown.items():
+        now = optimizer.param_groups[group]
+        other = [key for key, value in shown.items() if key in now and not _is_schedule(now[key], value)]
+        if other:
+            optimizer._told.add("overwritten")
+            warnings.warn(
+                f"{optimizer.name}: {other[0]} of a param group was set to {now[other[0]]!r}, and a schedule of the "
+                "recipe's says what it is: what was set, by a scheduler of PyTorch's maybe, changes nothing. Take one "
+                "of the two; a recipe with a number follows PyTorch's schedulers",
+                stacklevel=level_of_user(),
+            )
+            return
+
+
+def _is_schedule(now: Any, shown: Any) -> bool:
+    """Whether a param group has what was shown in it, or functions that take its place."""
+    if isinstance(shown, tuple) and isinstance(now, list | tuple) and len(now) == len(shown):
+        return all(_is_schedule(one, other) for one, other in zip(now, shown, strict=True))
+    return callable(now) or same(now, shown)
 
 
 def _begun(optimizer: Configured, group: int) -> bool:

@@ -150,6 +150,8 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         return found
 
     def _advance(self, given: list[Given]) -> None:
+        if self._shown:
+            late.tell_overwritten(self)
         known = {group: self._known(group, ahead=True) for group in {one.group for one in given}}
         hypers = {group: found.hyper for group, found in known.items()}
         if self.rule.initial:
@@ -192,7 +194,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         self._zeroed += self._zeroing
         for group, hyper in hypers.items():
             if self._scheduled[group]:
-                self._spelling.show(self.param_groups[group], self._scheduled[group], hyper)
+                self._shown[group] = self._spelling.show(self.param_groups[group], self._scheduled[group], hyper)
 
     def _planned(self, given: list[Given], hypers: dict[int, Any], each: dict[int, tuple[str, ...]]) -> Plan:
         """The plan for these parameters: the one of the last step, if it was for the same."""
