@@ -306,13 +306,19 @@ def test_a_limit_of_money_is_refused_where_asking_has_no_price(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def stopped_after_an_asking(tmp_path, cls, stub):
+    """A run that was stopped as soon as it had the answer; the row of that asking."""
+    study = Study.from_document(document(stub.url, tmp_path / "cache"), kinds={"texts": cls})
+    cancelled(Run(study, out=tmp_path / "run"), stub, 1)
+    (_, last) = [row for row in History(tmp_path / "run").evaluations() if row.stage == "ask"]
+    return last
+
+
 def test_an_asking_that_a_changed_study_does_not_come_to_is_shown_apart(tmp_path):
     """Stopped as soon as it has the answer, and ended before the next iteration: nothing else was not used."""
     cls = kind()
     with Stub(answer, delay=0.3) as stub:
-        study = Study.from_document(document(stub.url, tmp_path / "cache"), kinds={"texts": cls})
-        cancelled(Run(study, out=tmp_path / "run"), stub, 1)
-        (_, last) = [row for row in History(tmp_path / "run").evaluations() if row.stage == "ask"]
+        last = stopped_after_an_asking(tmp_path, cls, stub)
         outcome = wait(Run.resume(tmp_path / "run", kinds={"texts": cls}, overrides=["budget.seconds=1e-9"]).execute())
         search = outcome.summary["search"]
         assert search["unused"] == {"evaluations": 0, "tokens": last.tokens, "money": 0.0}
@@ -330,9 +336,7 @@ def test_an_asking_whose_candidates_a_search_that_begins_anew_forgets_is_shown_a
     """They were in the checkpoint, which had charged for them."""
     cls = kind()
     with Stub(answer, delay=0.3) as stub:
-        study = Study.from_document(document(stub.url, tmp_path / "cache"), kinds={"texts": cls})
-        cancelled(Run(study, out=tmp_path / "run"), stub, 1)
-        (_, last) = [row for row in History(tmp_path / "run").evaluations() if row.stage == "ask"]
+        last = stopped_after_an_asking(tmp_path, cls, stub)
         outcome = wait(Run.resume(tmp_path / "run", kinds={"texts": cls}, overrides=["problem.sign=-1.0"]).execute())
     search = outcome.summary["search"]
     assert search["not_compared"] == 3

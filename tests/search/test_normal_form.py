@@ -5,8 +5,9 @@ import json
 import pytest
 
 import thalweg as tw
+from tests.search.forgetful import Forgetful
 from thalweg.search import StructuredVariable
-from thalweg.search.engine import Engine, Proposal, Told
+from thalweg.search.engine import Proposal, Told
 from thalweg.search.engines import engine_class
 from thalweg.search.random_search import RandomSearch
 from thalweg.search.ready import Search
@@ -118,20 +119,11 @@ def test_a_search_scores_the_start_where_it_draws_it_again():
 
 
 def test_what_a_model_writes_as_an_integer_is_the_candidate_that_was_there(monkeypatch):
-    class Model(Engine):
+    class Model(Forgetful):
         """As one who writes 1 where 1.0 was."""
 
         async def _propose(self, count):
             return [Proposal({"v": {"x": 1 if self.asked % 2 else 1.0}}, "rewritten")]
-
-        def _learn(self, results):
-            return
-
-        def _own_state(self):
-            return {}
-
-        def _restore_own(self, state):
-            return
 
     monkeypatch.setattr("thalweg.search.bound.engine_class", lambda kind: Model)
     variable = StructuredVariable({"x": 0.5}, ROWS[0][0], name="v")

@@ -5,12 +5,13 @@ import json
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tests.search.forgetful import Forgetful
 from thalweg.errors import SearchError
 from thalweg.graph import wait
 from thalweg.runs import Feedback, History, RewardProblem, Run, Study
 from thalweg.search import SampleReward, Search, StructuredVariable
 from thalweg.search.budget import Spent
-from thalweg.search.engine import Engine, Proposal
+from thalweg.search.engine import Proposal
 from thalweg.search.trials import Scored
 
 
@@ -69,7 +70,7 @@ def test_where_all_are_refused_it_says_so_and_changes_nothing():
     assert variable.json() == {"x": 0.5}
 
 
-class Costly(Engine):
+class Costly(Forgetful):
     """Asks somebody who is paid, and has two bad ideas before a good one."""
 
     async def _propose(self, count):
@@ -78,15 +79,6 @@ class Costly(Engine):
 
     def most_ask(self, count):
         return Spent(tokens=count)
-
-    def _learn(self, results):
-        return
-
-    def _own_state(self):
-        return {}
-
-    def _restore_own(self, state):
-        return
 
 
 def test_in_a_run_who_is_paid_is_asked_no_more_than_was_reserved(monkeypatch):

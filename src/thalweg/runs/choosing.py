@@ -15,7 +15,18 @@ from thalweg.runs.position import Position
 
 
 def newest_whole(store: CheckpointStore) -> tuple[dict[str, np.ndarray], dict[str, Any], tuple[str, ...]]:
-    """The newest checkpoint that is whole; what was passed over is said."""
+    """The newest checkpoint that is whole.
+
+    Args:
+        store: the run's checkpoints.
+
+    Returns:
+        Its arrays and meta, both empty where there is no checkpoint yet; and what the user must be told: the damaged
+        ones that were passed over.
+
+    Raises:
+        RunError: there are checkpoints, and none can be read.
+    """
     notes: list[str] = []
     generations = store.generations()
     for number in reversed(generations):
@@ -35,7 +46,20 @@ def newest_whole(store: CheckpointStore) -> tuple[dict[str, np.ndarray], dict[st
 def checkpoint_of(
     store: CheckpointStore, iteration: int, path: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], int]:
-    """The newest checkpoint of an iteration, and its generation."""
+    """The newest checkpoint of an iteration.
+
+    Args:
+        store: the run's checkpoints.
+        iteration: which one; 0 is the beginning, where nothing is needed.
+        path: the run's folder, for the message.
+
+    Returns:
+        Its arrays, meta and generation; empty and 0 for the beginning.
+
+    Raises:
+        RunError: there is none of that iteration.
+        CheckpointCorruptError: it is damaged.
+    """
     if iteration == 0:
         return {}, {}, 0
     known = iterations_of(store)
