@@ -226,11 +226,12 @@ def test_a_write_that_fails_is_raised_and_what_was_there_stays(tmp_path):
 
 
 def test_not_finite_numbers_are_refused_before_they_are_stored(tmp_path):
-    with (
-        HistoryWriter(tmp_path / "run.sqlite") as writer,
-        pytest.raises(ValueError, match="not JSON compliant"),
-    ):
-        writer.iteration(record(1, bad=float("nan")))
+    for bad in (float("nan"), float("-inf")):
+        with (
+            HistoryWriter(tmp_path / "run.sqlite") as writer,
+            pytest.raises(ValueError, match="give finite numbers"),
+        ):
+            writer.iteration(record(1, bad=bad))
     assert len(History(tmp_path).iterations()["loss"]) == 0
     for loss, seconds in ((float("inf"), 0.0), (float("nan"), 0.0), (1.0, float("inf"))):
         with (
@@ -239,6 +240,15 @@ def test_not_finite_numbers_are_refused_before_they_are_stored(tmp_path):
         ):
             writer.iteration(IterationRecord(1, 0, 1, 1, loss, (0,), seconds))
     assert len(History(tmp_path).iterations()["loss"]) == 0
+
+
+def test_a_metric_may_have_any_name(tmp_path):
+    names = ["Δ of v/v₀", 'a "quoted" \\ one', "half of an emoji: \ud83d", "line\nbreak", ""]
+    values = {name: 0.1 * k for k, name in enumerate(names)}
+    with HistoryWriter(tmp_path / "run.sqlite") as writer:
+        writer.iteration(IterationRecord(1, 0, 1, 1, 1.0, (0,), 0.0, values))
+    columns = History(tmp_path).iterations()
+    assert {name: columns[name].tolist() for name in names} == {name: [value] for name, value in values.items()}
 
 
 def test_missing_and_damaged_histories_are_named(tmp_path):

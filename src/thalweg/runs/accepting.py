@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,14 @@ async def awaited(problem: Problem, batch: Batch, runtime: Any) -> Feedback:
     return feedback
 
 
-def check_feedback(feedback: Feedback, batch: Batch, problem: Problem, *, where: str, iteration: int) -> None:
+def check_feedback(feedback: Feedback, batch: Batch, problem: Problem, *, where: Callable[[], str], iteration: int) -> None:
     """Refuse feedback that cannot be used, before anything is changed.
 
     Args:
         feedback: what came.
         batch: what it is about.
         problem: where it came from.
-        where: the iteration and block, for the message.
+        where: says the iteration and block, for the message.
         iteration: the last that was committed.
 
     Raises:
@@ -55,12 +55,12 @@ def check_feedback(feedback: Feedback, batch: Batch, problem: Problem, *, where:
     """
     if not is_finite(feedback.loss) and not _is_number(feedback.loss):
         raise RunError(
-            f"{where}: the loss is {kind_of(feedback.loss)}, no number; nothing was changed. Give the number itself: "
+            f"{where()}: the loss is {kind_of(feedback.loss)}, no number; nothing was changed. Give the number itself: "
             "Feedback(float(loss), ...), of a Variable float(loss.data)."
         )
     if not is_finite(feedback.loss):
         raise RunError(
-            f"{where}: the loss of {len(batch.items)} {several(problem.item_name)} is {feedback.loss!r}, "
+            f"{where()}: the loss of {len(batch.items)} {several(problem.item_name)} is {feedback.loss!r}, "
             "which is no finite number. Nothing was changed: the variables are as after iteration "
             f"{iteration}. Usually the step before was too long (make the learning rate "
             "smaller), or the data is not finite.",
@@ -70,13 +70,13 @@ def check_feedback(feedback: Feedback, batch: Batch, problem: Problem, *, where:
     names = {str(variable.name) for variable in problem.variables}
     if feedback.rewards is None and feedback.gradients.keys() != names:
         raise RunError(
-            f"{where}: the feedback has gradients of {sorted(feedback.gradients)}, and the variables are "
+            f"{where()}: the feedback has gradients of {sorted(feedback.gradients)}, and the variables are "
             f"{sorted(names)}. The problem must return one gradient for each of its variables, by name."
         )
     for name, gradient in feedback.gradients.items():
         if gradient is None:
             raise RunError(
-                f"{where}: the gradient of {name!r} is None; nothing was changed. If the loss does not depend on it, "
+                f"{where()}: the gradient of {name!r} is None; nothing was changed. If the loss does not depend on it, "
                 "its gradient is zeros of its shape."
             )
     faults = [name for name, value in feedback.metrics.items() if not is_finite(value)]
@@ -84,7 +84,7 @@ def check_feedback(feedback: Feedback, batch: Batch, problem: Problem, *, where:
 
 
 def check_metrics(
-    metrics: Mapping[str, float], faults: list[str], theirs: Iterable[str], *, where: str, when: str
+    metrics: Mapping[str, float], faults: list[str], theirs: Iterable[str], *, where: Callable[[], str], when: str
 ) -> None:
     """Refuse metrics that cannot be recorded.
 
@@ -92,7 +92,7 @@ def check_metrics(
         metrics: numbers by name.
         faults: the names of those that are not finite.
         theirs: the names that the problem has chosen.
-        where: the iteration and block, for the message.
+        where: says the iteration and block, for the message.
         when: ``"before"`` the step or ``"after"`` it.
 
     Raises:
@@ -107,7 +107,7 @@ def check_metrics(
     if faults:
         values = ", ".join(f"{name} = {metrics[name]!r}" for name in faults)
         raise RunError(
-            f"{where}: {values} (a metric, {when} the step) is no "
+            f"{where()}: {values} (a metric, {when} the step) is no "
             "finite number. The run stops here, since what follows would mean nothing.",
             metrics={name: metrics[name] for name in faults},
         )

@@ -254,7 +254,7 @@ class Loop:
         else:
             await self._optimizer.propose()
             feedback = await self._feedback(batch)
-        check_feedback(feedback, batch, self._problem, where=self._where(1), iteration=self.position.iteration)
+        check_feedback(feedback, batch, self._problem, where=lambda: self._where(1), iteration=self.position.iteration)
         await to_the_end(self._commit(feedback, batch, selection), begin_here=self._plain)
         await self._turns()
 
@@ -307,7 +307,7 @@ class Loop:
             await self._runtime.forget()
         if failure is not None:
             raise failure
-        check_metrics(metrics, faults, after, where=self._where(0), when="after")
+        check_metrics(metrics, faults, after, where=lambda: self._where(0), when="after")
 
     async def _measure(self, misfit: float) -> tuple[dict[str, float], Exception | None]:
         """The metrics of optimizer and problem after a step, and what failed in that."""
