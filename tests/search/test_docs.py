@@ -21,7 +21,7 @@ def test_every_option_is_in_the_table():
             kind = cells[0].strip("`") or kind
             for name in cells[1].split(","):
                 rows[kind, name.strip(" `")] = cells[2]
-    for kind in ("auto", "random", "tpe", "cma_es", "cobyqa", "evolution", "halving"):
+    for kind in registry:
         known = {name: default for name, default in engine_options(kind).items() if name != "start_first"}
         assert {name for at, name in rows if at == kind} == set(known)
         for name, default in known.items():

@@ -40,7 +40,9 @@ async def awaited(problem: Problem, batch: Batch, runtime: Any) -> Feedback:
     return feedback
 
 
-def check_feedback(feedback: Feedback, batch: Batch, problem: Problem, *, where: Callable[[], str], iteration: int) -> None:
+def check_feedback(
+    feedback: Feedback, batch: Batch, problem: Problem, *, where: Callable[[], str], iteration: int
+) -> None:
     """Refuse feedback that cannot be used, before anything is changed.
 
     Args:

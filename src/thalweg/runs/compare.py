@@ -291,7 +291,7 @@ def draw_comparison(comparison: Comparison, out: Path) -> None:
         axes.plot(x, y, label=label, marker=marker, markersize=width + 1.5, linewidth=width)
     if positive:
         axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("iteration")
     if searches:
         axes.set_ylabel("best mean reward so far")

@@ -47,7 +47,7 @@ def draw_misfit(path: Path, history: History, blocks: Sequence[GenericBlock]) ->
         axes.plot(columns["iteration"][inside], relative, marker="o", markersize=3, label=name)
     if logarithmic:
         axes.set_yscale("log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("iteration")
     axes.set_ylabel("misfit ÷ first of its block")
     axes.grid(alpha=0.3)

@@ -39,7 +39,7 @@ def draw(values: np.ndarray, *, counts: str, kind: str, label: str | None = None
         axes = figure.add_subplot()
         axes.grid(alpha=0.3)
     axes.plot(np.arange(len(values)), values, drawstyle="steps-post", label=label or kind)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel(f"completed {counts}")
     axes.set_ylabel("value")
     if label or len(axes.lines) > 1:

@@ -55,7 +55,7 @@ def draw_models(problem: WaveProblem, history: History, path: Path) -> None:
         ax.semilogy(columns["iteration"][here], relative, ".-", label=_band(problem, block))
     ax.set_title("misfit a shot ÷ the band's first")
     ax.set_xlabel("iteration")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if blocks.size:
         ax.legend(frameon=False)
     figure.savefig(path, dpi=110)
