@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from thalweg.runs.compared import compared, compared_from, level_of
 from thalweg.runs.deciding import DECIDED, fingerprint_of, key_of
@@ -41,7 +42,7 @@ def plot_search(axes: Axes, history: History) -> None:
     if means:
         tried = np.array([(iteration, mean) for iteration, mean, _ in means.values()])
         axes.scatter(tried[:, 0], tried[:, 1], s=14, color="0.55", label="a candidate", zorder=2)
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("iteration")
     axes.set_ylabel("mean reward")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)  # above, where no candidate is
