@@ -250,6 +250,31 @@ os.kill(os.getpid(), signal.SIGKILL)
             os.kill(child, 9)
 
 
+def test_a_child_that_was_forked_meanwhile_keeps_no_lock_that_was_given_back(tmp_path):
+    """A pool of a simulator's, say, which lives on in the notebook that ran the run."""
+    code = """
+import os, sys, time
+from pathlib import Path
+from thalweg.runs.folder import RunFolder
+path = Path(sys.argv[1])
+for _ in range(2):
+    folder = RunFolder.create(path)
+    ended, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        folder.release()  # as the end of the child would: the run is its parent's
+        os.write(end, b".")
+        time.sleep(600)
+    os.read(ended, 1)
+    alive = RunFolder(path).writer_alive()
+    folder.release()
+    print(alive, RunFolder(path).writer_alive())
+    os.kill(child, 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert done.stdout.splitlines() == ["True False"] * 2
+
+
 def test_what_was_made_is_in_the_folders_above_when_the_power_fails(tmp_path, monkeypatch):
     """A folder's name is in the one above it, which has to reach the disk, too."""
     synced = []

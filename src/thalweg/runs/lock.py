@@ -1,8 +1,9 @@
 """Who writes a run: the kernel's lock on one file, and in the file the process that took it.
 
-The kernel ends the lock when the process ends, whatever ended it. Only a copy of the process keeps it for longer: one
-that was about to become another program when the process was killed, for a moment; or one that goes on. It is a lock on
-the file that is open, wherever that is moved: whether it still is the one of that name is asked before each write.
+The kernel ends the lock when the process ends, whatever ended it. Only of a process that was killed a copy keeps it for
+longer: one that was about to become another program, for a moment; or one that goes on. Who ends in order gives it back
+for the copies, too. It is a lock on the file that is open, wherever that is moved: whether it still is the one of that
+name is asked before each write.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class WriterLock:
                 raise self._in_use()
             time.sleep(0.01)
 
-    def take(self, owner: Any, *, new: bool) -> weakref.finalize[[int], Any]:
+    def take(self, owner: Any, *, new: bool) -> weakref.finalize[[int, int], Any]:
         """Hold it until what is returned is called, or until the owner or the process ends.
 
         Args:
@@ -90,7 +91,7 @@ class WriterLock:
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | (os.O_EXCL if new else 0)
         descriptor = os.open(self.file, flags, 0o666)  # Python closes it at an exec
-        release = weakref.finalize(owner, os.close, descriptor)
+        release = weakref.finalize(owner, _give_back, descriptor, os.getpid())
         end = time.monotonic() + 1.0
         while True:
             try:
@@ -178,3 +179,11 @@ class WriterLock:
             f"The run in {self.file.parent} is going on{f': {who}' if who else ''}. A run has one writer; wait until "
             "it has ended, or stop it (Ctrl-C, or SIGINT to that process)."
         )
+
+
+def _give_back(descriptor: int, taker: int) -> None:
+    """Unlock and close. Closing alone would leave it to the processes that were forked meanwhile."""
+    if os.getpid() == taker:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
