@@ -257,12 +257,13 @@ import os, sys, time
 from pathlib import Path
 from thalweg.runs.folder import RunFolder
 path = Path(sys.argv[1])
-for _ in range(2):
+for ends in (False, True):
     folder = RunFolder.create(path)
     ended, end = os.pipe()
     child = os.fork()
     if child == 0:
-        folder.release()  # as the end of the child would: the run is its parent's
+        if ends:
+            folder.release()  # of its copy: the run is its parent's
         os.write(end, b".")
         time.sleep(600)
     os.read(ended, 1)
