@@ -220,6 +220,38 @@ def test_a_server_that_counts_no_tokens_is_counted_by_the_bound(make):
     assert model.spending.used == model.most(HELLO, attempts=1) == Usage(12 + 16 + 64, 5)
 
 
+@pytest.mark.parametrize(
+    ("text", "prompt", "completion"),
+    [
+        *[("Four.", prompt, 2) for prompt in (0, -1, True, None, "9", 9.0, 9.5, float("nan"), 1 << 30, 1 << 99, [9])],
+        *[("Four.", 9, completion) for completion in (0, -1, True, None, "2", 2.0, float("nan"), 1 << 30)],
+        ("Four.", 0, 0),
+        ("", 0, 0),
+        ("", 9, -1),
+        ("", 9, False),
+    ],
+)
+def test_what_is_no_count_of_these_tokens_is_counted_by_the_bound(make, text, prompt, completion):
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+    body = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage}
+    with Stub(script=[Reply(200, json.dumps(body))]) as stub:
+        model = make(stub, max_tokens=5)
+        answer = tw.wait(model.complete(HELLO))
+    assert not answer.counted
+    assert model.spending.used == answer.usage == model.most(HELLO, attempts=1)
+
+
+@pytest.mark.parametrize(("text", "prompt", "completion"), [("Four.", 1, 1), ("", 1, 0), ("Four.", 900, 700)])
+def test_a_count_that_can_be_is_believed_above_the_bound_too(make, text, prompt, completion):
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+    body = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage}
+    with Stub(script=[Reply(200, body)]) as stub:
+        model = make(stub, max_tokens=5)
+        answer = tw.wait(model.complete(HELLO))
+    assert answer.counted
+    assert model.spending.used == answer.usage == Usage(prompt, completion)
+
+
 # -- the key -------------------------------------------------------------------------------
 
 

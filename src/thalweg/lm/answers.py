@@ -7,6 +7,9 @@ from typing import Any
 
 from thalweg.lm.spending import Usage
 
+MOST_TOKENS = 1 << 30
+"""No request has as many; a server that says so has not counted."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -81,7 +84,7 @@ def read_answer(document: Any, most: Usage, *, key: str | None = None) -> Answer
 
     Args:
         document: its JSON: ``choices[0].message.content``, ``choices[0].finish_reason``, ``usage``.
-        most: the bound, which is counted if the server counts nothing.
+        most: the bound, which is counted if the server counts nothing, or less than there was.
         key: what is not shown.
 
     Raises:
@@ -104,7 +107,7 @@ def read_answer(document: Any, most: Usage, *, key: str | None = None) -> Answer
     # What could not be written down again would be paid for and lost.
     text = text.encode("utf-8", "replace").decode()
     reason = choice.get("finish_reason")
-    usage = _usage(document.get("usage"))
+    usage = _usage(document.get("usage"), text)
     return Answer(text, reason if isinstance(reason, str) else "stop", usage or most, counted=usage is not None)
 
 
@@ -122,10 +125,13 @@ def hidden(text: str, key: str | None) -> str:
     return text.replace(key, "[the key]") if key else text
 
 
-def _usage(document: Any) -> Usage | None:
+def _usage(document: Any, text: str) -> Usage | None:
+    """What a server has counted; None if these are no counts, or less than there was: every prompt has a token, for the
+    marks of its messages at least, and so has every answer that is not empty."""
     if not isinstance(document, dict):
         return None
     prompt, completion = document.get("prompt_tokens"), document.get("completion_tokens")
-    if not isinstance(prompt, int) or not isinstance(completion, int) or min(prompt, completion) < 0:
+    if type(prompt) is not int or type(completion) is not int:  # a bool is an int, too
         return None
-    return Usage(int(prompt), int(completion)) if max(prompt, completion) < 1 << 53 else None
+    counted = 1 <= prompt < MOST_TOKENS and bool(text) <= completion < MOST_TOKENS
+    return Usage(prompt, completion) if counted else None
