@@ -422,6 +422,24 @@ CONTAINS = {
     "one-more-constraint": (obj(a=NUMBER), obj(a={**NUMBER, "maximum": 3}), False),
     "another-type-s-constraint": (obj(a=TEXT), obj(a={"maximum": 3}), True),
     "properties-mean-an-object": ({"properties": {"a": NUMBER, "b": TEXT}}, {"properties": {"a": NUMBER}}, True),
+    "a-branch-without-a-type-allows-text": (TEXT, {"oneOf": [{"properties": {"a": {}}}, TEXT]}, False),
+    "a-branch-with-a-type-does-not": (TEXT, {"oneOf": [obj(a={}), TEXT]}, True),
+    "branches-that-lost-a-type": (
+        {"oneOf": [obj(a=TEXT), TEXT]},
+        {"oneOf": [obj(a=TEXT) | {"type": ["object", "string"]}, TEXT]},
+        False,
+    ),
+    "branches-without-a-type": ({"oneOf": [obj(a=TEXT), TEXT]}, {"oneOf": [{"properties": {"a": TEXT}}, TEXT]}, False),
+    "a-property-without-a-type": (
+        obj(k={"const": "x"}),
+        {"oneOf": [obj(k={"const": "x"}), obj(k={"properties": {"a": {}}})]},
+        False,
+    ),
+    "patterns-beside-properties": (
+        {"allOf": [{**obj(p=NUMBER), "patternProperties": {"^x": {}}}, {**obj(q={}), "additionalProperties": NUMBER}]},
+        {"allOf": [{**obj(p=NUMBER), "patternProperties": {"^x": {}}}, {**obj(q={}), "additionalProperties": NUMBER}]},
+        True,
+    ),
     "conditions": ({**obj(a=NUMBER), "if": obj(a={"const": 1}), "then": {"required": ["a"]}}, obj(a=NUMBER), True),
 }
 

@@ -30,7 +30,8 @@ def contains_schema(a: Any, b: Any, *, strict: bool = False) -> bool:
 
     References are resolved, recursive ones too. Which properties are *required*, and whether others may be there, is
     not compared: a field of a Pydantic model that has a default is not required, and always there. A ``b`` without
-    properties is contained in every ``a`` that allows no other type.
+    properties is contained in every ``a`` that allows no other type. An ``a`` that has properties and names no type is
+    taken to be about objects.
 
     Args:
         a: a JSON Schema (draft 2020-12), say a variable's.
@@ -122,7 +123,9 @@ class _Containment:
         values = values_of(mine, types)
         if values is not None:
             return all(self.theirs.allows(theirs, value) for value in values if self.mine.allows(mine, value))
-        return types <= types_of(theirs) and all(self.fact(mine, types, fact) for fact in theirs)
+        return types <= types_of(theirs) and all(
+            self.fact(mine, types, fact) or any(self.same(own, fact) for own in mine) for fact in theirs
+        )
 
     def fact(self, mine: Facts, types: frozenset[str], fact: dict[str, Any]) -> bool:
         """Whether my facts answer one of theirs."""
@@ -155,7 +158,7 @@ class _Containment:
 
     def apart(self, mine: Facts, theirs: Facts) -> bool:
         """Whether no value is as both say, as far as types, few values, and properties with few values tell."""
-        one, other = types_of(mine), types_of(theirs)
+        one, other = types_of(mine), types_of(theirs, meant=False)  # in doubt they are not apart
         common = one & other
         if not common:
             return True

@@ -62,8 +62,13 @@ TOGETHER: tuple[tuple[Types, frozenset[str]], ...] = (
 """Keywords that mean something together only, and are the same or are not granted: of which types."""
 
 
-def types_of(facts: Facts) -> Types:
-    """The types that all facts allow; one with properties and no type is taken to be about objects.
+def types_of(facts: Facts, *, meant: bool = True) -> Types:
+    """The types that all facts allow.
+
+    Args:
+        facts: that all hold.
+        meant: whether one with properties and no type is taken to be about objects, as whoever wrote it will have meant
+            it; to the letter it allows whatever is no object.
 
     Example:
         >>> from thalweg.search.demands import types_of
@@ -75,7 +80,7 @@ def types_of(facts: Facts) -> Types:
         if "type" in fact:
             own: set[str] = {fact["type"]} if isinstance(fact["type"], str) else set(fact["type"])
             types &= own | ({"integer"} if "number" in own else set())
-        elif "properties" in fact:
+        elif meant and "properties" in fact:
             types &= {"object"}
     return types
 
