@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -178,7 +179,7 @@ def test_a_users_own_model_data_and_geometry(own_files, own_document, tmp_path):
     [
         ({"time_step": 3e-3}, errors.UnstableTimeStepError, "largest stable"),
         ({"speeds": [1500.0, 4500.0]}, errors.UnstableTimeStepError, "4500"),
-        ({"speeds": [500.0, 2200.0]}, errors.DispersionError, "largest usable frequency"),
+        ({"speeds": [500.0, 2200.0]}, errors.DispersionError, "grid points a wavelength"),
         ({"shape": [40, 51]}, errors.ShapeError, r"\(40, 50\)"),
         ({"steps": 499}, errors.ShapeError, "499"),
         ({"sources": {"kind": "ring", "count": 3, "radius": 500.0}}, errors.PositionError, "outside the model"),
@@ -213,6 +214,95 @@ def test_bad_studies_are_refused_before_computing(own_files, own_document, chang
     document["problem"] |= change
     with pytest.raises(error, match=text):
         load(document, own_files).build_problem()
+
+
+def changed(document, values):
+    """The study with other values at dotted paths."""
+    made = copy.deepcopy(document)
+    for path, value in values.items():
+        *tables, last = path.split(".")
+        table = made
+        for name in tables:
+            table = table[int(name)] if isinstance(table, list) else table[name]
+        table[last] = value
+    return made
+
+
+def frequency_that_would_do(error):
+    """What the message says: the key, and its largest value."""
+    key, value = re.search(r"Set (\S+) to at most (\S+) Hz", str(error)).groups()
+    return key, float(value)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"blocks.1.frequency": 400e3}, "blocks.1.frequency"),
+        ({"blocks.1.frequency": 105e3}, "blocks.1.frequency"),
+        ({"problem.time_correction": False, "blocks.0.frequency": 400e3}, "blocks.0.frequency"),
+        ({"problem.wavelet": {"kind": "ricker"}, "blocks.1.frequency": 250e3}, "blocks.1.frequency"),
+        ({"problem.order": 8, "problem.observed.finer_space": 0.99, "blocks.1.frequency": 200e3}, "blocks.1.frequency"),
+    ],
+)
+def test_the_frequency_that_a_message_names_would_do_and_hardly_a_higher_one(document, change, key):
+    with pytest.raises(errors.DispersionError, match=rf"wavelet of {key.rpartition('.')[0]} ") as caught:
+        load(changed(document, change)).build_problem()
+    named, value = frequency_that_would_do(caught.value)
+    assert named == key
+    load(changed(document, change | {named: value})).build_problem()
+    with pytest.raises(errors.DispersionError):
+        load(changed(document, change | {named: 1.03 * value})).build_problem()
+
+
+def test_the_spacing_that_a_message_names_would_do(document):
+    document["blocks"][1]["frequency"] = 100e3
+    with pytest.raises(errors.DispersionError, match="spacing of at most") as caught:
+        load(document).build_problem()
+    spacing = float(re.search(r"spacing of at most (\S+) m", str(caught.value)).group(1))
+    assert 0.9e-3 < spacing < 1e-3
+    document["problem"] |= {"spacing": spacing, "shape": [80, 80]}
+    load(document).build_problem()
+
+
+def test_a_frequency_that_all_blocks_share_is_named_where_it_stands(document):
+    document["problem"]["wavelet"]["frequency"] = 400e3
+    for block in document["blocks"]:
+        del block["frequency"]
+    with pytest.raises(errors.DispersionError, match=r"wavelet of blocks\.0 ") as caught:
+        load(document).build_problem()
+    key, value = frequency_that_would_do(caught.value)
+    assert key == "problem.wavelet.frequency"
+    document["problem"]["wavelet"]["frequency"] = value
+    load(document).build_problem()
+
+
+def test_a_wavelet_from_a_file_is_told_a_low_pass_that_would_do(own_files, own_document):
+    own_document["problem"]["speeds"] = [900.0, 2200.0]
+    with pytest.raises(errors.DispersionError) as caught:
+        load(own_document, own_files).build_problem()
+    key, value = frequency_that_would_do(caught.value)
+    assert key == "blocks.1.low_pass"
+    own_document["blocks"][1]["low_pass"] = value
+    load(own_document, own_files).build_problem()
+
+
+def test_where_no_frequency_would_do_none_is_named(document):
+    document["problem"]["speeds"] = [200.0, 1620.0]  # so slow that what fits the grid does not fit the records
+    with pytest.raises(errors.DispersionError, match=r"No lower blocks\.0\.frequency helps: Refine the grid"):
+        load(document).build_problem()
+
+
+def test_a_position_is_told_in_few_digits(document):
+    line = {"kind": "line", "count": 3, "start": [0.0, 0.0], "stop": [0.02, 10 / 7]}
+    with pytest.raises(errors.PositionError, match=r"number 1 at \(0\.01, 0\.714286\) m\."):
+        load(changed(document, {"problem.sources": line})).build_problem()
+
+
+def test_one_receiver_is_not_several(document):
+    one = {"kind": "line", "count": 1, "start": [0.01, 0.01], "stop": [0.01, 0.01]}
+    problem = load(changed(document, {"problem.receivers": one})).build_problem()
+    with Local(threads=1) as runtime:
+        assert dict(problem.plan(runtime, 1))["array"] == "12 shots, 1 receiver"
 
 
 def test_a_mask_of_fractions_is_refused(own_files, own_document):

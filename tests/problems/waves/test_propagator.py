@@ -248,7 +248,7 @@ class TestRefusals:
 
     def test_too_few_points_a_wavelength(self, setup):
         _, p, vp, _, shot = setup
-        with pytest.raises(errors.DispersionError, match=r"largest usable frequency is 55\.5") as caught:
+        with pytest.raises(errors.DispersionError, match=r"no more than 55\.5\d* Hz are reached") as caught:
             run(p, vp, ricker(40.0, 2e-3, 200), shot)
         assert 0.0 < caught.value.details["predicted_error"] < 1.0
         run(p, vp, ricker(20.0, 2e-3, 200), shot)

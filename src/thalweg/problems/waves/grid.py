@@ -135,7 +135,7 @@ class Grid:
             raise PositionError(
                 f"{name}: {int(bad.sum())} of {len(p)} positions are outside the "
                 f"{'model' if inside_model else 'grid'}; the first is number {first} at "
-                f"{tuple(p[first].tolist())} m. Allowed are {low[0]:g} to {high[0]:g} m "
+                f"({p[first, 0]:.6g}, {p[first, 1]:.6g}) m. Allowed are {low[0]:g} to {high[0]:g} m "
                 f"and {low[1]:g} to {high[1]:g} m.",
                 name=name,
                 first=first,

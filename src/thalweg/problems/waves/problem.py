@@ -24,6 +24,7 @@ from thalweg.problems.waves.setup import OBSERVED_ORDER, WaveSetup
 from thalweg.problems.waves.shots import Band, ShotFeedback
 from thalweg.problems.waves.time_dispersion import RemoveTimeDispersion
 from thalweg.runs.problem import Check, Feedback, Problem, Progress
+from thalweg.runs.telling import some
 from thalweg.runtime import Pieces, Shared
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class WaveProblem(Problem):
         return [
             ("grid", f"{cells}, {rows} × {columns} with the absorbing ones"),
             ("time", f"{s.steps} steps of {s.time_step:g} s"),
-            ("array", f"{self.items} shots, {len(self.setup.receivers)} receivers"),
+            ("array", f"{some(self.items, 'shot')}, {some(len(self.setup.receivers), 'receiver')}"),
             ("memory", memory_needed(self.setup, runtime)),
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.errors import PositionError, ShapeError, StudyError
+from thalweg.errors import PositionError, ShapeError, SimulationError, StudyError
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves import records, stability
 from thalweg.problems.waves import settings as spec
@@ -230,8 +231,7 @@ class WaveSetup:
         stability.check_time_step(s.time_step, high, s.spacing, s.order)
         for block in range(len(self.blocks)):
             self._check_end(block)
-            least = self.propagator(block).min_points_per_wavelength
-            stability.check_dispersion(self.driven(block), s.time_step, low, s.spacing, s.order, least)
+            self._check_dispersion(block, low, self.propagator(block), self.driven(block))
         for shot in range(len(self.sources)):
             if not len(self.receivers_of(shot)):
                 raise StudyError(f"problem.min_offset: {s.min_offset:g} m leaves shot {shot} without any receiver.")
@@ -243,9 +243,58 @@ class WaveSetup:
             for block in range(len(self.blocks)):
                 fine, driven = self.finer(s.observed, block)
                 stability.check_time_step(fine.time_step, high, fine.grid.spacing, fine.order)
-                least = fine.min_points_per_wavelength
-                stability.check_dispersion(driven, fine.time_step, low, fine.grid.spacing, fine.order, least)
+                self._check_dispersion(block, low, fine, driven)
         return low, high
+
+    def _simulations(self, block: int) -> list[tuple[Propagator, NDArray[Any]]]:
+        """Return the simulators that a block needs, and what drives each: its own first."""
+        own = [(self.propagator(block), self.driven(block))]
+        observed = self.settings.observed
+        return [*own, self.finer(observed, block)] if isinstance(observed, spec.Simulated) else own
+
+    def _check_dispersion(self, block: int, low: float, simulator: Propagator, driven: NDArray[Any]) -> None:
+        """Refuse a wavelet that a grid is too coarse for; the advice is one with which the whole study passes."""
+        step, grid, order = simulator.time_step, simulator.grid, simulator.order
+        least = simulator.min_points_per_wavelength
+
+        def advice() -> str:
+            points = stability.resolution(driven, step, low, grid.spacing)[1]
+            spacing = stability.round_down(self.settings.spacing * points / least)
+            finer = f"refine the grid (a spacing of at most {spacing:g} m, and more cells)."
+            key, frequency = self._fitting(block, low, points / least)
+            if frequency is None:
+                return f"No lower {key} helps: {finer[0].upper()}{finer[1:]}"
+            return f"Set {key} to at most {frequency:g} Hz, or {finer}"
+
+        name = f"the wavelet of blocks.{block}"
+        stability.check_dispersion(driven, step, low, grid.spacing, order, least, name=name, advice=advice)
+
+    def _fitting(self, block: int, low: float, ratio: float) -> tuple[str, float | None]:
+        """Return the key that decides how far up a block's wavelet reaches, and the highest value, Hz, that passes."""
+        own, wavelet = self.blocks[block], self.settings.wavelet
+        name = "low_pass" if isinstance(wavelet, spec.FromFile) else "frequency"
+        present = own.low_pass if name == "low_pass" else self.frequency(block)
+        if present is None:  # above this a low-pass leaves the wavelet as it is
+            present = stability.resolution(self.driven(block), self.settings.time_step, low, self.grid.spacing)[0]
+        inherited = name == "frequency" and own.frequency is None
+        key = "problem.wavelet.frequency" if inherited else f"blocks.{block}.{name}"
+
+        def fits(value: float) -> bool:
+            other = copy(self)
+            other.blocks = [*self.blocks]
+            other.blocks[block] = own.model_copy(update={name: value})
+            try:
+                other._check_end(block)
+                simulations = other._simulations(block)
+            except (SimulationError, StudyError):
+                return False  # so low, or so long, that something else would be refused
+            return all(
+                stability.resolution(driven, simulator.time_step, low, simulator.grid.spacing)[1]
+                >= simulator.min_points_per_wavelength
+                for simulator, driven in simulations
+            )
+
+        return key, stability.highest_that_fits(fits, above=present, near=0.95 * ratio * present)
 
     def _check_end(self, block: int) -> None:
         """Refuse a wavelet that would be cut off by the end of the records."""

@@ -11,7 +11,8 @@ the ω that solves it to c·|k|.
 
 from __future__ import annotations
 
-from math import asin, cos, nan, pi, sin, sqrt
+from collections.abc import Callable
+from math import asin, cos, floor, log10, nan, pi, sin, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from thalweg.problems.waves.wavelets import highest_frequency
 # the phase velocity wrong by up to 0.3 % at order 4 and 0.7 % at order 8; the time step adds (ω Δt)² / 24.
 MIN_POINTS_PER_WAVELENGTH = {4: 6.0, 8: 3.6}
 
+_GUESSES = 8  # each lower than the one before by a fifth
 
 # Below it a speed in m/s is more likely one in km/s.
 SLOW = 50.0
@@ -118,6 +120,55 @@ def check_time_step(time_step: float, max_speed: float, spacing: float, order: i
         )
 
 
+def resolution(
+    wavelet: NDArray[np.floating], time_step: float, min_speed: float, spacing: float
+) -> tuple[float, float]:
+    """Return the −40 dB frequency of a wavelet, Hz, and how many grid points its shortest wavelength has.
+
+    >>> from thalweg.problems.waves.wavelets import ricker
+    >>> frequency, points = resolution(ricker(12.0, 1e-3, 512), 1e-3, 2000.0, 10.0)
+    >>> 25.0 < frequency < 40.0, round(points * frequency * 10.0) == 2000
+    (True, True)
+    """
+    frequency = highest_frequency(wavelet, time_step)
+    return (frequency, min_speed / (frequency * spacing)) if frequency else (0.0, float("inf"))
+
+
+def round_down(value: float) -> float:
+    """Return a positive number with three digits, none above it.
+
+    >>> round_down(13.79), round_down(97777.0), round_down(5.0)
+    (13.7, 97700.0, 5.0)
+    """
+    rounded = float(f"{value:.2e}")
+    return rounded if rounded <= value else float(f"{value - 0.5 * 10.0 ** (floor(log10(value)) - 2):.2e}")
+
+
+def highest_that_fits(fits: Callable[[float], bool], above: float, near: float) -> float | None:
+    """Return about the highest frequency, Hz, three digits, that ``fits``; None if none does that is worth it.
+
+    Args:
+        fits: whether a frequency does.
+        above: one that does not.
+        near: a guess of the highest that does, below ``above``.
+
+    >>> highest_that_fits(lambda frequency: frequency < 13.675, above=40.0, near=12.0)
+    13.6
+    """
+    low = near
+    for _ in range(_GUESSES):
+        if fits(low):
+            break
+        above, low = low, 0.8 * low
+    else:
+        return None
+    while above - low > 1e-3 * low:
+        middle = 0.5 * (low + above)
+        low, above = (middle, above) if fits(middle) else (low, middle)
+    rounded = round_down(low)
+    return rounded if fits(rounded) else None
+
+
 def check_dispersion(
     wavelet: NDArray[np.floating],
     time_step: float,
@@ -125,24 +176,29 @@ def check_dispersion(
     spacing: float,
     order: int,
     min_points: float,
+    *,
+    name: str = "the wavelet",
+    advice: Callable[[], str] | None = None,
 ) -> tuple[float, float]:
     """Return (−40 dB frequency in Hz, points in its wavelength); raise `DispersionError` below ``min_points``.
 
-    ``wavelet`` has shape (steps,) or (steps, sources). Silence has no frequency: (0.0, inf).
+    ``wavelet`` has shape (steps,) or (steps, sources). Silence has no frequency: (0.0, inf). ``name`` is what the
+    wavelet is called, and ``advice`` says what to do in the names of a study.
     """
-    frequency = highest_frequency(wavelet, time_step)
-    if frequency == 0.0:
-        return 0.0, float("inf")
-    points = min_speed / (frequency * spacing)
+    frequency, points = resolution(wavelet, time_step, min_speed, spacing)
     if points < min_points:
         error = phase_velocity_error(frequency, min_speed, spacing, time_step, order)
         usable = min_speed / (min_points * spacing)
         predicted = "no propagation at all" if np.isnan(error) else f"a phase velocity wrong by {error:.2%}"
+        todo = (
+            f"Lower the wavelet's frequency, until no more than {usable:.6g} Hz are reached, or refine the grid."
+            if advice is None
+            else advice()
+        )
         raise DispersionError(
-            f"Too few grid points a wavelength: the wavelet reaches {frequency:.6g} Hz (−40 dB), which at "
-            f"{min_speed:.6g} m/s and a spacing of {spacing:.6g} m gives {points:.2f} points; space order {order} "
-            f"needs {min_points:g}. Predicted: {predicted}. The largest usable frequency is {usable:.6g} Hz; lower the "
-            f"wavelet's frequency or refine the grid.{unit_hint(min_speed)}",
+            f"Too few grid points a wavelength: {name} reaches {frequency:.6g} Hz (−40 dB), which at {min_speed:.6g} "
+            f"m/s and a spacing of {spacing:.6g} m gives {points:.2f} points; space order {order} needs "
+            f"{min_points:g}. Predicted: {predicted}. {todo}{unit_hint(min_speed)}",
             frequency=frequency,
             largest_frequency=usable,
             points=points,
