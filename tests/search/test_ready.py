@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from thalweg.errors import SearchError, StateMismatchError, ThalwegError
+from thalweg.errors import HyperparameterError, SearchError, StateMismatchError, ThalwegError
 from thalweg.graph import wait
 from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.runs import Feedback
@@ -353,3 +353,20 @@ def test_a_failure_is_in_the_state():
 def test_what_is_no_reward_says_how_a_failure_is_told():
     with pytest.raises(SearchError, match=r"Search\.fail"):
         wait(Search("random", seed=0).apply_optimization([variable()], float("nan")))
+
+
+@pytest.mark.parametrize("name", ["startup", "start_up"])
+def test_an_option_of_the_engine_given_to_the_search_is_told_where_it_goes(name):
+    with pytest.raises(SearchError, match=r"give options=\{'startup': 3\}") as caught:
+        Search("tpe", **{name: 3})
+    assert caught.value.details["nearest"] == "startup"
+    assert "BoundSearch" not in str(caught.value)
+    assert Search("tpe", options={"startup": 3}).options == {"startup": 3}
+
+
+def test_a_misspelt_argument_of_a_search_names_the_one_that_is_there():
+    with pytest.raises(
+        HyperparameterError, match="no argument of Search 'candidate'; did you mean 'candidates'"
+    ) as caught:
+        Search("tpe", candidate=3)
+    assert caught.value.details["nearest"] == "candidates"

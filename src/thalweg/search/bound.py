@@ -13,7 +13,8 @@ from thalweg.search.alike import Alike
 from thalweg.search.budget import Spent
 from thalweg.search.engine import Candidate, Engine, Told
 from thalweg.search.engines import check_options, engine_class, engine_options
-from thalweg.search.optimizer import RewardOptimizer
+from thalweg.search.misplaced import refuse_misplaced
+from thalweg.search.optimizer import RewardOptimizer, known_arguments
 from thalweg.search.options import real, whole
 from thalweg.search.scores import Scores
 from thalweg.search.space import Space
@@ -42,10 +43,13 @@ class BoundSearch(RewardOptimizer):
         data_model: Any = None,
         name: str | None = None,
         description: str | None = None,
+        **others: Any,
     ) -> None:
         if schema is None and data_model is None:
             schema = {"type": "object"}
-        super().__init__(schema=schema, data_model=data_model, name=name, description=description)
+        if others:
+            refuse_misplaced(type(self).__name__, kind, others, known_arguments(type(self)))
+        super().__init__(schema=schema, data_model=data_model, name=name, description=description, **others)
         check_options(kind, dict(options or {}))
         self.kind = kind
         self.options = copy_json(dict(options or {}))

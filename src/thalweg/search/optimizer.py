@@ -110,7 +110,7 @@ class RewardOptimizer(abc.ABC):
         **kwargs: Any,
     ) -> None:
         for argument in kwargs:
-            raise unknown(f"argument of {type(self).__name__}", argument, _known_arguments(type(self)))
+            raise unknown(f"argument of {type(self).__name__}", argument, known_arguments(type(self)))
         if schema is None and data_model is None:
             raise SchemaError(
                 f"{type(self).__name__} got neither schema nor data_model; give one of them, to say which variables it "
@@ -324,7 +324,7 @@ class RewardOptimizer(abc.ABC):
         A subclass adds its own arguments: ``{**super().get_config(), "step": self.step}``.
         """
         config = {"schema": self.schema(), "name": self.name, "description": self.description}
-        known = _known_arguments(type(self))
+        known = known_arguments(type(self))
         return {name: value for name, value in config.items() if name in known}
 
     @classmethod
@@ -339,7 +339,7 @@ class RewardOptimizer(abc.ABC):
             HyperparameterError: an argument is not known or missing.
         """
         arguments = copy_json(dict(config), what=f"the configuration of {cls.__name__}")
-        known = _known_arguments(cls)
+        known = known_arguments(cls)
         for argument in arguments:
             if argument not in known:
                 raise unknown(f"argument of {cls.__name__}", argument, known)
@@ -387,7 +387,7 @@ def _text(value: Any, what: str, cls: type) -> str:
     return value
 
 
-def _known_arguments(cls: type) -> list[str]:
+def known_arguments(cls: type) -> list[str]:
     """The arguments that a class takes by name, over the ``**kwargs`` that each ``__init__`` hands to the next one."""
     names: list[str] = []
     for each in cls.__mro__:
