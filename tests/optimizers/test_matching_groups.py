@@ -261,7 +261,7 @@ def test_a_compiled_step_on_jax_refuses_what_it_cannot_set() -> None:
     source = local("adam", [{"variables": "*.w", "beta1": 0.5}], learning_rate=0.25)
     source.groups[0].learning_rate = 0.5
     without = JaxOptimizer(tw.Adam(groups=[{"variables": "*.w", "beta1": 0.5}]))
-    with pytest.raises(StateMismatchError, match="set learning_rate, here it is the other way round"):
+    with pytest.raises(StateMismatchError, match="set learning_rate, and here it does not"):
         without.restore(source.state(), params)
     source = local("adam", [{"variables": "*.w", "beta1": 0.5}], learning_rate=0.25)
     scheduled = JaxOptimizer(tw.Adam(groups=[{"variables": "*.w", "learning_rate": Exp(1.0)}]))
@@ -270,6 +270,23 @@ def test_a_compiled_step_on_jax_refuses_what_it_cannot_set() -> None:
     source.groups[0].learning_rate = 0.25  # as the optimizer's own
     state = without.restore(source.state(), params)
     assert float(without.current(state, "learning_rate", group=0)) == 0.25
+
+
+def test_what_jax_cannot_set_is_told_with_what_to_do_and_that_does_it() -> None:
+    """Whatever a scheduler of PyTorch wrote is the group's own, so that every group that comes from there sets it."""
+    params = {name: jnp.array(array) for name, array in start().items()}
+    source = local("adam", [{"variables": "*.w", "beta1": 0.5}], learning_rate=0.25)
+    source.groups[0].learning_rate = 0.5
+    without = JaxOptimizer(tw.Adam(groups=[{"variables": "*.w", "beta1": 0.75}]))
+    told = r"group 0 \(from 0\) set learning_rate.* make the optimizer with learning_rate in this group, too, a number"
+    with pytest.raises(StateMismatchError, match=told):
+        without.restore(source.state(), params)
+    made = JaxOptimizer(tw.Adam(groups=[{"variables": "*.w", "beta1": 0.75, "learning_rate": 1.0}]))
+    state = made.restore(source.state(), params)
+    assert [float(made.current(state, "learning_rate", group=k)) for k in (None, 0)] == [0.25, 0.5]
+    source.groups[0].learning_rate = Exp(0.5)
+    with pytest.raises(StateMismatchError, match=r"in this group, too, its schedule, Exp\(initial=0\.5"):
+        without.restore(source.state(), params)
 
 
 def test_a_graph_of_pytensor_refuses_what_it_cannot_set_and_takes_it_before_it_is_made() -> None:
@@ -282,6 +299,6 @@ def test_a_graph_of_pytensor_refuses_what_it_cannot_set_and_takes_it_before_it_i
     assert target.groups[0].settings == {"learning_rate": 0.5, "weight_decay": 0.5}
     made = tw.SGD(groups=[{"variables": "*.w", "weight_decay": 0.25}])
     made.update(sum((one**2).sum() for one in shared), shared)
-    with pytest.raises(StateMismatchError, match="set learning_rate, here it is the other way round"):
+    with pytest.raises(StateMismatchError, match="set learning_rate, and here it does not"):
         symbolic(made).restore(source.state())
     assert made.groups[0].settings == {"weight_decay": 0.25}

@@ -147,7 +147,7 @@ def test_a_group_with_the_optimizers_schedule_and_another_past_is_refused_before
     tw.wait(source.step(grad={"a": np.ones(1), "b": np.ones(1)}))
     target = tw.Momentum(momentum=0.75, learning_rate=plateau(), groups=groups)
     step = stepper(target, "a", "b")
-    with pytest.raises(StateMismatchError, match="set learning_rate, here it is the other way round"):
+    with pytest.raises(StateMismatchError, match="set learning_rate, and here it does not"):
         target.restore(source.state())
     assert (target.momentum, target.current("learning_rate"), target.iterations) == (0.75, 1.0, 0)
     source.groups[0].learning_rate = plateau(1.0, 2.0, 3.0)

@@ -118,7 +118,7 @@ def test_a_compiled_step_does_not_take_another_past_for_the_same_schedule() -> N
     fresh = JaxOptimizer(tw.SGD(learning_rate=plateau(), groups=GROUPS))
     with double():
         params: Any = {"a": jnp.ones(2), "b": jnp.ones(2)}
-        with pytest.raises(StateMismatchError, match="set learning_rate, here it is the other way round"):
+        with pytest.raises(StateMismatchError, match="set learning_rate, and here it does not"):
             fresh.restore(source.state(), params)
         source.groups[0].learning_rate = told(1.0, 2.0, 3.0)
         state = fresh.restore(source.state(), params)
@@ -137,7 +137,7 @@ def test_a_graph_refuses_it_before_anything_is_changed() -> None:
     shared = [pytensor.shared(np.ones(2), name=name) for name in "ab"]
     target.update(sum((one**2).sum() for one in shared), shared)
     source.groups[0].learning_rate = plateau()
-    with pytest.raises(StateMismatchError, match="set learning_rate, here it is the other way round"):
+    with pytest.raises(StateMismatchError, match="set learning_rate, and here it does not"):
         symbolic(target).restore(source.state())
     assert target.momentum == 0.75
     assert target.current("learning_rate") == 1.0

@@ -85,14 +85,27 @@ def completed(settled: Settled, here: Sequence[Mapping[str, Scheduled]], differe
         own = {**saved, **{name: settings[name] for name in mine if name not in saved}}
         told = {name: states.pop(place_name(number + 1, name), None) for name in own if name not in mine}
         differences += [
-            f"group {number} (from 0) {'set' if name in saved else 'did not set'} {name}, here it is the other way "
-            "round, which a compiled step cannot change: make the optimizer as the saved one was"
+            _cannot(number, name, saved.get(name))
             for name, value in own.items()
             if (name in told and not (alike(value, settings[name]) and told[name] == states.get(name)))
             or (name not in saved and (callable(value) or callable(mine[name])))
         ]
         found.append({name: own[name] for name in mine})
     return replace(settled, groups=found, schedules=states)
+
+
+def _cannot(number: int, name: str, saved: Scheduled | None) -> str:
+    """What a compiled step cannot set in a group, and what to do."""
+    if saved is None:
+        return (
+            f"group {number} (from 0) did not set {name}, and here it does, which a compiled step cannot change where "
+            "one is a schedule: leave it out of this group, as the saved optimizer did"
+        )
+    instead = f"its schedule, {saved!r}" if callable(saved) else "a number, whose value comes with the state"
+    return (
+        f"group {number} (from 0) set {name}, and here it does not, which a compiled step cannot change: make the "
+        f"optimizer with {name} in this group, too, {instead}"
+    )
 
 
 def _place(tables: Sequence[Mapping[str, Any]], name: str) -> int:
