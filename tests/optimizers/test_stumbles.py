@@ -24,7 +24,7 @@ every_class = pytest.mark.parametrize("cls", list(registry.values()), ids=list(r
 
 @every_class
 def test_hyperparameters_by_position_are_named(cls: type[LocalOptimizer]) -> None:
-    words = rf"{cls.__name__} takes hyperparameters by keyword, and was given 0\.1 after the .*write learning_rate=0\.1"
+    words = rf"{cls.__name__} takes .* by keyword, and was given a float, 0\.1, after the .*write learning_rate=0\.1"
     with pytest.raises(HyperparameterError, match=words):
         cls(variable(), 0.1)  # type: ignore[call-arg]
 
@@ -35,7 +35,7 @@ def test_several_variables_are_a_list() -> None:
 
 
 def test_a_rate_in_the_place_of_variables_is_named() -> None:
-    with pytest.raises(OptimizerError, match=r"got a float to optimize, 0\.1; .* by keyword: learning_rate="):
+    with pytest.raises(OptimizerError, match=r"got a float, 0\.1, to optimize; .* by keyword: learning_rate="):
         tw.Adam(0.1)  # type: ignore[arg-type]
 
 
@@ -95,10 +95,38 @@ def recipes() -> list[tuple[str, Any]]:
 def test_a_recipe_is_an_optimizer(name: str, make: Any) -> None:
     with pytest.raises(HyperparameterError, match=rf"{name} was given the class Adam; .*tw\.Adam\(\.\.\.\)"):
         make(tw.Adam)
-    with pytest.raises(HyperparameterError, match=rf"{name} was given a float for a recipe, 0\.1; .*tw\.Adam\("):
+    with pytest.raises(HyperparameterError, match=rf"{name} was given a float, 0\.1, for a recipe; .*tw\.Adam\("):
         make(0.1)
     with pytest.raises(OptimizerError, match=rf"sgd is bound to x, .*{name} takes one without variables: .*tw\.SGD\("):
         make(tw.SGD(variable()))
+
+
+def test_a_recipe_in_the_place_of_the_parameters_is_told_in_a_few_words() -> None:
+    """All weights of the model stood before the end of the sentence."""
+    torch = pytest.importorskip("torch")
+    from thalweg.optimizers.torch import TorchOptimizer
+
+    weights = list(torch.nn.Linear(100, 100).parameters())
+    with pytest.raises(HyperparameterError) as caught:
+        TorchOptimizer(tw.Adam(), weights)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "TorchOptimizer was given a list of 2, for a recipe; the recipe stands where the parameters belong: the two "
+        "are swapped: TorchOptimizer(parameters, tw.Adam(learning_rate=1e-3))"
+    )
+    with pytest.raises(
+        HyperparameterError, match="no recipe; the recipe stands where the parameters belong: give these"
+    ):
+        make(tw.Adam())
+    for wrong in (torch.nn.Linear(100, 100), weights[0]):
+        with pytest.raises(HyperparameterError, match="was given a") as caught:
+            TorchOptimizer(weights, wrong)
+        assert len(str(caught.value)) < 200
+    with pytest.raises(HyperparameterError, match="was given a Parameter, after the variables") as caught:
+        tw.Adam(variable(), weights[0])
+    assert len(str(caught.value)) < 200
+    with pytest.raises(OptimizerError, match="got a Linear, to optimize") as caught:
+        tw.Adam(torch.nn.Linear(100, 100))
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(("name", "make"), recipes()[:2], ids=[name for name, _ in recipes()[:2]])

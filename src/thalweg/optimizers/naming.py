@@ -9,6 +9,7 @@ import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.graph import Variable
+from thalweg.optimizers.showing import shown
 from thalweg.rules.base import Rule
 from thalweg.rules.namespaces import library_of
 
@@ -39,8 +40,7 @@ def listed(variables: Any, rule: Rule) -> tuple[tuple[Variable, ...], list[str]]
     if not isinstance(variables, Variable | Iterable):
         name = next(iter(rule.hyperparameters), "name")
         raise OptimizerError(
-            f"got a {type(variables).__name__} to optimize, {variables!r}; give Variables first, and "
-            f"hyperparameters by keyword: {name}=..."
+            f"got {shown(variables)}, to optimize; give Variables first, and hyperparameters by keyword: {name}=..."
         )
     several = (variables,) if isinstance(variables, Variable) else tuple(variables)
     return several, _names(several)
@@ -76,8 +76,8 @@ def by_position(kind: str, rule: Rule, positional: Sequence[Any]) -> Hyperparame
         return HyperparameterError(f"{kind} takes several variables as a list: {kind}([x, y], ...)")
     name = next(iter(rule.hyperparameters), "name")
     return HyperparameterError(
-        f"{kind} takes hyperparameters by keyword, and was given {', '.join(map(repr, positional))} after the "
-        f"variables; write {name}={positional[0]!r}",
+        f"{kind} takes hyperparameters by keyword, and was given {' and '.join(map(shown, positional))}, after the "
+        f"variables; write {name}={positional[0] if isinstance(positional[0], int | float) else '...'}",
         name=name,
         value=positional[0],
     )

@@ -7,12 +7,15 @@ from typing import Any
 
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.optimizers.local import LocalOptimizer
+from thalweg.optimizers.showing import shown
 
 OVERRIDES = ("step", "pre_process", "post_process")
 """Methods that work on NumPy's arrays, where a subclass has its own."""
 
 
-def unbound(recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = OVERRIDES) -> LocalOptimizer:
+def unbound(
+    recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = OVERRIDES, before: Any = None
+) -> LocalOptimizer:
     """The optimizer that was given, if it can serve as a recipe.
 
     Args:
@@ -20,6 +23,7 @@ def unbound(recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = 
         taker: who takes it, for messages.
         call: how it is called, with ``{}`` in the place of the recipe.
         overrides: the methods of which a subclass must have none of its own.
+        before: what was given before it, which is no recipe if all is well.
 
     Returns:
         The recipe.
@@ -32,10 +36,14 @@ def unbound(recipe: Any, *, taker: str, call: str, overrides: tuple[str, ...] = 
         made = call.format(f"tw.{recipe.__name__}(...)")
         raise HyperparameterError(f"{taker} was given the class {recipe.__name__}; give an optimizer of it: {made}")
     if not isinstance(recipe, LocalOptimizer):
-        given = "no recipe" if recipe is None else f"a {type(recipe).__name__} for a recipe, {recipe!r}"
+        given = "no recipe" if recipe is None else f"{shown(recipe)}, for a recipe"
+        what = "give an optimizer of ours without variables"
+        if isinstance(before, LocalOptimizer):
+            what = "the recipe stands where the parameters belong: " + (
+                "give these first" if recipe is None else "the two are swapped"
+            )
         raise HyperparameterError(
-            f"{taker} was given {given}; give an optimizer of ours without variables: "
-            f"{call.format('tw.Adam(learning_rate=1e-3)')}"
+            f"{taker} was given {given}; {what}: {call.format('tw.Adam(learning_rate=1e-3)')}", name="recipe"
         )
     kind = type(recipe)
     if recipe.variables:

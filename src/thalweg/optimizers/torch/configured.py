@@ -57,7 +57,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         self, params: Params, recipe: LocalOptimizer | None = None, *, kernel: str = "auto", **misplaced: Any
     ) -> None:
         refuse_keywords(misplaced, **_TAKEN)
-        recipe = unbound(recipe, **_TAKEN)
+        recipe = unbound(recipe, before=params, **_TAKEN)
         if kernel not in KERNELS:
             raise unknown("kernel", str(kernel), KERNELS)
         self.rule, self.name, self.kernel = recipe.rule, recipe.name, kernel
