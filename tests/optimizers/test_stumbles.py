@@ -116,7 +116,7 @@ def test_a_recipe_in_the_place_of_the_parameters_is_told_in_a_few_words() -> Non
     with pytest.raises(
         HyperparameterError, match="no recipe; the recipe stands where the parameters belong: give these"
     ):
-        make(tw.Adam())
+        TorchOptimizer(tw.Adam())  # type: ignore[arg-type]
     for wrong in (torch.nn.Linear(100, 100), weights[0]):
         with pytest.raises(HyperparameterError, match="was given a") as caught:
             TorchOptimizer(weights, wrong)
