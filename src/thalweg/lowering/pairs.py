@@ -136,13 +136,19 @@ def pair(value: Any) -> Pair:
     if isinstance(value, Pair):
         return value
     if isinstance(value, int | float | np.number):
-        high = np.float32(value)
-        low = np.float32(float(value) - float(high))
+        with np.errstate(over="ignore"):  # infinite, which whoever needs a number sees
+            high = np.float32(value)
+        low = np.float32(float(value) - float(high) if np.isfinite(high) else 0.0)
         # Behind a barrier: XLA makes x + (c − c) of (x + c) − c if it sees that c is a constant
         return Pair(*behind_barrier((jnp.asarray(high), jnp.asarray(low))))
     if jnp.issubdtype(value.dtype, jnp.integer):
         upper = value >> 12 << 12
         return Pair(*_quick_sum(upper.astype(jnp.float32), (value - upper).astype(jnp.float32)))
+    if isinstance(value, np.ndarray):
+        with np.errstate(over="ignore"):
+            several = value.astype(np.float32)
+        lost = np.subtract(value, several, where=np.isfinite(several), out=np.zeros_like(value))
+        return Pair(several, lost.astype(np.float32))  # type: ignore[arg-type]  # ``number`` makes JAX's of them
     high = value.astype(jnp.float32)
     return Pair(high, (value - high.astype(value.dtype)).astype(jnp.float32))
 

@@ -13,6 +13,7 @@ from thalweg.errors import HyperparameterError
 from thalweg.lowering import jax as lowering
 from thalweg.optimizers.describing import words
 from thalweg.optimizers.groups import assign, group_number
+from thalweg.optimizers.jax import held as jax_held
 from thalweg.optimizers.jax import hooks as jax_hooks
 from thalweg.optimizers.jax import leaves as jax_leaves
 from thalweg.optimizers.jax import metrics
@@ -104,7 +105,7 @@ class ConfiguredJaxOptimizer:
             OptimizerError: the pytree holds no array, or two have the same name.
             ParameterError: a leaf is no array of such a dtype.
             HyperparameterError: a group or hook is for a parameter that does not exist (naming the nearest), or a
-                hyperparameter is out of its range, also when rounded to float32.
+                hyperparameter is out of its range, also when rounded to float32, whether a parameter uses it or not.
         """
         leaves = jax_leaves.read(params)
         for hook in (self._plan.process_grad, self._plan.process_model):
@@ -112,9 +113,12 @@ class ConfiguredJaxOptimizer:
         places = assign(self._plan.groups, leaves.names)
         now = OptimizationState(**self._counts)
         hypers = [self._resolved({**self._plan.settings[0], **table}, now) for table in self._plan.settings]
-        for place, kind, name, array in zip(places, leaves.kinds, leaves.names, leaves.arrays, strict=True):
-            self.rule.check_rounded(hypers[place]._asdict(), kind)
+        for place, kind in dict.fromkeys(zip(places, leaves.kinds, strict=True)):
+            jax_held.check(self.rule, hypers[place]._asdict(), [kind])
+        for place, name, array in zip(places, leaves.names, leaves.arrays, strict=True):
             refuse_other_shapes(self.name, hypers[place]._asdict(), array.shape, name)
+        for table in self._plan.settings:  # also what no parameter uses: a snapshot carries it
+            jax_held.check(self.rule, table)
         slots = [
             lowering.init(self.rule, array, hypers[place]) for array, place in zip(leaves.arrays, places, strict=True)
         ]
@@ -166,7 +170,7 @@ class ConfiguredJaxOptimizer:
 
         Raises:
             HyperparameterError: a name is unknown, follows a schedule, or is read at the first step only, which was
-                made; a value is out of its range, or traced; there is no such group.
+                made; a value is out of its range, also as the state holds it, or traced; there is no such group.
 
         Example:
             >>> import jax.numpy as jnp
@@ -206,8 +210,7 @@ class ConfiguredJaxOptimizer:
                     "optimizer for another shape",
                     name=name,
                 )
-            for kind in self._kinds(state, place, name):
-                self.rule.check_rounded({name: found}, kind)
+            jax_held.check(self.rule, {name: found}, self._kinds(state, place, name))
             numbers[name] = held
         several = list(state.hyperparameters)
         several[place] = numbers
@@ -279,10 +282,11 @@ class ConfiguredJaxOptimizer:
         ]
 
     def _kinds(self, state: JaxState, place: int, name: str) -> list[np.dtype[Any]]:
-        """The dtypes of the parameters that a hyperparameter of a group is for; none if the rule has no state."""
-        if not state.slots:
+        """The dtypes of the parameters that a hyperparameter of a group is for, as far as the state shows them."""
+        like = state.slots[0] if state.slots else state.accumulated
+        if like is None:
             return []
-        leaves = jax_leaves.read(state.slots[0])
+        leaves = jax_leaves.read(like)
         groups = assign(self._plan.groups, leaves.names)
         owners = [group if name in self._plan.settings[group] else 0 for group in groups]
         return [kind for owner, kind in zip(owners, leaves.kinds, strict=True) if owner == place]

@@ -148,8 +148,9 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         """:meth:`step`, compiled, with the memory of ``params`` and ``state`` given to the results.
 
         The arrays that were passed in cannot be used any more after it: keep a copy if they are needed. It does not
-        wait for the result, so it raises no error for a value; look at ``state.finite`` now and then, or at
-        ``state.skipped``, which counts the steps that were not made.
+        wait for the result, so it raises no error for a value. Look now and then at ``state.finite`` (the gradients of
+        the last step) and ``state.usable`` (its hyperparameters: a step that cannot be made of them changes nothing);
+        ``state.skipped`` counts the steps that gradients cost, ``state.counts.curr_iter`` those that were made.
 
         Example:
             >>> import jax.numpy as jnp

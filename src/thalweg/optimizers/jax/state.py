@@ -14,7 +14,7 @@ from thalweg.lowering.jax import DType, number
 from thalweg.lowering.pairs import Pair, as_float
 from thalweg.optimizers import persistence
 from thalweg.optimizers.groups import Group, assign
-from thalweg.optimizers.jax import metrics
+from thalweg.optimizers.jax import held, metrics
 from thalweg.optimizers.jax.hooks import resolve
 from thalweg.optimizers.jax.leaves import Leaves
 from thalweg.optimizers.matching import Match, completed
@@ -239,6 +239,8 @@ def settle(
                 )
     if settled is not None:
         settled = completed(settled, here[1:], differences)
+        places = [leaf.group for leaf in several]
+        differences += held.differences(rule, [settled.settings, *settled.groups], places, leaves.kinds)
     if differences or settled is None:
         raise mismatch(differences, "saved state")
     return settled
