@@ -173,3 +173,56 @@ def test_schedules_of_ours_alone_are_no_reason_for_a_warning(kind: str) -> None:
                     optimizer = other
                 if k == 4:
                     optimizer.param_groups[0]["lr"] = schedules.Exp(0.5, gamma=0.5, decay_on_iteration=True)
+
+
+EXP = schedules.Exp(0.9, gamma=0.5, decay_on_iteration=True)
+
+
+def betas(written: Any, **settings: Any) -> tuple[list[Any], list[str]]:
+    """The pairs that steps of Adam used, and what was told, where a number is written after each."""
+    w = torch.nn.Parameter(torch.ones(1))
+    optimizer, used = TorchOptimizer([("w", w)], tw.Adam(**settings)), []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for table in written:
+            w.grad = torch.ones(1)
+            optimizer.step()
+            used.append(optimizer.param_groups[0]["betas"])
+            optimizer.param_groups[0].update(table(optimizer.param_groups[0]))
+    return used, [str(one.message).partition(", and")[0] for one in caught]
+
+
+def test_of_a_pair_only_what_follows_a_schedule_is_overwritten() -> None:
+    beside = [lambda group: {"betas": (group["betas"][0], 0.5)}] * 3
+    used, told = betas(beside, beta1=EXP)
+    assert used == [(0.9, 0.999), (0.45, 0.5), (0.225, 0.5)]
+    assert told == []
+
+
+def test_a_number_that_is_overwritten_is_told_after_one_that_was_followed() -> None:
+    written = [lambda group: {"betas": [group["betas"][0], 0.5]}, lambda group: {"betas": (0.7, 0.5)}, dict, dict]
+    used, told = betas(written, beta1=EXP)
+    assert used == [(0.9, 0.999), (0.45, 0.5), (0.225, 0.5), (0.1125, 0.5)]
+    assert told == ["adam: betas[0] of a param group was set to 0.7"]
+
+
+@pytest.mark.parametrize(("name", "key"), [("beta2", "betas[1]"), ("learning_rate", "lr")])
+def test_what_is_written_by_our_name_is_overwritten_too(name: str, key: str) -> None:
+    _, told = betas([lambda _: {name: 0.125}, dict], **{name: EXP})
+    assert told == [f"adam: {key} of a param group was set to 0.125"]
+
+
+def test_one_cycle_moves_beta1_beside_a_schedule_of_beta2() -> None:
+    w = torch.nn.Parameter(torch.ones(1))
+    optimizer = TorchOptimizer([("w", w)], tw.Adam(beta2=EXP))
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=4)
+    written, used = [], []
+    for _ in range(3):
+        w.grad = torch.ones(1)
+        written.append(optimizer.param_groups[0]["betas"][0])
+        optimizer.step()
+        used.append(optimizer.param_groups[0]["betas"])
+        cycle.step()
+    assert [beta2 for _, beta2 in used] == [0.9, 0.45, 0.225]
+    assert [beta1 for beta1, _ in used] == written
+    assert len(set(written)) == 3

@@ -19,7 +19,7 @@ is one that the option of that name takes: ``{"decay": "coupled"}``, not ``{"dec
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -223,6 +223,25 @@ class Spelling:
         }
         group.update(said)
         return said
+
+    def elements(self, group: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+        """What a param group has of some hyperparameters, one by one.
+
+        Args:
+            group: a param group, complete or not.
+            names: which ones, by our names.
+
+        Returns:
+            The values by what the group calls them: ``lr``, ``betas[0]``. What should be a pair and is none is left out.
+        """
+        found: dict[str, Any] = {}
+        for key in self.keys:
+            ours = self.theirs.get(key, (key,))
+            if len(ours) == 1:
+                found |= {key: group[key]} if key in group and ours[0] in names else {}
+            elif isinstance(several := group.get(key), list | tuple) and len(several) == len(ours):
+                found |= {f"{key}[{k}]": several[k] for k, name in enumerate(ours) if name in names}
+        return found
 
     def _value(self, name: str, value: Any, now: OptimizationState, owner: str) -> float | np.ndarray:
         if callable(value):

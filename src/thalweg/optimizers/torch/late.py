@@ -65,8 +65,10 @@ def tell_overwritten(optimizer: Configured) -> None:
     if "overwritten" in optimizer._told:
         return
     for group, shown in optimizer._shown.items():
-        now = optimizer.param_groups[group]
-        other = [key for key, value in shown.items() if key in now and not _is_schedule(now[key], value)]
+        table = optimizer.param_groups[group]
+        optimizer._spelling.move(table)
+        now, said = (optimizer._spelling.elements(of, optimizer._scheduled[group]) for of in (table, shown))
+        other = [what for what in said if what in now and not (callable(now[what]) or same(now[what], said[what]))]
         if other:
             optimizer._told.add("overwritten")
             warnings.warn(
@@ -76,13 +78,6 @@ def tell_overwritten(optimizer: Configured) -> None:
                 stacklevel=level_of_user(),
             )
             return
-
-
-def _is_schedule(now: Any, shown: Any) -> bool:
-    """Whether a param group has what was shown in it, or functions that take its place."""
-    if isinstance(shown, tuple) and isinstance(now, list | tuple) and len(now) == len(shown):
-        return all(_is_schedule(one, other) for one, other in zip(now, shown, strict=True))
-    return callable(now) or same(now, shown)
 
 
 def _begun(optimizer: Configured, group: int) -> bool:
