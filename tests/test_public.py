@@ -63,7 +63,7 @@ PUBLIC: dict[str, set[str]] = {
         *("Grid", "Propagator", "Shot", "L2Misfit", "AddTimeDispersion", "RemoveTimeDispersion", "WaveProblem"),
         *("ricker", "tone_burst", "highest_frequency", "line_array", "ring_array"),
     },
-    "thalweg.problems.sklearn": {"PipelineProblem"},
+    "thalweg.problems.sklearn": {"PipelineProblem", "load_pipeline"},
     "thalweg.problems.programs": {"Generate", "Outcome", "Program", "ProgramProblem", "Step", "register_metric"},
     "thalweg.lm": {
         *("Answer", "AnswerCache", "Counts", "LanguageModel", "Message", "Prices", "Spending", "Structured", "Usage"),

@@ -337,8 +337,7 @@ class Rounds:
         if row.status == "failed":
             self._failures += 1
             if self._failures <= TOLD:
-                last = row.error.strip().splitlines()[-1] if row.error.strip() else "no message"
-                text = f"candidate {job.candidate} failed on {self._problem.item_name} {job.item}: {last}"
+                text = f"candidate {job.candidate} failed on {self._problem.item_name} {job.item}: {said(row.error)}"
                 self._history.event("failure", text, iteration=row.iteration, details={"error": row.error})
         else:
             self._succeeded = True
@@ -354,8 +353,31 @@ class Rounds:
         row = next(row for row in done.values() if row.status == "failed")
         raise RunError(
             f"All {self._failures} evaluations have failed, so there is nothing to search with. The first one, "
-            f"candidate {row.candidate} on {self._problem.item_name} {row.item}:\n{row.error.strip()}"
+            f"candidate {row.candidate} on {self._problem.item_name} {row.item}: {said(row.error)}",
+            traceback=row.error.strip(),
         )
+
+
+def said(error: str) -> str:
+    """What an error says in one line: of a traceback the last one's type and message, without its frames and notes.
+
+    Example:
+        >>> import traceback
+        >>> from thalweg.runs.rounds import said
+        >>> try:
+        ...     float("a number")
+        ... except ValueError as error:
+        ...     error.add_note("while working on item 0")
+        ...     text = "".join(traceback.format_exception(error))
+        >>> said(text), said("RunError: no reward"), said("")
+        ("ValueError: could not convert string to float: 'a number'", 'RunError: no reward', 'no message')
+    """
+    _, header, rest = error.rpartition("Traceback (most recent call last):\n")
+    lines = rest.strip("\n").splitlines()
+    plain = [line for line in lines if line.strip() and not (header and line.startswith(" "))]
+    if not plain:
+        return "no message"
+    return plain[0 if header else -1].strip()
 
 
 def _once(wait: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

@@ -130,7 +130,7 @@ def finite(value: Any, what: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise SearchError(
-            f"{what} is {number!r}; expected a finite number. An evaluation that failed has no reward: raise an error "
-            "in a run, call Search.fail without one."
+            f"{what} is {number!r}; expected a finite number. An evaluation that failed has no reward: the reward of "
+            "a problem raises an error then, and a Search from Python is told with Search.fail."
         )
     return number

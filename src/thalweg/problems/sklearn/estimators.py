@@ -4,14 +4,16 @@ A value has one object a step; its ``kind`` names the estimator, the other entri
 
     {"scale": {"kind": "standard_scaler"}, "model": {"kind": "svc", "C": 10.0, "gamma": 0.02}}
 
-``{"kind": "none"}`` leaves the step out.
+``{"kind": "none"}`` leaves the step out. Where a parameter is a function, it is named, too::
+
+    {"select": {"kind": "select_k_best", "score_func": "mutual_info_classif", "k": 8}, ...}
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -33,6 +35,8 @@ ESTIMATORS: dict[str, str] = {
     "truncated_svd": "sklearn.decomposition:TruncatedSVD",
     "nystroem": "sklearn.kernel_approximation:Nystroem",
     "variance_threshold": "sklearn.feature_selection:VarianceThreshold",
+    "select_k_best": "sklearn.feature_selection:SelectKBest",
+    "select_percentile": "sklearn.feature_selection:SelectPercentile",
     # classification
     "logistic_regression": "sklearn.linear_model:LogisticRegression",
     "ridge_classifier": "sklearn.linear_model:RidgeClassifier",
@@ -58,6 +62,18 @@ ESTIMATORS: dict[str, str] = {
 }
 """The estimators that a study can name; ``module:class``."""
 
+SCORE_FUNCTIONS: dict[str, str] = {
+    # of classes
+    "f_classif": "sklearn.feature_selection:f_classif",
+    "mutual_info_classif": "sklearn.feature_selection:mutual_info_classif",
+    "chi2": "sklearn.feature_selection:chi2",
+    # of numbers
+    "f_regression": "sklearn.feature_selection:f_regression",
+    "r_regression": "sklearn.feature_selection:r_regression",
+    "mutual_info_regression": "sklearn.feature_selection:mutual_info_regression",
+}
+"""What ``select_k_best`` and ``select_percentile`` can score features by, their ``score_func``; ``module:function``."""
+
 _NOT_FROM_A_VALUE = frozenset({"random_state", "n_jobs", "verbose", "memory", "warm_start"})
 
 
@@ -71,7 +87,24 @@ def estimator_class(kind: str) -> Any:
     """
     if kind not in ESTIMATORS or kind == "none":
         raise SearchError(f"there is no estimator {kind!r}; known: {', '.join(sorted(ESTIMATORS))}")
-    module, _, name = ESTIMATORS[kind].partition(":")
+    return _imported(ESTIMATORS[kind])
+
+
+def score_function(name: Any, seed: int) -> Any:
+    """The function that a name stands for; one that draws random numbers draws them from the seed.
+
+    Raises:
+        SearchError: nothing is registered under it.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    if not isinstance(name, str) or name not in SCORE_FUNCTIONS:
+        raise SearchError(f"there is no score function {name!r}; known: {', '.join(sorted(SCORE_FUNCTIONS))}")
+    found = _imported(SCORE_FUNCTIONS[name])
+    return partial(found, random_state=seed) if "random_state" in inspect.signature(found).parameters else found
+
+
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
     try:
         return getattr(import_module(module), name)
     except ImportError as error:
@@ -96,7 +129,8 @@ def make_pipeline(value: Mapping[str, Any], steps: Sequence[str], seed: int) -> 
         seed: the random state of each estimator that has one.
 
     Raises:
-        SearchError: a step has no kind, an unknown one, or parameters that its estimator does not have.
+        SearchError: a step has no kind, an unknown one, or parameters that its estimator does not have; or there is no
+            such score function.
         MissingExtraError: scikit-learn is not installed.
 
     Example:
@@ -121,6 +155,8 @@ def make_pipeline(value: Mapping[str, Any], steps: Sequence[str], seed: int) -> 
                 f"{kind} of the step {step!r} has no parameter {unknown[0]!r}; it has "
                 f"{', '.join(sorted(parameters_of(kind)))}."
             )
+        if "score_func" in given:
+            given["score_func"] = score_function(given["score_func"], seed)
         random = {"random_state": seed} if "random_state" in inspect.signature(cls).parameters else {}
         parts.append((step, cls(**given, **random)))
     from sklearn.pipeline import Pipeline

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from thalweg.errors import SearchError, StudyError
 from thalweg.problems.sklearn.data import BUNDLED, digest, load, split
-from thalweg.problems.sklearn.estimators import ESTIMATORS, make_pipeline, parameters_of
+from thalweg.problems.sklearn.estimators import (
+    ESTIMATORS,
+    SCORE_FUNCTIONS,
+    make_pipeline,
+    parameters_of,
+    score_function,
+)
+from thalweg.problems.sklearn.metrics import check_metric
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
 from thalweg.search.rewards import SampleReward
@@ -97,7 +107,6 @@ class PipelineProblem(RewardProblem):
                 f"problem.space has the steps {sorted(settings.space)}, and problem.steps says {settings.steps}; each "
                 "step has one schema."
             )
-        _check_metric(settings.metric)
         parts = split(settings.data, settings.folds, settings.held_out, settings.test, seed)
         self.items = len(parts.folds)
         self.held_out = len(parts.held_out)
@@ -113,9 +122,10 @@ class PipelineProblem(RewardProblem):
                 settings.start, schema, name="pipeline", description="a scikit-learn pipeline"
             )
             make_pipeline(settings.start, settings.steps, seed)
-            _check_kinds(settings)
+            kinds = _check_kinds(settings, load(settings.data).classes)
         except SearchError as error:
             raise StudyError(f"problem.space or problem.start: {error}") from error
+        check_metric(settings.metric, load(settings.data), parts, kinds)
         self.variables = (variable,)
 
     @classmethod
@@ -181,9 +191,26 @@ def _score(
     pipeline.fit(labelled.features[fit], labelled.labels[fit])
     if metric is None:
         return float(pipeline.score(labelled.features[score], labelled.labels[score]))
+    return _scored(metric, pipeline, labelled.features[score], labelled.labels[score])
+
+
+def _scored(metric: str, pipeline: Any, features: NDArray[np.float64], labels: NDArray[Any]) -> float:
+    """The metric of a fitted pipeline; where it has none there, that is what failed."""
     from sklearn.metrics import get_scorer
 
-    return float(get_scorer(metric)(pipeline, labelled.features[score], labelled.labels[score]))
+    try:
+        found = float(get_scorer(metric)(pipeline, features, labels))
+    except (AttributeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:300].rstrip(".")
+        names = ", ".join(type(part).__name__ for _, part in pipeline.steps)
+        raise SearchError(
+            f"problem.metric: {metric!r} cannot be computed for the pipeline of {names}: {said}."
+        ) from error
+    if not math.isfinite(found):
+        there = np.unique(labels)
+        few = ", ".join(map(str, there[:5].tolist())) + (" …" if len(there) > 5 else "")
+        raise SearchError(f"problem.metric: {metric!r} is {found} on {len(labels)} rows, whose labels are {few}.")
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -197,20 +224,10 @@ def _prepare_process() -> None:
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
 
 
-def _check_metric(metric: str | None) -> None:
-    if metric is None:
-        return
-    from sklearn.metrics import get_scorer_names
-
-    from thalweg.runs.validation import meant
-
-    names = get_scorer_names()
-    if metric not in names:
-        raise StudyError(f"problem.metric: there is no scorer {metric!r}{meant(metric, names)}.")
-
-
-def _check_kinds(settings: PipelineSettings) -> None:
-    """Refuse estimators and parameters that are none before hours are spent on the others."""
+def _check_kinds(settings: PipelineSettings, classes: bool) -> list[tuple[str, str]]:
+    """All (step, estimator) that a space has; refuse estimators and parameters that are none before hours are spent on
+    the others."""
+    found = []
     for step, schema in settings.space.items():
         for branch in (schema, *schema.get("oneOf", ()), *schema.get("anyOf", ())):
             properties = branch.get("properties", {}) if isinstance(branch, dict) else {}
@@ -219,6 +236,29 @@ def _check_kinds(settings: PipelineSettings) -> None:
             for name in kinds:
                 if name not in ESTIMATORS:
                     raise SearchError(f"{step}: there is no estimator {name!r}; known: {', '.join(sorted(ESTIMATORS))}")
-                unknown = sorted(properties.keys() - {"kind"} - parameters_of(name))
+                known = parameters_of(name)
+                unknown = sorted(properties.keys() - {"kind"} - known)
                 if unknown:
                     raise SearchError(f"{step}: {name} has no parameter {unknown[0]!r}")
+                if "score_func" in known:
+                    _check_scores(f"{step}: {name}", properties, classes)
+                found.append((step, name))
+    return found
+
+
+def _check_scores(what: str, properties: dict[str, Any], classes: bool) -> None:
+    """Refuse score functions that there are not, and those of classes where numbers are predicted."""
+    schema = properties.get("score_func", {"const": "f_classif"})
+    names = [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
+    if not names:
+        raise SearchError(
+            f"{what} needs a score_func that is named: a const or an enum of {', '.join(SCORE_FUNCTIONS)}"
+        )
+    for name in names:
+        score_function(name, 0)
+        if not classes and "regression" not in name:
+            own = "" if "score_func" in properties else ", its own,"
+            raise SearchError(
+                f"{what} would score features by {name}{own} which is of classes, and the labels of the data are "
+                "numbers; say a score_func, such as 'f_regression'"
+            )

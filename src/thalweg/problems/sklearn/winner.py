@@ -1,0 +1,82 @@
+"""From what a run has chosen to a pipeline of scikit-learn that can be fitted: by names, without a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thalweg.errors import RunError
+from thalweg.problems.sklearn.estimators import make_pipeline
+from thalweg.runs.files import read_small
+from thalweg.runs.record import parsed
+
+
+def load_pipeline(run: Path | str, *, steps: Sequence[str] | None = None, seed: int | None = None) -> Any:
+    """The pipeline that a run of kind ``"sklearn"`` has chosen, not fitted: fit it on all the rows that you have.
+
+    Args:
+        run: the run's folder, its ``result.json``, or what ``thalweg export`` wrote of it.
+        steps: the order of the steps; default: what ``study.toml`` beside the file says.
+        seed: the random state of each estimator that has one; default: that of the study, as in the run.
+
+    Returns:
+        A ``sklearn.pipeline.Pipeline``.
+
+    Raises:
+        RunError: there is no result, it is no pipeline's, or no study beside it says the order of the steps.
+        SearchError: it names estimators or parameters that there are not.
+        MissingExtraError: scikit-learn is not installed.
+
+    Example:
+        >>> import json, tempfile
+        >>> from thalweg.problems.sklearn import load_pipeline
+        >>> value = {"scale": {"kind": "standard_scaler"}, "model": {"kind": "ridge", "alpha": 0.5}}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "result.json")
+        ...     _ = path.write_text(json.dumps({"pipeline": value}))
+        ...     load_pipeline(path, steps=["scale", "model"], seed=0)
+        Pipeline(steps=[('scale', StandardScaler()),
+                        ('model', Ridge(alpha=0.5, random_state=0))])
+    """
+    path = Path(run)
+    path = path / "result.json" if path.is_dir() else path
+    value = _value(path)
+    if steps is None or seed is None:
+        study = _study(path.parent)
+        table = study.get("problem")
+        found = table.get("steps") if isinstance(table, dict) and table.get("kind") == "sklearn" else None
+        steps = steps if steps is not None else found
+        seed = seed if seed is not None else study.get("seed", 0)
+    if not isinstance(steps, (list, tuple)):
+        raise RunError(
+            f"In which order the steps of {path} come is not known: there is no study.toml of kind sklearn beside it. "
+            f"Give steps, some order of {sorted(value)}."
+        )
+    if sorted(steps) != sorted(value):
+        raise RunError(f"{path} has the steps {sorted(value)}, not {sorted(steps)}.")
+    return make_pipeline(value, steps, seed if isinstance(seed, int) else 0)
+
+
+def _value(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_small(path))
+    except FileNotFoundError as error:
+        raise RunError(
+            f"There is no {path}. Give the folder of a run that has ended; of one that is going on, `thalweg export` "
+            "writes what was best at its newest checkpoint."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from error
+    value = found.get("pipeline") if isinstance(found, dict) else None
+    if not isinstance(value, dict):
+        raise RunError(f"{path} holds no pipeline; is it of a run of kind sklearn?")
+    return value
+
+
+def _study(folder: Path) -> dict[str, Any]:
+    try:
+        return parsed(read_small(folder / "study.toml"))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,138 @@
+"""Metrics that go with labels, folds and estimators, and those that do not: refused, or said in one line."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from thalweg.cli import app
+from thalweg.errors import RunError, StudyError
+from thalweg.graph import wait
+from thalweg.runs import Run, Study
+
+ONE = {"type": "object", "properties": {"kind": {"const": "ridge"}, "alpha": {"type": "number", "minimum": 0.1}}}
+
+
+@pytest.fixture
+def document():
+    return {
+        "title": "a metric",
+        "problem": {
+            "kind": "sklearn",
+            "data": "diabetes",
+            "steps": ["model"],
+            "folds": 3,
+            "space": {"model": {**ONE, "properties": {**ONE["properties"], "alpha": {"enum": [0.5, 1.0, 2.0]}}}},
+            "start": {"model": {"kind": "ridge", "alpha": 1.0}},
+        },
+        "optimizer": {"kind": "random"},
+        "blocks": [{"iterations": 2}],
+        "output": {"figures": False},
+    }
+
+
+def with_model(document, kind, **changes):
+    document["problem"] |= {
+        "space": {"model": {"type": "object", "properties": {"kind": {"const": kind}}}},
+        "start": {"model": {"kind": kind}},
+        **changes,
+    }
+    return Study.from_document(document)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "text"),
+    [
+        ("ridge", {"metric": "accuracy"}, "'accuracy' scores classes, and the labels of the data are numbers"),
+        ("ridge", {"metric": "roc_auc"}, "'roc_auc' scores classes, and the labels of the data are numbers"),
+        ("svc", {}, "svc predicts classes, and the labels of the data are numbers"),
+        ("ridge", {"data": "iris", "metric": "f1_macro"}, "'f1_macro' scores classes, and ridge of .*predicts numbers"),
+        ("svc", {"data": "iris", "metric": "f1"}, "'f1' is for two classes, and the data has 3; take 'f1_macro'"),
+        ("svc", {"data": "iris", "metric": "roc_auc"}, "take 'roc_auc_ovr'"),
+        ("svc", {"data": "iris", "metric": "acuracy"}, "there is no scorer 'acuracy'.*accuracy"),
+    ],
+)
+def test_a_metric_that_cannot_be_computed_is_refused(document, kind, changes, text):
+    with pytest.raises(StudyError, match=text):
+        with_model(document, kind, **changes).build_problem()
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("ridge", {"metric": "neg_root_mean_squared_error"}),
+        ("ridge", {"data": "iris"}),  # classes that are numbers
+        ("ridge", {"data": "breast_cancer", "metric": "roc_auc"}),  # any number ranks
+        ("svc", {"data": "iris", "metric": "neg_mean_absolute_error"}),  # classes with an order
+        ("svc", {"data": "iris", "metric": "balanced_accuracy"}),
+    ],
+)
+def test_one_that_can_be_is_not(document, kind, changes):
+    with_model(document, kind, **changes).build_problem()
+
+
+def test_a_regression_metric_of_classes_with_names_is_refused(tmp_path, document):
+    features = np.random.default_rng(0).normal(size=(60, 2))
+    np.savez(tmp_path / "own.npz", features=features, labels=np.array(["a", "b"])[(features[:, 0] > 0).astype(int)])
+    with pytest.raises(StudyError, match="'r2' scores numbers"):
+        with_model(document, "svc", data=str(tmp_path / "own.npz"), metric="r2").build_problem()
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class")  # scikit-learn's, of the same
+def test_folds_that_have_one_class_only_are_named(tmp_path, document):
+    labels = np.zeros(40, np.int64)
+    labels[:12] = 1
+    np.savez(tmp_path / "rare.npz", features=np.random.default_rng(0).normal(size=(40, 2)), labels=labels)
+    changes = {"data": str(tmp_path / "rare.npz"), "metric": "roc_auc", "folds": 3, "held_out": 0.3, "test": 0.0}
+    with_model(document, "logistic_regression", **changes).build_problem()
+    with pytest.raises(
+        StudyError, match=r"'roc_auc' needs each of the 2 classes .* rows of a .* have only 0\. Take fewer"
+    ):
+        with_model(document, "logistic_regression", **changes | {"folds": 20, "held_out": 0.0}).build_problem()
+
+
+def test_what_is_found_out_late_is_one_line_with_the_metric_and_the_whole_of_it_in_the_history(tmp_path, document):
+    study = with_model(document, "svc", data="breast_cancer", metric="neg_log_loss")  # an SVC has no probabilities
+    with pytest.raises(RunError) as caught:
+        wait(Run(study, out=tmp_path / "run").execute())
+    said = str(caught.value)
+    assert "\n" not in said
+    assert "problem.metric: 'neg_log_loss' cannot be computed for the pipeline of SVC" in said
+
+
+def test_no_traceback_is_printed_unless_it_is_asked_for(tmp_path, monkeypatch, document):
+    from thalweg.problems.sklearn import problem as module
+
+    def broken(*_):
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(module, "make_pipeline", lambda *a: a if a[0].get("model") else broken())
+    monkeypatch.setattr(module, "_prepare_process", broken)
+    study = tmp_path / "study.toml"
+    study.write_text(
+        """
+title = "broken"
+[problem]
+kind = "sklearn"
+data = "diabetes"
+steps = ["model"]
+space = { model = { type = "object", properties = { kind = { enum = ["ridge", "lasso"] } } } }
+start = { model = { kind = "ridge" } }
+[optimizer]
+kind = "random"
+[[blocks]]
+iterations = 2
+"""
+    )
+    done = CliRunner().invoke(app, ["run", str(study), "--out", str(tmp_path / "run"), "--threads", "1"])
+    assert done.exit_code == 1
+    assert "candidate 0 on fold 0: ZeroDivisionError: a fault of ours" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "With --traceback" in done.stderr
+    again = CliRunner().invoke(
+        app, ["run", str(study), "--out", str(tmp_path / "again"), "--threads", "1", "--traceback"]
+    )
+    assert "in broken" in again.stderr
+    from thalweg.runs import History
+
+    failures = [event for event in History(tmp_path / "run").events() if event["kind"] == "failure"]
+    assert "in broken" in failures[0]["details"]["error"]
