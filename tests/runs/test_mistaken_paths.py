@@ -10,6 +10,7 @@ from thalweg.runs import History, Study, find_study
 from thalweg.runs.exporting import export
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import HistoryWriter
+from thalweg.runs.record import RunRecord
 
 
 def test_a_run_that_has_no_checkpoint_yet_is_a_run(tmp_path):
@@ -19,6 +20,21 @@ def test_a_run_that_has_no_checkpoint_yet_is_a_run(tmp_path):
         export(tmp_path / "run")
     with pytest.raises(RunError, match="is it the folder of a run"):
         export(tmp_path)
+
+
+def test_a_study_is_no_run(tmp_path):
+    (tmp_path / "mine.toml").touch()
+    with pytest.raises(RunError, match=r"no run in '.*mine\.toml'\. It is a file; the folder of a run is"):
+        RunRecord.read(tmp_path / "mine.toml")
+    with pytest.raises(RunError, match="There is no such folder; the folder of a run is"):
+        RunRecord.read(tmp_path / "none")
+
+
+def test_arrays_are_exported_under_no_other_ending(tmp_path, document, kinds):
+    run(document, kinds, tmp_path / "run")
+    with pytest.raises(RunError, match=r"let it end with \.npz, such as model\.npz"):
+        export(tmp_path / "run", tmp_path / "model.mat")
+    assert not (tmp_path / "model.mat").exists()
 
 
 def test_the_file_of_a_history_is_not_asked_for_as_a_folder(tmp_path):

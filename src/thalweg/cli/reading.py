@@ -123,13 +123,20 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Default: `RUN-N.npz` in the present folder.", show_default=False),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Default: `RUN-N.npz`, or of a search `RUN-N.json`, in the present folder.",
+            show_default=False,
+        ),
     ] = None,
     traceback: TracebackOption = False,
 ) -> None:
-    """Write one checkpoint of a run as a `.npz` file for NumPy.
+    """Write one checkpoint of a run as a `.npz` file for NumPy; of a search as JSON.
 
-    It holds the variables by name, the optimizer's arrays as `optimizer/...`, and a text `meta`.
+    The `.npz` file holds the variables by name, the optimizer's arrays as `optimizer/...`, and a text `meta`. Of a
+    search there is no array: the `.json` file holds the values that were best then, as `result.json` has those that
+    were chosen at the end.
 
         thalweg export runs/head-1 --iteration 20 --out model.npz
     """
