@@ -49,7 +49,7 @@ def test_what_no_block_has_set_is_the_optimizers(in_block_1, kinds):
 
 def test_a_setting_that_a_block_has_replaced_is_refused(in_block_1, kinds):
     with pytest.raises(
-        RunError, match=r"no effect: block 1 has set learning_rate.*blocks\.1\.optimizer\.learning_rate"
+        RunError, match=r"no effect: block 2 has set learning_rate.*blocks\.1\.optimizer\.learning_rate"
     ):
         Run.resume(in_block_1, kinds=kinds, overrides=["optimizer.learning_rate=0.5"])
     with pytest.raises(RunError, match=r"blocks\.0\.optimizer\.learning_rate cannot change any more"):

@@ -27,7 +27,7 @@ REFUSED = {
     "fewer items": (["problem.measurements=1"], "batch_size"),
     "a block that is past": (["blocks.0.cutoff=0.5"], r"blocks.0.cutoff cannot change any more"),
     "the beginning of the present block": (["blocks.1.reset_optimizer=true"], "cannot change any more"),
-    "a learning rate that was set since": (["optimizer.beta1=0.5"], "no effect: block 1 has set beta1 since"),
+    "a learning rate that was set since": (["optimizer.beta1=0.5"], "no effect: block 2 has set beta1 since"),
     "another seed": (["seed=4"], "has seed 3, and the study now 4"),
     "an array that is not there": (['optimizer.process_grad={kind="mask", array="no"}'], "no"),
 }

@@ -101,4 +101,4 @@ def _keep_model(problem: Problem, disk: Disk, block: int) -> None:
     try:
         disk.folder.write_model(block, model(problem))
     except RunError as error:  # for the report only; the run is worth more
-        disk.history.event("warning", f"the model after block {block} was not kept: {error}")
+        disk.history.event("warning", f"the model after block {block + 1} was not kept: {error}")

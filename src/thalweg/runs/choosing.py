@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,69 +14,114 @@ from thalweg.errors import CheckpointCorruptError, CheckpointError, RunError, Th
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.position import Position
 
+Fits = Callable[[Mapping[str, Any]], bool]
+"""Whether a run of the study as it is to be can go on from the checkpoint with this meta."""
 
-def newest_whole(store: CheckpointStore) -> tuple[dict[str, np.ndarray], dict[str, Any], tuple[str, ...]]:
-    """The newest checkpoint that is whole.
+
+class Chosen(NamedTuple):
+    """What a run goes on from.
+
+    Args:
+        arrays: the checkpoint's arrays; empty for the beginning.
+        meta: the checkpoint's meta; empty for the beginning.
+        notes: what the user must be told: the checkpoints that were passed over.
+        newest: the generation after which all others go, since what was made after it is given up; None if nothing is.
+    """
+
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    newest: int | None = None
+
+
+def newest_whole(store: CheckpointStore, known: int | None, fits: Fits) -> Chosen:
+    """The newest checkpoint that is whole, and no newer than the history.
 
     Args:
         store: the run's checkpoints.
-
-    Returns:
-        Its arrays and meta, both empty where there is no checkpoint yet; and what the user must be told: the damaged
-        ones that were passed over.
+        known: how many iterations the history has; None if it has not all of them up to its last. If it has too few
+            for every checkpoint, the newest that is whole is chosen.
+        fits: which is taken, if there are several of that iteration: where a block ends, and where the next begins.
 
     Raises:
         RunError: there are checkpoints, and none can be read.
     """
     notes: list[str] = []
-    generations = store.generations()
+    generations, iterations = store.generations(), iterations_of(store)
+    late = {number for number, iteration in iterations.items() if known is not None and iteration > known}
+    if late == iterations.keys():
+        late = set()
     for number in reversed(generations):
+        if number in late:
+            notes.append(
+                f"checkpoint {number} is of iteration {iterations[number]}, and the history ends with iteration "
+                f"{known}, as in a copy that was taken while the run went on; so the one before is used"
+            )
+            continue
         try:
             arrays, meta, _ = store.load(number)
         except CheckpointCorruptError as error:
             notes.append(f"checkpoint {number} is damaged, so the one before is used: {error}")
             continue
-        return arrays, meta, tuple(notes)
+        if not fits(meta):
+            for other in _of(iterations, iterations.get(number)):
+                with suppress(CheckpointError):
+                    if other < number and fits(store.meta(other)):
+                        return Chosen(*store.load(other)[:2], tuple(notes), other)
+        return Chosen(arrays, meta, tuple(notes), number if late else None)
     if generations:
         raise RunError(
             "None of the run's checkpoints can be read, so it cannot go on:\n" + "\n".join(f"- {n}" for n in notes)
         )
-    return {}, {}, ("there is no checkpoint yet: the run begins again",)
+    return Chosen({}, {}, ("there is no checkpoint yet: the run begins again",))
 
 
-def checkpoint_of(
-    store: CheckpointStore, iteration: int, path: Path
-) -> tuple[dict[str, np.ndarray], dict[str, Any], int]:
-    """The newest checkpoint of an iteration.
+def checkpoint_of(store: CheckpointStore, iteration: int, path: Path, fits: Fits) -> Chosen:
+    """The checkpoint of an iteration; of several the newest that fits, or else the newest.
 
     Args:
         store: the run's checkpoints.
         iteration: which one; 0 is the beginning, where nothing is needed.
         path: the run's folder, for the message.
-
-    Returns:
-        Its arrays, meta and generation; empty and 0 for the beginning.
+        fits: which is taken, if there are several: where a block ends, and where the next begins.
 
     Raises:
         RunError: there is none of that iteration.
         CheckpointCorruptError: it is damaged.
     """
     if iteration == 0:
-        return {}, {}, 0
+        return Chosen({}, {}, newest=0)
     known = iterations_of(store)
-    number = next((number for number, found in reversed(known.items()) if found == iteration), None)
-    if number is None:
+    numbers = _of(known, iteration)
+    if not numbers:
         there = ", ".join(map(str, sorted(set(known.values())))) or "none"
         raise RunError(
             f"The run {path} has no checkpoint of iteration {iteration}; it has those of iterations {there}, and 0 is "
             "its beginning."
         )
+    number = next((number for number in numbers if fits(store.meta(number))), numbers[0])
     arrays, meta, _ = store.load(number)
-    return arrays, meta, number
+    return Chosen(arrays, meta, newest=number)
+
+
+def fitting(store: CheckpointStore, fits: Fits) -> int | None:
+    """The newest iteration with a checkpoint that the study fits; None if there is none.
+
+    Args:
+        store: the run's checkpoints.
+        fits: whether it does.
+    """
+    found = iterations_of(store)
+    return max((iteration for number, iteration in found.items() if fits(store.meta(number))), default=None)
+
+
+def _of(iterations: Mapping[int, int], iteration: int | None) -> list[int]:
+    """The generations of an iteration, newest first."""
+    return [number for number in sorted(iterations, reverse=True) if iterations[number] == iteration]
 
 
 def iterations_of(store: CheckpointStore) -> dict[int, int]:
-    """The iterations that there are checkpoints of, by generation; those that cannot be read are left out."""
+    """The iterations that there are checkpoints of, by generation, oldest first, but for those that cannot be read."""
     found = {}
     for number in store.generations():
         with suppress(CheckpointError, RunError):

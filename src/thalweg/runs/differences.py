@@ -116,14 +116,14 @@ def refuse_past(path: Path, before: dict[str, Any], after: dict[str, Any], posit
             if name != "name" and (index < here or begun):
                 raise RunError(
                     f"{key} cannot change any more: the run {path} is in iteration {position.block_iteration} of block "
-                    f"{here}, so that is past.",
+                    f"{here + 1} (blocks.{here}), so that is past.",
                     differences=[key],
                 )
         if table == "optimizer" and rest:
             setting = [n for n in range(here + 1) if rest[0] in blocks[n].get("optimizer", {})]
             if setting:
                 raise RunError(
-                    f"{key} would have no effect: block {setting[-1]} has set {rest[0]} since. Change "
+                    f"{key} would have no effect: block {setting[-1] + 1} has set {rest[0]} since. Change "
                     f"blocks.{here}.optimizer.{rest[0]} instead.",
                     differences=[key],
                 )

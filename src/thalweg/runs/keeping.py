@@ -169,7 +169,8 @@ class Keeper:
         """None for one that cannot be read: it goes when it is old."""
         try:
             meta = self._store.meta(number)
-            misfit = meta.get("misfit")
+            # Where a block begins, it has made no step: an earlier version wrote the misfit of the block before.
+            misfit = meta.get("misfit") if meta["block_iteration"] else None
             return Mark(int(meta["iteration"]), int(meta["block"]), None if misfit is None else float(misfit))
         except (CheckpointError, KeyError, TypeError, ValueError):
             return None

@@ -235,7 +235,10 @@ class Loop:
         if index and self._searching is None:
             self._optimizer.forget_best()  # another block may have another misfit
         await self._problem.begin_block(index)
-        self.position = replace(self.position, block=index, block_iteration=0, selection=selection.state())
+        is_saved = index > 0 and self._handed == self.position
+        self.position = replace(self.position, block=index, block_iteration=0, selection=selection.state(), misfit=None)
+        if is_saved:  # the end of the block before, from where either block can go on; so there is nothing to add
+            self._handed = self.position
         self._display.begin_block(index, block, self._problem.items / selection.batches)
         return selection
 

@@ -22,7 +22,7 @@ import numpy as np
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
 from thalweg.optimizers import LocalOptimizer
-from thalweg.runs.choosing import checkpoint_of, newest_whole
+from thalweg.runs.choosing import checkpoint_of, fitting, newest_whole
 from thalweg.runs.differences import different, is_inside, refuse_past, refuse_unnamed, settings_at, settings_from
 from thalweg.runs.files import is_file, read_small
 from thalweg.runs.folder import RunFolder
@@ -35,9 +35,11 @@ from thalweg.runs.restoring import check_variables, put_variables, restore_optim
 from thalweg.runs.selection import Selection
 from thalweg.runs.settings import GenericBlock, OutputSettings
 from thalweg.runs.study import Study
+from thalweg.runs.telling import some
 from thalweg.runs.toml import parse
 from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.validation import study_error
+from thalweg.runs.workers import COUNTED_AT, counted_at
 
 T = TypeVar("T")
 
@@ -68,19 +70,20 @@ class Resumption:
         meta: the checkpoint's meta; empty if there is none.
         changed: the dotted paths that the user changed, or that have changed with where the work is done.
         named: the dotted paths that the user has named: for this process, or with a value that is another one.
-        notes: what the user must be told: a damaged checkpoint that was passed over.
+        notes: what the user must be told: a checkpoint that was passed over.
         seconds: what the run has taken so far.
         before: the text of the study as it was.
         was: what of the study that the checkpoint was made with decides the hyperparameters.
         inputs: digests of what the problem read besides the study; empty where the history does not say.
         next_inputs: those of a process that may have been killed before its study took the place of the old one.
         counted: items by worker, as they were counted so far.
+        counted_at: the same of each checkpoint (:class:`thalweg.runs.workers.CountsAt`).
         stamp: see :func:`stamp_of`.
         differing: the dotted paths in which the study is another one than the run was of, changed or edited.
         anew: what decides rewards otherwise than before, as lines, if the search begins anew; None if it goes on.
         agreed: facts that have to be there before the study in the folder is a changed one.
-        newest: the generation of the checkpoint that was named, 0 for the beginning: newer ones go. None if none was
-            named.
+        newest: the generation of the checkpoint that was named, 0 for the beginning, or of one that others were passed
+            over for: newer ones go. None if it is the newest, but for damaged ones.
     """
 
     folder: RunFolder
@@ -102,6 +105,7 @@ class Resumption:
     anew: str | None = None
     agreed: Mapping[str, Any] = field(default_factory=dict)
     newest: int | None = None
+    counted_at: Any = None
 
     @property
     def unfinished_block(self) -> int:
@@ -249,26 +253,43 @@ def read(
     )
     if not changed:
         study = study.with_text(text)
-    newest = None
     store = CheckpointStore(folder.checkpoints)
-    if iteration is None:
-        arrays, meta, notes = newest_whole(store)
-    else:
-        arrays, meta, newest = checkpoint_of(store, iteration, path)
-        notes = ()
-    notes = (*lost, *notes, *([elsewhere] if elsewhere else ()))
-    status = _status(folder)
     numbers = moment.iterations["iteration"]
+
+    def placed(meta: Mapping[str, Any]) -> Position:
+        found = _position(meta, study.blocks, path)
+        refuse_past(path, {**began, "seed": meta["seed"]} if "seed" in meta else began, wanted, found)
+        return found
+
+    def fits(meta: Mapping[str, Any]) -> bool:
+        try:
+            placed(meta)
+        except RunError:
+            return False
+        return True
+
+    if iteration is None:
+        is_whole = np.array_equal(numbers, np.arange(1, len(numbers) + 1))
+        chosen = newest_whole(store, len(numbers) if is_whole else None, fits)
+    else:
+        chosen = checkpoint_of(store, iteration, path, fits)
+    arrays, meta = chosen.arrays, chosen.meta
+    status = _status(folder)
     if not meta and iteration is None:
         _refuse_lost_checkpoints(path, len(numbers), status, began, facts)
-    position = _position(meta, study.blocks, path, "incomplete" if _lacks_means(facts) else status)
-    made_with = {**began, "seed": meta["seed"]} if "seed" in meta else began
-    refuse_past(path, made_with, wanted, position)
+    try:
+        position = placed(meta)
+    except RunError as error:
+        raise _told_what_fits(error, path, fitting(store, fits)) from None
+    is_last = position.iteration == len(numbers)  # else something is given up, and that is to be done
+    if is_last and not _lacks_means(facts) and status == "finished":
+        _refuse_finished(path, study.blocks, position)
     past = moment.iterations["seconds"][numbers <= position.iteration]
     if len(past) != position.iteration:
         raise RunError(
             f"The history of {path} has {len(past)} of the {position.iteration} iterations that its checkpoint knows: "
-            f"{folder.history} was replaced or damaged. Restore it from a copy.",
+            f"{folder.history} was replaced or damaged, or copied before the checkpoints were, while the run went on. "
+            "Copy the whole folder again when no process works on it, or restore the history from a copy.",
         )
     return Resumption(
         folder,
@@ -278,16 +299,17 @@ def read(
         meta,
         changed,
         (*map(path_of, overrides), *(name for name in named if _changes(name, changed))),
-        notes,
+        (*lost, *chosen.notes, *([elsewhere] if elsewhere else ())),
         seconds=float(past[-1]) if len(past) else 0.0,
         before=text,
         was=settings_from(meta["settings"]) if "settings" in meta else began,
         inputs=_of(str, facts.get(INPUTS)),
         next_inputs=_of(str, facts.get(NEXT_INPUTS)),
-        counted=_of(int, facts.get("items_by_worker")),
+        counted=counted_at(facts, position.iteration),
+        counted_at=facts.get(COUNTED_AT),
         stamp=stamp,
         differing=tuple(different(began, wanted)),
-        newest=newest,
+        newest=chosen.newest,
     )
 
 
@@ -338,30 +360,44 @@ def _lacks_means(facts: Mapping[str, Any]) -> bool:
     return isinstance(search, dict) and bool(search.get("incomplete"))
 
 
-def _position(meta: dict[str, Any], blocks: tuple[GenericBlock, ...], path: Path, status: str) -> Position:
+def _position(meta: Mapping[str, Any], blocks: tuple[GenericBlock, ...], path: Path) -> Position:
+    """Where a checkpoint was taken, in blocks that have it."""
     if not meta:
         return Position()
     position = Position.from_meta(meta)
-    if position.block >= len(blocks):
-        raise RunError(f"The run {path} is in block {position.block}, and the study has {len(blocks)} blocks.")
+    number = position.block + 1
+    if number > len(blocks):
+        raise RunError(f"The run {path} is in block {number}, and the study has {some(len(blocks), 'block')}.")
     before = sum(block.iterations for block in blocks[: position.block]) + position.block_iteration
     if before != position.iteration:
         raise RunError(
             f"The run {path} has made {position.iteration} iterations, and the study has {before} up to there: blocks "
-            f"before block {position.block}, in which it is, cannot change any more."
+            f"before block {number}, in which it is, cannot change any more."
         )
     if position.block_iteration > blocks[position.block].iterations:
         raise RunError(
-            f"The run {path} has made {position.block_iteration} iterations of block {position.block} already; it "
+            f"The run {path} has made {position.block_iteration} iterations of block {number} already; it "
             f"cannot have {blocks[position.block].iterations}."
         )
-    if position.iteration == sum(block.iterations for block in blocks) and status == "finished":
+    return position
+
+
+def _told_what_fits(error: RunError, path: Path, iteration: int | None) -> RunError:
+    """A refusal that names the checkpoint from which the run can go on all the same, if there is one."""
+    if iteration is None:
+        return error
+    text = f"To go on from before that, and make what came after it anew: thalweg resume {path} --iteration {iteration}"
+    return RunError(f"{error} {text} --set ...", **error.details)
+
+
+def _refuse_finished(path: Path, blocks: tuple[GenericBlock, ...], position: Position) -> None:
+    """Refuse to go on where all is made."""
+    if position.iteration == sum(block.iterations for block in blocks):
         last = len(blocks) - 1
         raise RunError(
             f"The run {path} has finished: all {position.iteration} iterations are made. To go on, give it more: "
             f"--set blocks.{last}.iterations={2 * blocks[last].iterations}"
         )
-    return position
 
 
 def _status(folder: RunFolder) -> str:
