@@ -1,6 +1,7 @@
 """What a search has paid for: charged, kept back, used again or not, and told."""
 
 import asyncio
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -160,6 +161,87 @@ def test_a_result_that_another_iteration_comes_to_is_charged_once():
     after = Ledger(history, list(rows.values()), state=again.state(), iteration=3)
     after.commit(5)
     assert (after.spent, after.paid, after.unused) == (Spent(1, 4), Spent(1, 4), Spent())
+
+
+# -- what a run had spent by an iteration ----------------------------------------------------
+
+
+def spent_by(folder):
+    """What the rows of the iterations say, in evaluations and in tokens."""
+    found = History(folder).iterations()
+    return found["evaluations"].tolist(), found["tokens"].tolist()
+
+
+def only_the_first(folder, count):
+    """As a kill leaves it that came before the later checkpoints."""
+    for generation in sorted((folder / "checkpoints").iterdir())[count:]:
+        shutil.rmtree(generation)
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_what_was_lost_in_an_iteration_is_not_what_those_before_it_have_cost(tmp_path, document, count):
+    whole = valley()
+    run(document, whole, tmp_path / "whole")
+    expected = spent_by(tmp_path / "whole")
+    assert expected[0] == [EACH * iteration for iteration in range(1, 7)]
+    cls = valley()
+    dies(cls, 2 * EACH + 5, Run(Study.from_document(document, kinds={"valley": cls}), out=tmp_path / "run"))
+    only_the_first(tmp_path / "run", count)
+    dies(cls, len(cls.calls) + 2 * EACH + 3, resume(cls, tmp_path / "run"))  # lost in iterations 3 and 5
+    only_the_first(tmp_path / "run", count)
+    search = wait(resume(cls, tmp_path / "run").execute()).summary["search"]
+    lost = [sum(iteration >= at for at in (3, 5)) for iteration in range(1, 7)]
+    evaluations, tokens = spent_by(tmp_path / "run")
+    assert evaluations == [used + more for used, more in zip(expected[0], lost, strict=True)]
+    assert tokens == [used + 11 * more for used, more in zip(expected[1], lost, strict=True)]
+    assert search["lost_in_flight"] == 2
+    assert search["spent"] == cost(len(cls.calls), lost=2)
+
+
+def test_a_final_choice_is_no_part_of_what_the_iterations_before_it_have_cost(tmp_path, document):
+    run(document, valley(), tmp_path / "run")
+    expected = spent_by(tmp_path / "run")
+    cls = valley()
+    wait(Run.resume(tmp_path / "run", kinds={"valley": cls}, iteration=2).execute())
+    assert cls.calls == []
+    assert spent_by(tmp_path / "run") == expected
+    more = wait(resume(cls, tmp_path / "run", "blocks.0.iterations=8").execute()).summary["search"]
+    evaluations, _ = spent_by(tmp_path / "run")
+    assert evaluations[:6] == expected[0]
+    final = sum(row.stage == "final" and row.iteration == 6 for row in History(tmp_path / "run").evaluations())
+    assert evaluations[6:] == [expected[0][-1] + final + EACH, expected[0][-1] + final + 2 * EACH]
+    assert more["spent"]["evaluations"] == evaluations[-1] + len(cls.calls) - 2 * EACH
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_checkpoint_between_goes_on_with_what_was_spent_by_then(old):
+    """Lost in iteration 5 of a run that died; the one that goes on from iteration 1 dies in 3. Checkpoints of before
+    have the sum only."""
+    rows = {}
+    history = SimpleNamespace(evaluation=lambda row, soon=False: rows.__setitem__(row.id, row))
+    first = Ledger(history)
+    jobs = [Job(number, f"key {number}", {}, 0) for number in range(6)]
+    for number in range(1, 5):
+        row = first.begin(jobs[number], number, "search", Spent(1, 9, 0.1))
+        first.end(replace(row, status="done", reward=0.5, tokens=4, money=0.1))
+    first.begin(jobs[5], 5, "search", Spent(1, 9, 0.7))
+    ledger = Ledger(history, list(rows.values()), iteration=0)
+    shown = [ledger.spent_by_now]
+    for number in range(1, 5):
+        ledger.use(jobs[number], number)
+        ledger.commit(number)
+        state = ledger.state()
+        shown.append(ledger.spent_by_now)
+        assert ledger.spent.evaluations == number + 1
+        if old:
+            del state["by_now"]
+        ledger = Ledger(history, list(rows.values()), state=state, iteration=number)
+    assert [one.evaluations for one in shown] == [0, 1, 2, 3, 4]
+    assert [one.tokens for one in shown] == [0, 4, 8, 12, 16]
+    assert [one.money for one in shown] == pytest.approx([0.0, 0.1, 0.2, 0.1 + 0.1 + 0.1, 0.4], rel=1e-12 if old else 0)
+    ledger.commit(5)
+    assert ledger.spent_by_now.evaluations == ledger.spent.evaluations == 5
+    assert ("by_now" in ledger.state()) == (ledger.spent_by_now != ledger.spent)
 
 
 # -- nothing but failures --------------------------------------------------------------------

@@ -13,6 +13,10 @@ budget decides the same in a run that was killed and one that was not. A checkpo
 committed iteration: what the one in progress used is used, and charged, again by the run that goes on. Until then what
 it knows is paid for: it counts against the limit, and needs nothing more of it.
 
+The limit counts all of it from the beginning. What a run had spent *by an iteration* is another question: what was
+lost in iteration 7, or paid for in a final choice after it, is none of what iteration 3 had cost when a run comes
+through it once more. So that is counted beside it (``spent_by_now``), each row in its own iteration.
+
 What was paid for and is not asked for any more is charged, too, and counted apart (``unused``): results of an iteration
 that the run has gone through without them, since its study was changed, and those of a run that was given up because
 nothing but failures had come, which are made again when it goes on. So are failures of the final choice.
@@ -91,7 +95,9 @@ class Ledger:
         self.first = 0
         """The first candidate that is compared; results of those before it are noted again where they are used."""
         self._history = history
-        self._spent, self._unused, self._charged = _read(state)
+        self._spent, self._unused, self._charged, by_now = _read(state)
+        self._now, self._by_now = iteration, by_now or self._spent
+        self._later: list[tuple[int, Spent]] = []  # what is charged, and belongs to an iteration that is still to come
         self._known: dict[tuple[str, int], Evaluation] = {}
         self._waiting: dict[tuple[str, int], Spent] = {}  # of these, what was not used yet, and is charged then
         self._idle: dict[tuple[str, int], Spent] = {}  # askings that are charged, and were not used yet
@@ -111,9 +117,15 @@ class Ledger:
             apart = row.ended and row.stage in (FINAL, ASK)
             if apart or not row.ended:
                 # Paid for outside of what the loop will come to again.
+                cost, at = cost_of(row), _charged_at(row)
                 if row.id > self._charged:
-                    self._spent += cost_of(row)
-                    self._unused += cost_of(row) if row.status == "void" else NOTHING
+                    self._spent += cost
+                    self._unused += cost if row.status == "void" else NOTHING
+                    self._by_now += cost if at <= iteration else NOTHING
+                elif at > iteration and by_now is None:
+                    self._by_now = _without(self._by_now, cost)
+                if at > iteration:
+                    self._later.append((at, cost))
                 charged = max(charged, row.id)
             if row.ended:
                 self._known[row.key, row.item] = row
@@ -122,12 +134,17 @@ class Ledger:
                     before = self._idle.get(place, NOTHING)  # an asking of which a part was sent again has two rows
                     kept[place] = before + cost_of(row)
         self._charged = charged
-        self._committed = self._spent
+        self._committed, self._committed_by_now = self._spent, self._by_now
 
     @property
     def spent(self) -> Spent:
         """What was charged so far."""
         return self._spent
+
+    @property
+    def spent_by_now(self) -> Spent:
+        """Of :attr:`spent`, what the iterations up to the present one have cost, with what was lost in them."""
+        return self._by_now
 
     @property
     def paid(self) -> Spent:
@@ -205,12 +222,17 @@ class Ledger:
             iteration: that uses it. A changed study may come to it in another one than the run that made it, and the
                 row has to say in which it was charged.
         """
+        self._come_to(iteration)
         row = self._known[job.place]
         self._idle.pop(job.place, None)
         if row.stage == SEARCH and row.candidate < self.first:
             self._note(row, job, iteration)
         if self._waiting.pop(job.place, None) is not None:
             self._spent += cost_of(row)
+            if row.stage == FINAL:
+                self._later.append((_charged_at(row), cost_of(row)))
+            else:
+                self._by_now += cost_of(row)
             self._uncommitted.append(job.place)
             if row.stage in (FINAL, ASK):
                 self._committed += cost_of(row)
@@ -241,17 +263,29 @@ class Ledger:
 
     def commit(self, iteration: int) -> None:
         """An iteration is done: a checkpoint from now on has what it used, and what it could have used."""
+        self._come_to(iteration)
         for kept in (self._waiting, self._idle):
             for place in [place for place in kept if self._known[place].iteration <= iteration]:
                 cost = kept.pop(place)
                 self._spent += cost if kept is self._waiting else NOTHING
+                self._by_now += cost if kept is self._waiting else NOTHING
                 self._unused += cost
-        self._committed = self._spent
+        self._committed, self._committed_by_now = self._spent, self._by_now
         self._uncommitted.clear()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it; the rows are in the history."""
-        return {**asdict(self._committed), "unused": asdict(self._unused), "charged": self._charged}
+        found = {**asdict(self._committed), "unused": asdict(self._unused), "charged": self._charged}
+        if self._committed_by_now != self._committed:
+            found["by_now"] = asdict(self._committed_by_now)
+        return found
+
+    def _come_to(self, iteration: int) -> None:
+        """What was charged for this iteration before the run came to it is a part of what it had cost by now."""
+        if iteration > self._now:
+            self._now = iteration
+            self._by_now = sum((cost for at, cost in self._later if at <= iteration), self._by_now)
+            self._later = [(at, cost) for at, cost in self._later if at > iteration]
 
     def _note(self, row: Evaluation, job: Job, iteration: int) -> None:
         """A candidate is judged by what was found for one that is not compared any more."""
@@ -270,13 +304,24 @@ def cost_of(row: Evaluation) -> Spent:
     return Spent(int(row.stage != ASK), row.tokens, row.money)
 
 
-def _read(state: Mapping[str, Any] | None) -> tuple[Spent, Spent, int]:
+def _charged_at(row: Evaluation) -> int:
+    """The iteration whose cost it is a part of; the final choice comes after its own."""
+    return row.iteration + (row.stage == FINAL)
+
+
+def _without(whole: Spent, part: Spent) -> Spent:
+    money = max(0.0, whole.money - part.money)
+    return Spent(max(0, whole.evaluations - part.evaluations), max(0, whole.tokens - part.tokens), money)
+
+
+def _read(state: Mapping[str, Any] | None) -> tuple[Spent, Spent, int, Spent | None]:
     if state is None:
-        return NOTHING, NOTHING, 0
+        return NOTHING, NOTHING, 0, None
     try:
         spent = Spent(state["evaluations"], state["tokens"], float(state["money"]))
         if type(state["charged"]) is not int:
             raise TypeError("charged is no number")
-        return spent, Spent(**state.get("unused", {})), state["charged"]
+        by_now = Spent(**state["by_now"]) if "by_now" in state else None
+        return spent, Spent(**state.get("unused", {})), state["charged"], by_now
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, SearchError) as error:
         raise RunError(f"What the checkpoint says of the budget is damaged: {error}.") from error

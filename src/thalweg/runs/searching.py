@@ -173,8 +173,8 @@ class Searching:
         self._ledger.commit(self._iteration)
 
     def metrics(self) -> dict[str, float]:
-        """For the history, after the step."""
-        spent = self._ledger.spent
+        """For the history, after the step; what was lost in an iteration that is still to come is not of this one."""
+        spent = self._ledger.spent_by_now
         found = {**self._search.metrics(), "evaluations": float(spent.evaluations)}
         if spent.tokens:
             found["tokens"] = float(spent.tokens)
