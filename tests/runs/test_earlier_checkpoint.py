@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -91,6 +93,41 @@ def test_killed_before_it_has_a_checkpoint_again_it_begins_again(tmp_path, docum
     shutil.rmtree(killed / "checkpoints")
     with pytest.raises(RunError, match=r"has made 7 iterations, and there is no checkpoint .* --iteration 0"):
         go_on(killed, kinds)
+
+
+@pytest.mark.parametrize(
+    ("output", "iteration"),
+    [({"keep": 20}, 2), ({"keep": 20}, 0), ({"keep": 1, "keep_every": 2}, 4), ({"keep": 1, "keep_best": True}, None)],
+)
+def test_items_are_those_of_the_iterations_that_the_run_consists_of(tmp_path, document, kinds, output, iteration):
+    """As its seconds are: what was given up counts in neither."""
+    out = tmp_path / "run"
+    run(document | {"output": {"checkpoint_every": 1, "figures": False, **output}}, kinds, out)
+
+    if iteration is None:  # the best of the first block
+        iteration = min(iterations_of(CheckpointStore(out / "checkpoints")).values())
+        assert iteration <= 4
+
+    def counted():
+        return sum(History(out).facts()["items_by_worker"].values())
+
+    items = History(out).iterations()["items"]
+    assert counted() == items.sum()
+    seen = []
+    earlier(out, kinds, iteration, display=Doing(iteration + 1, lambda: seen.append(counted())))
+    assert seen[0] <= items[: iteration + 1].sum(), "also of a process that is killed here"
+    assert counted() == items.sum()
+
+
+def test_a_history_that_has_no_counts_of_checkpoints_goes_on_with_all(tmp_path, every, kinds):
+    out = tmp_path / "run"
+    run(every, kinds, out)
+    before = History(out).iterations()["items"].sum()
+    with closing(sqlite3.connect(out / "run.sqlite")) as database, database:
+        database.execute("DELETE FROM facts WHERE name = 'items_by_worker_at'")
+    earlier(out, kinds, 4)
+    facts = History(out).facts()
+    assert sum(facts["items_by_worker"].values()) == before + History(out).iterations()["items"][4:].sum()
 
 
 def test_what_there_is_no_checkpoint_of_is_refused_and_nothing_changes(tmp_path, every, kinds):

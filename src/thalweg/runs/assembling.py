@@ -70,6 +70,7 @@ def make_loop(
         position=found.position if found is not None else None,
         after_block=lambda index: _keep_model(work.problem, disk, index),
         counted=found.counted if found is not None else {},
+        counted_at=found.counted_at if found is not None else None,
         reweight=settings.on_failed_shot == "reweight",
         shots=shots,
         searching=search,

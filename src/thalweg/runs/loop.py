@@ -34,7 +34,7 @@ from thalweg.runs.accepting import awaited, check_feedback, check_metrics, is_fi
 from thalweg.runs.batches import FAILED_ITEMS, BatchRuntime
 from thalweg.runs.display import Display
 from thalweg.runs.history import HistoryWriter, IterationRecord
-from thalweg.runs.keeping import Keeper
+from thalweg.runs.keeping import Keeper, Mark
 from thalweg.runs.kept_shots import KeptShots
 from thalweg.runs.norms import apply_measured
 from thalweg.runs.position import Position
@@ -47,7 +47,7 @@ from thalweg.runs.telling import several
 from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.turns import Turns
 from thalweg.runs.variables import as_arrays
-from thalweg.runs.workers import WorkerCounts
+from thalweg.runs.workers import COUNTED, COUNTED_AT, CountsAt, WorkerCounts
 from thalweg.runtime import Runtime
 from thalweg.runtime.failures import FailedItem
 from thalweg.schedules import OptimizationState
@@ -75,6 +75,7 @@ class Loop:
             the optimizer have.
         after_block: called in the runtime with the index of a block that is done and saved.
         counted: items by worker, counted before this process.
+        counted_at: the same of each checkpoint (:class:`thalweg.runs.workers.CountsAt`).
         reweight: whether an item that fails for good is left out, and the sum weighted for it.
         shots: where finished sums of the iteration in progress are kept; by default they are not.
         searching: where feedback comes from if the problem gives rewards.
@@ -97,6 +98,7 @@ class Loop:
         position: Position | None = None,
         after_block: Callable[[int], None] | None = None,
         counted: Mapping[str, int] | None = None,
+        counted_at: Any = None,
         reweight: bool = False,
         shots: KeptShots | None = None,
         searching: Searching | None = None,
@@ -113,6 +115,7 @@ class Loop:
         self._blocks = blocks
         self._seed = seed
         self._workers = WorkerCounts(display.items, runtime, counted)
+        self._counts_at = CountsAt(keeper.retention, counted_at)
         self._runtime = BatchRuntime(runtime, self._workers, reweight=reweight, shots=shots)
         self._reweight = reweight
         self._plain = False
@@ -212,7 +215,10 @@ class Loop:
         snapshot = self._optimizer.state()
         arrays = {f"optimizer/{name}": array for name, array in snapshot.arrays.items()}
         arrays |= {f"variable/{name}": np.array(data) for name, data in as_arrays(self._problem.variables).items()}
-        self._history.fact("items_by_worker", self._workers.items)
+        items = self._workers.items
+        self._history.fact(COUNTED, items)
+        mark = Mark(position.iteration, position.block, position.misfit)
+        self._history.fact(COUNTED_AT, self._counts_at.note(mark, items))
         ledger = {"ledger": self._searching.state()} if self._searching is not None else {}
         return arrays, {**position.meta(), "optimizer": snapshot.meta, "seed": self._seed, **ledger, **self._about}
 

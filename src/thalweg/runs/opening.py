@@ -19,6 +19,7 @@ from thalweg.runs.resuming import CHECKPOINTED, INPUTS, NEXT, NEXT_INPUTS, Resum
 from thalweg.runs.study import Study
 from thalweg.runs.summary import identity
 from thalweg.runs.telling import some
+from thalweg.runs.workers import COUNTED
 from thalweg.runtime.identity import identity as deciding_bits
 
 
@@ -106,6 +107,7 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
             disk.history.event("warning", warning, iteration=iteration, details=about)
         facts = facts_of(study, inputs, folder)
         disk.history.fact(NEXT_INPUTS, facts[INPUTS])
+        disk.history.fact(COUNTED, found.counted)
         for name, value in found.agreed.items():
             disk.history.fact(name, value)
         if found.changed:

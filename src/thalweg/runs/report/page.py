@@ -22,6 +22,7 @@ from thalweg.runs.report.search import search_sections
 from thalweg.runs.report.style import STYLE
 from thalweg.runs.summary import SHOWN_APART
 from thalweg.runs.tables import COLUMNS
+from thalweg.runs.workers import COUNTED
 
 _NORMS = {
     "step_norm": ("Step size", "‖change of the variables‖, in their unit."),
@@ -221,7 +222,7 @@ def _short(seconds: float) -> str:
 
 
 def _workers(record: RunRecord) -> Markup:
-    found = record.facts.get("items_by_worker")
+    found = record.facts.get(COUNTED)
     if not isinstance(found, dict) or not found:
         return Markup("")
     counts = {str(name): count for name, count in found.items() if isinstance(count, int)}
