@@ -9,7 +9,7 @@ from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
 from thalweg.runs import rewarded, wal
 from thalweg.runs.bits import IDENTITY
-from thalweg.runs.closing import model
+from thalweg.runs.closing import Closing, model
 from thalweg.runs.differences import settings_text
 from thalweg.runs.display import GuardedDisplay
 from thalweg.runs.history import HistoryWriter
@@ -76,6 +76,7 @@ def make_loop(
         searching=search,
         seconds=settings.budget.seconds,
         about={"settings": settings_text(study.document), IDENTITY: deciding_bits()},
+        goes_on=Closing(study, work.problem, disk.folder).forget_result if found is not None else None,
     )
     made.append(loop)
     if not disk.history.shared:

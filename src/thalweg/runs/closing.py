@@ -86,6 +86,10 @@ class Closing:
             if self._problem.rewarded:
                 self._folder.write_values(as_values(self._problem.variables))
 
+    def forget_result(self) -> None:
+        """Remove what an earlier end of the run has left and the next one makes again: result and pictures."""
+        self._folder.forget_result(self._drawings(History(self._folder.history)))
+
     def draw(self) -> list[Path]:
         """Draw the problem's pictures and the misfit; returns those that were drawn, the one to look at
         first."""

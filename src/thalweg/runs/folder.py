@@ -24,7 +24,7 @@ whatever ended the process, so :meth:`RunFolder.writer_alive` knows.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -271,6 +271,17 @@ class RunFolder:
             if number.isdecimal() and int(number) >= first:
                 with suppress(OSError):  # for the report only
                     path.unlink()
+
+    def forget_result(self, figures: Iterable[str]) -> None:
+        """Remove the result of an earlier end of the run, and its pictures: they are no more what the run is at.
+
+        Args:
+            figures: the names of the pictures that were drawn; a user's own stay.
+        """
+        with suppress(OSError, RunError):  # a report knows an old one by its digest
+            self.refuse_if_moved()
+            for path in (self.result, self.values, *(self.figures / f"{name}.png" for name in figures)):
+                path.unlink(missing_ok=True)
 
     def _write_arrays(self, path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         objects = [name for name, array in arrays.items() if array.dtype.hasobject]

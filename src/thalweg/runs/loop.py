@@ -81,6 +81,7 @@ class Loop:
         searching: where feedback comes from if the problem gives rewards.
         seconds: begin no iteration after so many seconds of the run; by default there is no limit.
         about: what a checkpoint says besides, of how it came to be; JSON by name.
+        goes_on: called in the runtime before the first step is made.
     """
 
     def __init__(
@@ -104,9 +105,11 @@ class Loop:
         searching: Searching | None = None,
         seconds: float | None = None,
         about: Mapping[str, Any] | None = None,
+        goes_on: Callable[[], None] | None = None,
     ) -> None:
         self._problem = problem
         self._about = dict(about or {})
+        self._goes_on = goes_on
         self._searching = searching
         self._seconds = Seconds(seconds, began)
         self.stopped: str | None = None
@@ -264,6 +267,9 @@ class Loop:
             await self._optimizer.propose()
             feedback = await self._feedback(batch)
         check_feedback(feedback, batch, self._problem, where=lambda: self._where(1), iteration=self.position.iteration)
+        if self._goes_on is not None:
+            goes_on, self._goes_on = self._goes_on, None
+            await self._runtime.run(goes_on)
         await to_the_end(self._commit(feedback, batch, selection), begin_here=self._plain)
         await self._turns()
 

@@ -268,7 +268,8 @@ class Problem(abc.ABC):
         """Pictures by name; each is a function that draws into the file it is given (a ``.png``).
 
         Draw on a :class:`matplotlib.figure.Figure` of your own, not through pyplot, whose state is global.
-        The first picture is the one that the command prints the path of.
+        The first picture is the one that the command prints the path of. A run that goes on after it had ended asks for
+        the names, too: the pictures of that end are removed.
 
         Args:
             history: what was recorded so far, for reading.

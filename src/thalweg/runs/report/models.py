@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointError
 from thalweg.runs.digest import model_digest
+from thalweg.runs.ended import ended_digest
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.charts import Curve, chart
 from thalweg.runs.report.markup import Markup, element, join, section, table
@@ -76,11 +77,7 @@ def read_models(record: RunRecord) -> Models:
     result = _load(record.folder.result, faults) if record.folder.result.is_file() else {}
     # Without either, the result is all there is; its first array is the variable, unless the problem says otherwise.
     names = list(stages[-1][1] if stages else newest) or list(result)[:1]
-    final = {name: result[name] for name in names if name in result}
-    if record.status == "running" and newest:  # a resumed run still has the result of the time before
-        final = newest
-    final = final or newest
-    label = f"after iteration {iteration}" if final is newest else f"result, after iteration {record.done}"
+    final, label = _final(record, {name: result[name] for name in names if name in result}, newest, iteration)
     if final and not (stages and model_digest(stages[-1][1]) == model_digest(final)):
         stages.append((label, final))
     panels: dict[str, list[tuple[str, NDArray[Any]]]] = {}
@@ -96,6 +93,20 @@ def read_models(record: RunRecord) -> Models:
     digests = [(label, model_digest(arrays)) for label, arrays in stages]
     labels = [label for label, _ in stages]
     return Models(panels, digests, checkpoints, faults, frozenset(labels[:-1]) - set(labels[-1:]))
+
+
+def _final(
+    record: RunRecord, result: dict[str, NDArray[Any]], newest: dict[str, NDArray[Any]], iteration: int
+) -> tuple[dict[str, NDArray[Any]], str]:
+    """The variables as they are now, and what they are called. A run that has gone on may still have the result of an
+    earlier ending."""
+    digest = ended_digest(record)
+    for arrays in (result, newest):
+        if arrays and model_digest(arrays) == digest:
+            return arrays, f"result, after iteration {record.done}"
+    if newest:
+        return newest, f"after iteration {iteration}"
+    return result, "result, after an iteration that is not known"
 
 
 def draw_models(models: Models) -> Markup:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from thalweg.runs.bits import IDENTITY, compiled_for
 from thalweg.runs.display import duration
 from thalweg.runs.figures import MISFIT_MARK
-from thalweg.runs.record import RunRecord
+from thalweg.runs.record import ENDINGS, RunRecord
 from thalweg.runs.report.changes import changes_of
 from thalweg.runs.report.charts import Curve, chart
 from thalweg.runs.report.failures import failures, is_damaged
@@ -127,7 +127,12 @@ def _pictures(record: RunRecord) -> Markup:
             image = Markup(f'<img alt="{element("x", path.stem)[3:-4]}" src="{png_address(data)}">')
             caption = element("figcaption", element("b", path.stem), " ", _LARGER)
             figures.append(element("figure", caption, image, class_="picture"))
-    missing = "" if figures or record.status not in ("running", "killed") else "The problem draws when the run ends."
+    missing = ""
+    if record.status in ("running", "killed"):
+        ended = any(event["kind"] in ENDINGS for event in record.events)
+        missing = "" if figures else "The problem draws when the run ends."
+        if figures and ended:
+            missing = "They are of an earlier end of the run; the problem draws again when the run ends."
     return section(
         "Pictures",
         *figures,
