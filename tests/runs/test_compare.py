@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -136,6 +137,35 @@ def test_runs_that_have_not_ended_and_names_that_look_like_markup(tmp_path, runs
     draw_comparison(comparison, tmp_path / "x.png")
     folder.release()
     assert "killed" in printed(Comparison.read([path, runs[0]]))
+
+
+def test_where_the_summary_is_torn_the_last_checkpoint_says_which_model_it_was(runs):
+    digest = Comparison.read(runs).to_json()["runs"][0]["digest"]
+    (runs[1] / "summary.json").write_text('{"status": "fini')
+    comparison = Comparison.read(runs)
+    assert comparison.to_json()["runs"][1]["digest"] == digest
+    assert f"The same model, to the last bit: {runs[0]}, {runs[1]}." in printed(comparison)
+    shutil.rmtree(runs[1] / "checkpoints")  # then nothing says what of the result is the model
+    comparison = Comparison.read(runs)
+    assert comparison.to_json()["runs"][1]["digest"] is None
+    text = printed(comparison, 400)
+    assert f"No two of {runs[0]}, {runs[2]} ended with the same model, to the last bit." in text
+    assert f"Not known is the model of {runs[1]} (no digest of its end is left)." in text
+
+
+def test_nothing_is_said_of_models_that_are_not_known(tmp_path, runs):
+    paths = [tmp_path / "x", tmp_path / "y"]
+    folders = [RunFolder.create(path) for path in paths]
+    for folder in folders:
+        HistoryWriter(folder.history, {"title": "T"}).close()
+    folders[0].release()
+    text = printed(Comparison.read(paths), 400)
+    assert f"Not known is the model of {paths[0]} (it was killed), {paths[1]} (it has not ended)." in text
+    assert "No two" not in text
+    text = printed(Comparison.read([*paths, *runs[:2]]), 400)
+    assert f"The same model, to the last bit: {runs[0]}, {runs[1]}." in text
+    assert "Not known is the model of" in text
+    folders[1].release()
 
 
 def test_a_narrow_terminal_gets_the_runs_below_each_other(runs):

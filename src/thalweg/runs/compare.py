@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from rich.text import Text
 
 from thalweg.errors import RunError
 from thalweg.runs.bits import computed_with, differing
-from thalweg.runs.compared import compared
+from thalweg.runs.compared import ScoredOn, compared
 from thalweg.runs.differences import PLACING
 from thalweg.runs.display import duration
+from thalweg.runs.ended import ended_digest
 from thalweg.runs.files import replacing
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.changes import NOT_THERE, Change, changes_of, contents_of, flat
@@ -58,14 +60,15 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values.
 
-        ``runs`` has one entry a run; ``same_model`` groups the names of those whose digests are equal;
+        ``runs`` has one entry a run; its ``digest`` is null where it is not known which model the run ended with, as of
+        one that goes on or was killed. ``same_model`` groups the names of those whose digests are equal;
         ``study_differences`` has, by dotted path, the values in the order of the runs, as JSON text, null where a
         study does not have the key. Of each run ``changes`` has what was changed when it went on: the study is the one
         that it ended with. ``computed_with_differences`` has, of versions and machine code, what is not the same in all
         runs: for each of them a list, of more than one value if it went on with another.
         """
         return {
-            "runs": [self._entry(name, record) for name, record in zip(self.names, self.records, strict=True)],
+            "runs": [self._entry(*run) for run in zip(self.names, self.records, self.digests, strict=True)],
             "same_model": self.same_model(),
             "study_differences": {
                 key: [None if value == NOT_THERE else value for value in values]
@@ -74,11 +77,16 @@ class Comparison:
             "computed_with_differences": self.computed_with_differences(),
         }
 
+    @cached_property
+    def digests(self) -> list[str | None]:
+        """Of each run the digest of the model that it ended with (:func:`thalweg.runs.ended.ended_digest`)."""
+        return [ended_digest(record) for record in self.records]
+
     def same_model(self) -> list[list[str]]:
         """The names of runs that ended with the same model, two or more in a group."""
         groups: dict[str, list[str]] = {}
-        for name, record in zip(self.names, self.records, strict=True):
-            if (digest := digest_of(record)) is not None:
+        for name, digest in zip(self.names, self.digests, strict=True):
+            if digest is not None:
                 groups.setdefault(digest, []).append(name)
         return [group for group in groups.values() if len(group) > 1]
 
@@ -95,7 +103,7 @@ class Comparison:
         with others (:func:`thalweg.runs.bits.differing`)."""
         return differing([computed_with(record) for record in self.records])
 
-    def _entry(self, name: str, record: RunRecord) -> dict[str, Any]:
+    def _entry(self, name: str, record: RunRecord, digest: str | None) -> dict[str, Any]:
         return {
             "run": name,
             "title": record.title,
@@ -104,19 +112,13 @@ class Comparison:
             "iterations_planned": record.total,
             "seconds": record.seconds,
             "blocks": misfits_of(record),
-            "digest": digest_of(record),
+            "digest": digest,
             "summary": own_numbers(record),
             "changes": [
                 {"after_iteration": change.iteration, "key": change.key, "before": change.before, "after": change.after}
                 for change in changed_on_the_way(record)
             ],
         }
-
-
-def digest_of(record: RunRecord) -> str | None:
-    """The digest of the model that a run ended with; None while it runs, or where it was killed."""
-    found = record.summary.get("digest")
-    return found if isinstance(found, str) and record.status not in ("running", "killed") else None
 
 
 def changed_on_the_way(record: RunRecord) -> list[Change]:
@@ -170,15 +172,34 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             wide = console.options.update(width=_WIDEST)
             console.width = max(console.width, console.measure(table, options=wide).maximum)
         console.print(table)
-    groups = comparison.same_model()
+    for text, style in _same(comparison):
+        console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _same(comparison: Comparison) -> list[tuple[str, str]]:
+    """Which runs came to the same, as sentences with their styles; and of which it is not known."""
+    names, groups = comparison.names, comparison.same_model()
     searches = all(map(is_search, comparison.records))
     ended, model = ("chose the same values", "values") if searches else ("ended with the same model", "model")
     bits = "" if searches else ", to the last bit"
+    found = []
     for group in groups:
-        same = f"All {ended}" if len(group) == len(comparison.names) else f"The same {model}"
-        console.print(Text(f"{same}{bits}: {', '.join(group)}.", style="green"), soft_wrap=True)
-    if not groups:
-        console.print(Text(f"No two of them {ended}{bits}."))
+        same = f"All {ended}" if len(group) == len(names) else f"The same {model}"
+        found.append((f"{same}{bits}: {', '.join(group)}.", "green"))
+    known = [name for name, digest in zip(names, comparison.digests, strict=True) if digest is not None]
+    if not groups and len(known) > 1:
+        some = "them" if len(known) == len(names) else ", ".join(known)
+        found.append((f"No two of {some} {ended}{bits}.", ""))
+    runs = zip(names, comparison.records, comparison.digests, strict=True)
+    unknown = [f"{name} ({_why_unknown(record)})" for name, record, digest in runs if digest is None]
+    if unknown:
+        found.append((f"Not known is the {model} of {', '.join(unknown)}.", ""))
+    return found
+
+
+def _why_unknown(record: RunRecord) -> str:
+    ways = {"running": "it has not ended", "killed": "it was killed"}
+    return ways.get(record.status, "no digest of its end is left")
 
 
 def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
@@ -199,7 +220,7 @@ def _rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     numbers = [own_numbers(record) for record in records]
     for name in dict.fromkeys(name for entry in numbers for name in entry):
         rows.append((name.replace("_", " "), [f"{n[name]:.6g}" if name in n else "" for n in numbers]))
-    rows.append(("digest", [(digest_of(record) or "")[:_SHORT_DIGEST] for record in records]))
+    rows.append(("digest", [(digest or "")[:_SHORT_DIGEST] for digest in comparison.digests]))
     differences = comparison.study_differences()
     changes = [changed_on_the_way(record) for record in records]
     if not any(changes):
@@ -226,9 +247,10 @@ def _chosen(record: RunRecord) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         winner = search["winner"] if search else {}
+        on = ScoredOn.read(search.get("scored_on") if search else None)
         for part, name in (("search", "reward, search"), ("held_out", "reward, held out"), ("test", "reward, test")):
             if part in winner:
-                found[name] = f"{winner[part]['mean']:.4g}"
+                found[name] = f"{winner[part]['mean']:.4g}{on.counted(part, winner[part])}"
         if "difference" in search:
             gain = search["difference"]
             found["better than the start"] = f"{gain['mean']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})"
@@ -244,7 +266,8 @@ def _chosen(record: RunRecord) -> dict[str, str]:
 def _misfit(block: dict[str, Any], sign: float) -> str:
     if block["misfit_start"] is None:
         return "not begun"
-    return f"{sign * block['misfit_start']:.4g} → {sign * block['misfit_end']:.4g}"
+    start, end = (sign * block[f"misfit_{name}"] + 0.0 for name in ("start", "end"))  # 0.0: no -0 of a reward of 0
+    return f"{start:.4g} → {end:.4g}"
 
 
 def is_search(record: RunRecord) -> bool:
