@@ -6,13 +6,20 @@ a window system, is not touched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thalweg.runs.history import History
 from thalweg.runs.settings import GenericBlock
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_NARROW, _FEW = 0.7, 2.5  # decades
 
 MISFIT_MARK = "thalweg.runs.figures.draw_misfit"
 """Stands in the picture's metadata: a report, which has this curve already, leaves the picture out."""
@@ -47,9 +54,27 @@ def draw_misfit(path: Path, history: History, blocks: Sequence[GenericBlock]) ->
         axes.plot(columns["iteration"][inside], relative, marker="o", markersize=3, label=name)
     if logarithmic:
         axes.set_yscale("log")
+        readable(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("iteration")
     axes.set_ylabel("misfit ÷ first of its block")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, metadata={"Source": MISFIT_MARK})
+
+
+def readable(axes: Axes) -> None:
+    """Label a logarithmic vertical axis as people write numbers; within a decade or so with 1, 2, 5 between its powers,
+    so that a misfit that has hardly fallen has its values there, too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    decades = math.log10(high / low)
+    if decades < _NARROW:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    elif decades < _FEW:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    else:
+        return
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -16,6 +16,9 @@ def draw_models(problem: WaveProblem, history: History, path: Path) -> None:
     """Write the picture to ``path`` (its suffix chooses the format)."""
     from matplotlib.figure import Figure
 
+    from thalweg.runs.figures import readable
+    from thalweg.runs.record import parsed
+
     result = problem.variables[0].data
     panels = [("start", problem.setup.start), ("result", result)]
     if problem.setup.truth is not None:
@@ -47,21 +50,26 @@ def draw_models(problem: WaveProblem, history: History, path: Path) -> None:
 
     columns = history.iterations()
     blocks, misfit = columns["block"], columns["misfit"]
+    tables = parsed(history.facts().get("study")).get("blocks") or []
+    names = {number: table.get("name") for number, table in enumerate(tables)}
     ax = axes[-1]
     for block in np.unique(blocks).astype(int):
         here = blocks == block
         # Each band has its own wavelet and so its own scale; what matters is how far it falls.
         relative = misfit[here] / misfit[here][0]
-        ax.semilogy(columns["iteration"][here], relative, ".-", label=_band(problem, block))
+        ax.semilogy(columns["iteration"][here], relative, ".-", label=_band(problem, block, names.get(block)))
     ax.set_title("misfit a shot ÷ the band's first")
     ax.set_xlabel("iteration")
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if blocks.size:
+        readable(ax)
         ax.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
 
-def _band(problem: WaveProblem, block: int) -> str:
+def _band(problem: WaveProblem, block: int, name: str | None) -> str:
+    if name:
+        return name  # as the picture of the misfit has it
     corner = problem.setup.blocks[block].low_pass
     return _hertz(problem.setup.frequency(block)) + ("" if corner is None else f" below {_hertz(corner)}")
 
