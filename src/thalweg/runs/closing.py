@@ -75,14 +75,15 @@ class Closing:
             self.warnings.append(_not_made(lost, cause))
 
     def write_result(self) -> None:
-        """Write ``result.npz``; if the problem's own results fail, the variables."""
+        """Write ``result.npz``, and of a search ``result.json``; if the problem's own results fail, the variables."""
         arrays: dict[str, NDArray[Any]] | None = None
         with self.tolerating("the problem's results"):
             arrays = self._problem.results()
         if arrays is None:
             arrays = model(self._problem)  # what was paid for is written in any case
         with self.tolerating("the result", vital=True):
-            self._folder.write_result({name: np.asarray(array) for name, array in arrays.items()})
+            if arrays or not self._problem.rewarded:  # a search without arrays has its values only
+                self._folder.write_result({name: np.asarray(array) for name, array in arrays.items()})
             if self._problem.rewarded:
                 self._folder.write_values(as_values(self._problem.variables))
 
