@@ -29,7 +29,8 @@ def cost(study: Study, problem: Problem, search: Any) -> list[tuple[str, str]]:
     """Lines for the plan: what the search can cost at most.
 
     Raises:
-        StudyError: the budget does not pay for the final choice, or nobody could say what is paid out of it.
+        StudyError: the budget does not pay for the final choice, nobody could say what is paid out of it, or there is
+            nothing to choose.
     """
     from thalweg.runs.costing import cost_lines
 
@@ -41,7 +42,35 @@ def cost(study: Study, problem: Problem, search: Any) -> list[tuple[str, str]]:
             path="budget.money",
         )
     cast(Any, problem).price_asking(search.engine)
+    _refuse_without_choice(study, search.engine)
     return cost_lines(cast(Any, problem), search, study.blocks, budget)
+
+
+def _refuse_without_choice(study: Study, engine: Any) -> None:
+    """One iteration scores the start; further ones would pay for what is known."""
+    from thalweg.search.engines import registry
+
+    kind = getattr(engine, "kind", "")
+    if kind in registry and kind != "rewrite" and study.iterations > 1 and engine.space.size() == 1:
+        raise StudyError(
+            f"There is nothing to choose: optimizer.kind = {kind!r} draws by the schemas, and these leave no candidate "
+            "but the start. A text without a list to choose from stays as it is, and so do instructions of a program: "
+            'give its steps examples (problem.steps: examples = 2, say), take optimizer.kind = "rewrite" for the '
+            "instructions, or put an enum or a range into the schema. To score the start alone, take one iteration.",
+            path="optimizer.kind",
+        )
+
+
+def check_keys(problem: Problem, search: Any) -> None:
+    """Refuse a run whose keys for a language model are not there, before it has a folder.
+
+    Raises:
+        LanguageModelError: the environment has no such key.
+    """
+    for whose in (problem, search.engine):
+        check_key = getattr(whose, "check_key", None)
+        if check_key is not None:
+            check_key()
 
 
 def let_go(search: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -112,6 +113,8 @@ class ProgramProblem(RewardProblem):
             ("parts", f"{self.items} to search with, {self.held_out} to choose with, {self.test} to report with"),
             ("model", where),
         ]
+        if lm.api_key_env is not None and not os.environ.get(lm.api_key_env):
+            lines.append(("key", f"missing: set the environment variable {lm.api_key_env}, or the run is refused"))
         present = {str(variable.name): variable.json() for variable in self.variables}
         most = max((self._usage(present, item) for item in range(self.items)), key=lambda usage: usage.tokens)
         text = f"at most {most.tokens:,} tokens with the present values"
@@ -121,6 +124,15 @@ class ProgramProblem(RewardProblem):
             text += f", {most.tokens:,} with the longest examples"
         lines.append(("an evaluation", text))
         return lines
+
+    def check_key(self) -> None:
+        """Raise unless the key for the model is there; a model that the run serves needs none.
+
+        Raises:
+            LanguageModelError: the environment has none.
+        """
+        if self._model is not None:
+            self._model.check_key()
 
     async def prepare(self, runtime: Runtime, progress: Progress) -> None:
         """Start the model that is to be served, or look whether the key is there."""
