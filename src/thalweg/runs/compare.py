@@ -19,7 +19,7 @@ from rich.text import Text
 
 from thalweg.errors import RunError
 from thalweg.runs.bits import computed_with, differing
-from thalweg.runs.compared import ScoredOn, compared
+from thalweg.runs.compared import compared
 from thalweg.runs.differences import PLACING
 from thalweg.runs.display import duration
 from thalweg.runs.ended import ended_digest
@@ -247,10 +247,9 @@ def _chosen(record: RunRecord) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         winner = search["winner"] if search else {}
-        on = ScoredOn.read(search.get("scored_on") if search else None)
         for part, name in (("search", "reward, search"), ("held_out", "reward, held out"), ("test", "reward, test")):
             if part in winner:
-                found[name] = f"{winner[part]['mean']:.4g}{on.counted(part, winner[part])}"
+                found[name] = f"{winner[part]['mean']:.4g}"
         if "difference" in search:
             gain = search["difference"]
             found["better than the start"] = f"{gain['mean']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})"
@@ -266,8 +265,7 @@ def _chosen(record: RunRecord) -> dict[str, str]:
 def _misfit(block: dict[str, Any], sign: float) -> str:
     if block["misfit_start"] is None:
         return "not begun"
-    start, end = (sign * block[f"misfit_{name}"] + 0.0 for name in ("start", "end"))  # 0.0: no -0 of a reward of 0
-    return f"{start:.4g} → {end:.4g}"
+    return f"{sign * block['misfit_start']:.4g} → {sign * block['misfit_end']:.4g}"
 
 
 def is_search(record: RunRecord) -> bool:
