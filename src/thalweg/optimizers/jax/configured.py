@@ -29,7 +29,7 @@ from thalweg.optimizers.settings import Scheduled, refuse_late, resolve
 from thalweg.optimizers.unbound import refuse_keywords, unbound
 from thalweg.rules.elementwise import refuse_other_shapes
 from thalweg.rules.spelling import unknown
-from thalweg.schedules import OptimizationState
+from thalweg.schedules import OptimizationState, Plateau
 
 _TAKEN: dict[str, Any] = {"taker": "JaxOptimizer", "call": "JaxOptimizer({})"}
 
@@ -240,14 +240,42 @@ class ConfiguredJaxOptimizer:
             >>> optimizer.current(state, "learning_rate")
             Array(0.5, dtype=float32)
         """
-        if is_traced(state, metric):
+        return self._told(state, "observe compares numbers", lambda schedule: schedule.observe(metric), metric)
+
+    def forget_best(self, state: JaxState) -> JaxState:
+        """Tell them that another metric follows (other data, another misfit): what was best so far says nothing of it.
+        What they have reduced stays reduced.
+
+        Args:
+            state: the state, outside of a trace.
+
+        Returns:
+            The state, in which they remember no best.
+
+        Raises:
+            HyperparameterError: the state is traced.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import thalweg as tw
+            >>> from thalweg.optimizers.jax import JaxOptimizer
+            >>> optimizer = JaxOptimizer(tw.SGD(learning_rate=tw.schedules.Plateau(1.0, factor=0.5, patience=0)))
+            >>> state = optimizer.observe(optimizer.init(jnp.zeros(2)), 3.0)
+            >>> state = optimizer.observe(optimizer.forget_best(state), 4.0)  # the first of the new ones
+            >>> optimizer.current(state, "learning_rate")
+            Array(1., dtype=float32)
+        """
+        return self._told(state, "forget_best takes numbers", lambda schedule: schedule.forget_best())
+
+    def _told(self, state: JaxState, what: str, call: Callable[[Plateau], None], *given: Any) -> JaxState:
+        """The state after each schedule that is told a metric was told something."""
+        if is_traced(state, *given):
             raise HyperparameterError(
-                f"{self.name}: observe compares numbers, and these are traced; call it outside of the traced function",
-                name="metric",
+                f"{self.name}: {what}, and these are traced; call it outside of the traced function", name="metric"
             )
         if not state.told:
             return state
-        remembered, found = metrics.observe(self._plan.settings, state.told, metric)
+        remembered, found = metrics.tell(self._plan.settings, state.told, call)
         several = zip(state.hyperparameters, found, strict=True)
         return state._replace(hyperparameters=tuple({**old, **new} for old, new in several), told=remembered)
 

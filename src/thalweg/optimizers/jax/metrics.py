@@ -9,7 +9,7 @@ precision also where JAX has none.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -45,15 +45,15 @@ def remembered(settings: Sequence[Mapping[str, Scheduled]], saved: Mapping[str, 
     return found if any(found) else ()
 
 
-def observe(
-    settings: Sequence[Mapping[str, Scheduled]], known: Remembered, metric: Any
+def tell(
+    settings: Sequence[Mapping[str, Scheduled]], known: Remembered, call: Callable[[Plateau], None]
 ) -> tuple[Remembered, list[dict[str, Any]]]:
-    """Tell a metric.
+    """Tell each of them a metric, or to forget the best one.
 
     Args:
         settings: for each group its hyperparameters.
         known: what the schedules remember, not traced.
-        metric: the metric.
+        call: what is told to a copy of each, which remembers that.
 
     Returns:
         What they remember then, and for each group their numbers by name, as a step computes with them.
@@ -65,7 +65,7 @@ def observe(
     for table, row in zip(settings, known, strict=True):
         schedules = {name: _with(table[name], bits) for name, bits in row.items()}
         for schedule in schedules.values():
-            schedule.observe(metric)
+            call(schedule)
         after.append({name: _packed(schedule.state()) for name, schedule in schedules.items()})
         numbers.append({name: number(schedule(OptimizationState())) for name, schedule in schedules.items()})
     return tuple(after), numbers

@@ -278,6 +278,26 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         for schedule in following(torch_state.everywhere(self).values()):  # those that a group to come will follow, too
             schedule.observe(metric)
 
+    def forget_best(self) -> None:
+        """Tell them that another metric follows (other data, another misfit): what was best so far says nothing of it.
+        What they have reduced stays reduced.
+
+        Example:
+            >>> import torch
+            >>> import thalweg as tw
+            >>> from thalweg.optimizers.torch import TorchOptimizer
+            >>> rate = tw.schedules.Plateau(1.0, factor=0.5, patience=0)
+            >>> optimizer = TorchOptimizer([("x", torch.ones(1, requires_grad=True))], tw.SGD(learning_rate=rate))
+            >>> optimizer.observe(3.0)
+            >>> optimizer.forget_best()
+            >>> optimizer.observe(4.0)  # the first of the new ones
+            >>> optimizer.snapshot().meta["schedules"]["learning_rate"]
+            {'best': 4.0, 'bad_count': 0, 'cooldown_count': 0, 'factor': 1.0}
+        """
+        self._adopt_all()
+        for schedule in following(torch_state.everywhere(self).values()):
+            schedule.forget_best()
+
     # State in and out
 
     def state_dict(self) -> dict[str, Any]:

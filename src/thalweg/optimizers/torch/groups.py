@@ -232,7 +232,7 @@ class Spelling:
             names: which ones, by our names.
 
         Returns:
-            The values by what the group calls them: ``lr``, ``betas[0]``. What should be a pair and is none is left out.
+            The values by what the group calls them: ``lr``, ``betas[0]``; without what should be a pair and is none.
         """
         found: dict[str, Any] = {}
         for key in self.keys:
