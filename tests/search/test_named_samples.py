@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from thalweg.errors import SearchError
@@ -78,7 +79,16 @@ def test_a_sample_that_is_there_twice_is_refused():
         wait(search.apply_optimization([point()], [SampleReward(1.0, sample=2)] * 2))
 
 
-@pytest.mark.parametrize("number", [-1, 1.0, True, "a"])
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array, int])
+def test_numbers_of_samples_and_tokens_may_be_numpy_s(kind):
+    found = SampleReward(np.float32(0.5), tokens=kind(7), sample=kind(3))
+    assert (found.reward, found.tokens, found.sample) == (0.5, 7, 3)
+    assert {type(found.tokens), type(found.sample)} == {int}
+
+
+@pytest.mark.parametrize(
+    "number", [-1, 1.0, True, "a", np.int64(-1), np.float64(1), np.bool_(True), np.array([1]), np.array(1.0)]
+)
 def test_a_number_that_is_none(number):
     with pytest.raises(SearchError, match="number of a sample"):
         SampleReward(1.0, sample=number)

@@ -25,7 +25,7 @@ class SampleReward:
             may see a sample again: a fold, a row. Without it, each one counts as another sample. A run knows it.
 
     Raises:
-        SearchError: a number is not finite, or negative where it cannot be, or the feedback is no text.
+        SearchError: a number is not finite, or negative where it cannot be, or no integer, or the feedback is no text.
 
     Example:
         >>> from thalweg.search import SampleReward
@@ -43,13 +43,12 @@ class SampleReward:
         object.__setattr__(self, "reward", finite(self.reward, "the reward of a sample"))
         if not isinstance(self.feedback, str):
             raise SearchError(f"the feedback of a sample is a {type(self.feedback).__name__}; expected text.")
-        if isinstance(self.tokens, bool) or not isinstance(self.tokens, int) or self.tokens < 0:
-            raise SearchError(f"the tokens of a sample are {self.tokens!r}; expected an integer of at least 0.")
+        object.__setattr__(self, "tokens", _count(self.tokens, "the tokens of a sample are"))
         object.__setattr__(self, "money", finite(self.money, "the money of a sample"))
         if self.money < 0:
             raise SearchError(f"the money of a sample is {self.money!r}; expected at least 0.")
-        if self.sample is not None and (type(self.sample) is not int or self.sample < 0):
-            raise SearchError(f"the number of a sample is {self.sample!r}; expected an integer of at least 0, or None.")
+        if self.sample is not None:
+            object.__setattr__(self, "sample", _count(self.sample, "the number of a sample is", or_none=True))
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,7 @@ def finite(value: Any, what: str) -> float:
         >>> finite(np.float32(0.5), "the reward")
         0.5
     """
-    single = isinstance(value, np.ndarray) and value.ndim == 0
-    number = value.item() if single or isinstance(value, np.generic) else value
+    number = _plain(value)
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise SearchError(f"{what} is {value!r}; expected a number, higher is better.")
     try:
@@ -134,3 +132,17 @@ def finite(value: Any, what: str) -> float:
             "a problem raises an error then, and a Search from Python is told with Search.fail."
         )
     return number
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's; anything else as it is."""
+    single = isinstance(value, np.ndarray) and value.ndim == 0
+    return value.item() if single or isinstance(value, np.generic) else value
+
+
+def _count(value: Any, what: str, *, or_none: bool = False) -> int:
+    number = _plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        expected = "an integer of at least 0" + (", or None" if or_none else "")
+        raise SearchError(f"{what} {value!r}; expected {expected}.")
+    return int(number)
