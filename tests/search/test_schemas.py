@@ -1,6 +1,7 @@
 """Schemas: the standard form means the same as what it was made of, and containment is what it says."""
 
 import enum
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import jsonschema
@@ -310,6 +311,39 @@ def test_what_is_no_model_or_has_no_schema_is_refused():
         schema_of(int)
     with pytest.raises(SchemaError, match="Opaque has no JSON Schema"):
         schema_of(Opaque)
+
+
+class Bounded(BaseModel):
+    either: Annotated[int | float, Field(ge=0, le=1)]
+    open: Annotated[int | float, Field(gt=0, lt=9, multiple_of=0.5)]
+    inside: list[Annotated[int | float, Field(ge=2)]] = []
+    text: Annotated[int | str, Field(ge=0)] = 0
+
+
+def test_bounds_of_a_union_which_pydantic_leaves_in_its_own_names_have_those_of_json_schema():
+    found = schema_of(Bounded)["properties"]
+    numbers = [{"type": "integer"}, {"type": "number"}]
+    assert found["either"] == {"anyOf": numbers, "minimum": 0, "maximum": 1, "title": "Either"}
+    bounds = {"exclusiveMinimum": 0, "exclusiveMaximum": 9, "multipleOf": 0.5}
+    assert found["open"] == {"anyOf": numbers, **bounds, "title": "Open"}
+    assert found["inside"]["items"] == {"anyOf": numbers, "minimum": 2}
+    assert found["text"]["minimum"] == 0
+
+
+def test_a_bound_of_a_union_that_json_schema_does_not_have_is_told_with_its_place():
+    class Price(BaseModel):
+        price: Annotated[Decimal | int, Field(decimal_places=2)]
+
+    with pytest.raises(SchemaError, match=r"at properties\.price has the constraint decimal_places 2 of a union"):
+        schema_of(Price)
+
+
+def test_a_property_may_be_called_like_a_bound():
+    class Named(BaseModel):
+        ge: int = 3
+        lt: float = 1.0
+
+    assert list(schema_of(Named)["properties"]) == ["ge", "lt"]
 
 
 # -- containment ----------------------------------------------------------------------------

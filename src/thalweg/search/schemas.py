@@ -46,6 +46,12 @@ LARGEST = 100_000
 DEEPEST = 150
 """How deep they may be nested in it."""
 
+FROM_PYDANTIC = {
+    **{"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"},
+    **{"multiple_of": "multipleOf", "decimal_places": None, "max_digits": None},
+}
+"""Constraints of a union, which Pydantic leaves as they are, and what JSON Schema calls them if it has them."""
+
 
 def standardize_schema(schema: Any, *, annotations: bool = True) -> dict[str, Any]:
     """Write a schema in its standard form.
@@ -87,7 +93,7 @@ def schema_of(data_model: type[BaseModel] | BaseModel) -> dict[str, Any]:
         The schema, with its annotations; ``json_schema_extra={"x-scale": "log"}`` of a field is in it.
 
     Raises:
-        SchemaError: it is no Pydantic model, or has a field that JSON Schema cannot describe.
+        SchemaError: it is no Pydantic model, or has a field or a constraint that JSON Schema cannot describe.
 
     Example:
         >>> from pydantic import BaseModel, Field
@@ -104,7 +110,24 @@ def schema_of(data_model: type[BaseModel] | BaseModel) -> dict[str, Any]:
         schema = kind.model_json_schema()
     except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
         raise SchemaError(f"{kind.__name__} has no JSON Schema: {error.message}.", data_model=kind.__name__) from error
-    return _Standard(_copied(schema), annotations=True).form()
+    return _Standard(_in_json_schema(_copied(schema), ()), annotations=True).form()
+
+
+def _in_json_schema(schema: Any, pointer: Pointer) -> Any:
+    """What Pydantic wrote, with the constraints that it left in Python's names."""
+    for way, part in parts(schema):
+        _in_json_schema(part, (*pointer, *way))
+    for name in [key for key in schema if key in FROM_PYDANTIC] if isinstance(schema, dict) else ():
+        value, keyword = schema.pop(name), FROM_PYDANTIC[name]
+        if keyword is None or keyword in schema or isinstance(value, bool) or not isinstance(value, int | float):
+            raise SchemaError(
+                f"{_at(pointer)} has the constraint {name} {value!r} of a union, which Pydantic leaves as it is and "
+                "JSON Schema does not have; write it at the part of the union that it is for, as in "
+                f"Annotated[..., Field({name}=...)] | None.",
+                keyword=name,
+            )
+        schema[keyword] = value
+    return schema
 
 
 def _copied(schema: Any) -> Any:
