@@ -255,10 +255,13 @@ def _log(schema: dict[str, Any], name: str) -> bool:
     return bool(scale == "log")
 
 
-def _check_log(low: float, name: str) -> None:
+def _check_log(low: float, name: str, written: Fraction | None = None) -> None:
+    """Raise if a logarithm would not do from there on; ``written``: the bound in the schema, which may be excluded."""
     if low < SMALLEST_SCALE:
         raise SchemaError(
-            f"{name} has a log scale down to {low:g}; the logarithm needs a positive minimum, such as 1e-6.", path=name
+            f"{name} has a log scale down to {float(written) if written is not None else low:g}; the logarithm needs a "
+            "positive minimum, such as 1e-6.",
+            path=name,
         )
 
 
@@ -304,7 +307,7 @@ def _real(schema: dict[str, Any], name: str) -> Node:
     if not math.isfinite(most - least):
         raise SchemaError(f"{name} from {least:g} to {most:g} is wider than floats can tell; narrow it.", path=name)
     if log:
-        _check_log(least, name)
+        _check_log(least, name, max(limits[key] for key in ("minimum", "exclusiveMinimum") if key in limits))
     return Fixed(name, least) if least == most else Real(name, least, most, log)
 
 
@@ -322,5 +325,6 @@ def _factors(limits: dict[str, Fraction], unit: Fraction, name: str) -> tuple[in
     if "exclusiveMaximum" in limits:
         highs.append(math.ceil(limits["exclusiveMaximum"] / unit) - 1)
     if max(lows) > min(highs):
-        raise SchemaError(f"{name} has no multiple of {float(unit):g} within its bounds.", path=name)
+        what = "integer" if unit == 1 else f"multiple of {float(unit):g}"
+        raise SchemaError(f"{name} has no {what} within its bounds.", path=name)
     return max(lows), min(highs)
