@@ -308,6 +308,29 @@ def test_aliases_validators_computed_fields_and_dates_survive_a_round():
     assert set(variable.schema()["properties"]) == {"wideWidth", "day", "text"}
 
 
+class Asymmetric(BaseModel):
+    x: int = Field(validation_alias="inX", serialization_alias="outX")
+
+
+class Within(BaseModel):
+    parts: list[Asymmetric | None]
+
+
+@pytest.mark.parametrize(
+    ("value", "model"),
+    [
+        (Asymmetric(inX=1), None),
+        ({"inX": 1}, Asymmetric),
+        (Within(parts=[None, Asymmetric(inX=1)]), None),
+        ({"parts": [{"inX": 1}]}, Within),
+    ],
+)
+def test_a_field_that_is_read_under_one_name_and_written_under_another_is_named(value, model):
+    says = r"Asymmetric\.x is read as inX and written as outX: give it one alias\.$"
+    with pytest.raises(ValueMismatchError, match=says):
+        StructuredVariable(value, data_model=model, name="v")
+
+
 class Letters(BaseModel):
     model_config = ConfigDict(frozen=True)
     some: frozenset[str] = Field(frozenset("hgfedcba"), alias="someOfThem")

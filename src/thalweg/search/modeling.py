@@ -14,6 +14,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from thalweg.errors import ValueMismatchError
+from thalweg.search.two_names import misread
 from thalweg.search.values import canonical_json, copy_json, written_path
 
 
@@ -93,14 +94,15 @@ def fitted(value: Any, model: type[BaseModel], what: str) -> Any:
         path = tuple(faults[0]["loc"])
         where = f" at {written_path(path)}" if path else ""
         more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-        said = faults[0]["msg"][:1].lower() + faults[0]["msg"][1:]
-        raise ValueMismatchError(f"{what} does not fit {model.__name__}{where}: {said}{more}.", path=path) from error
+        said = faults[0]["msg"][:1].lower() + faults[0]["msg"][1:] + more + (misread(model, path[-1]) if path else "")
+        raise ValueMismatchError(f"{what} does not fit {model.__name__}{where}: {said}.", path=path) from error
     written = dumped(instance, what)
     lost = _lost(value, written, ())
     if lost is not None:
         path, known = lost
         raise ValueMismatchError(
-            f"{model.__name__} has nothing at {written_path(path)}, which {what} has (known: {', '.join(known)}).",
+            f"{model.__name__} has nothing at {written_path(path)}, which {what} has (known: {', '.join(known)})"
+            f"{misread(model, path[-1])}.",
             path=path,
         )
     return written

@@ -1,0 +1,62 @@
+"""Fields that a Pydantic model reads under one name and writes under another: nothing it writes can be read again.
+
+A value is saved, copied and searched as its model writes it. With ``validation_alias="in"`` and
+``serialization_alias="out"`` what comes out as ``out`` is not known under that name when it goes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import AliasChoices, AliasPath, BaseModel
+from pydantic.fields import FieldInfo
+
+
+def misread(model: type[BaseModel], name: Any) -> str:
+    """What to say of a name if a model, or one inside it, reads or writes a field under it, and otherwise the other
+    way round; nothing if that is not what is wrong.
+
+    Args:
+        model: that was to read a value.
+        name: that is missing in the value, or that it has and the model does not write.
+
+    Example:
+        >>> from pydantic import BaseModel, Field
+        >>> from thalweg.search.two_names import misread
+        >>> class Smoothing(BaseModel):
+        ...     length: float = Field(validation_alias="inLength", serialization_alias="outLength")
+        >>> misread(Smoothing, "inLength")
+        '; Smoothing.length is read as inLength and written as outLength: give it one alias'
+        >>> misread(Smoothing, "width")
+        ''
+    """
+    for kind in _models(model, []):
+        for field, info in kind.model_fields.items():
+            read, written = _read_as(kind, field, info), info.serialization_alias or field
+            if written not in read and name in (*read, written):
+                where = f"{kind.__name__}.{field}"
+                return (
+                    f"; {where} is read as {' or '.join(read) or 'a part'} and written as {written}: give it one alias"
+                )
+    return ""
+
+
+def _read_as(kind: type[BaseModel], field: str, info: FieldInfo) -> list[str]:
+    alias = info.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [] if alias is None else [alias]
+    names = [choice for choice in choices if isinstance(choice, str)]
+    names += [str(one.path[0]) for one in choices if isinstance(one, AliasPath) and len(one.path) == 1]
+    by_name = kind.model_config.get("populate_by_name") or kind.model_config.get("validate_by_name")
+    return [*names, *([field] if alias is None or by_name else [])]
+
+
+def _models(annotation: Any, met: list[Any]) -> Iterator[type[BaseModel]]:
+    """The models in an annotation, and in the fields of these."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in met:
+        met.append(annotation)
+        yield annotation
+        for info in annotation.model_fields.values():
+            yield from _models(info.annotation, met)
+    for part in get_args(annotation):
+        yield from _models(part, met)
