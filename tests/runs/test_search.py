@@ -15,10 +15,11 @@ from tests.runs.searching import valley
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError, StudyError, ThalwegError
 from thalweg.graph import wait
-from thalweg.runs import History, Run, Study, searching
+from thalweg.runs import History, Run, Study, paired
 from thalweg.runs.checking import print_checks
 from thalweg.runs.compare import Comparison, print_comparison
 from thalweg.runs.report import write_report
+from thalweg.runs.summary import search_lines
 from thalweg.search import Spent
 from thalweg.search.random_search import RandomSearch
 
@@ -199,34 +200,24 @@ def test_a_run_that_dies_in_its_final_choice_says_afterwards_why_it_stopped(tmp_
 def test_the_interval_of_a_difference_is_that_of_all_resamples_at_once(monkeypatch):
     generator = np.random.default_rng(5)
     one, other = ({i: float(r) for i, r in enumerate(generator.normal(size=40))} for _ in range(2))
-    whole = searching.paired_difference(one, other, 0)
-    monkeypatch.setattr(searching, "_AT_ONCE", 4000)
-    assert searching.paired_difference(one, other, 0) == whole
+    whole = paired.paired_difference(one, other, 0)
+    monkeypatch.setattr(paired, "_AT_ONCE", 4000)
+    assert paired.paired_difference(one, other, 0) == whole
     differences = np.array([one[i] - other[i] for i in range(40)])
     half = 1.96 * differences.std() / 40**0.5
     assert whole["mean"] == pytest.approx(differences.mean())
     assert [whole["low"], whole["high"]] == pytest.approx([whole["mean"] - half, whole["mean"] + half], abs=0.1 * half)
 
 
-@pytest.mark.parametrize(("samples", "least"), [(5, 0.86), (10, 0.92)])
-def test_the_interval_of_few_samples_is_no_narrower_than_it_says(monkeypatch, samples, least):
-    monkeypatch.setattr(searching, "_RESAMPLES", 2000)
-    generator = np.random.default_rng(1)
-    hits = 0
-    for seed in range(300):
-        one = dict(enumerate(generator.normal(size=samples).tolist()))
-        found = searching.paired_difference(one, dict.fromkeys(range(samples), 0.0), seed)
-        hits += found["low"] <= 0.0 <= found["high"]
-    assert hits / 300 > least
-    with pytest.raises(RunError, match="at least 2"):
-        searching.paired_difference({0: 1.0}, {0: 0.0}, 0)
-
-
 def test_one_test_sample_gives_means_and_no_interval(tmp_path, document):
     document["problem"]["test"] = 1
-    search = run(document, valley(), tmp_path / "run").summary["search"]
-    assert "test" in search["winner"]
-    assert "difference" not in search
+    outcome = run(document, valley(), tmp_path / "run")
+    search = outcome.summary["search"]
+    gain = search["winner"]["test"]["mean"] - search["start"]["test"]["mean"]
+    assert search["difference"] == {"mean": pytest.approx(gain), "samples": 1}
+    said = f"by {gain:.4g} (1 test sample); no interval: one difference says nothing of luck"
+    assert dict(search_lines(search))["better than the start"] == said
+    assert said.replace("'", "&#x27;") in write_report(outcome.folder).read_text()
 
 
 def test_what_an_iteration_that_was_cut_short_has_used_is_charged_once(tmp_path, document):
@@ -545,7 +536,7 @@ def test_compare_has_the_rewards(tmp_path, document):
         winner = History(name).facts()["search"]["winner"]
         assert f"{winner['test']['mean']:.4g}" in text
     assert "reward, held out" in text
-    assert "better than the start" in text
+    assert "against the start" in text
     best = [History(name).iterations()["best"] for name in names]
     (line,) = [line for line in text.splitlines() if line.startswith("best reward, ")]
     assert all(f"{found[0]:.4g} → {found[-1]:.4g}" in line for found in best), "as it is, and not minus it"

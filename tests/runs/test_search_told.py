@@ -261,7 +261,7 @@ def test_a_run_that_goes_on_says_who_was_scored_on_the_test_samples_before(tmp_p
     assert more["tested_before"] == 1
     assert "which nothing else has seen," not in page
     assert "1 other candidate was scored on test samples before" in page
-    assert "1 others" in dict(closing_table(outcome.summary))["tested before"]
+    assert "1 other candidate," in dict(closing_table(outcome.summary))["tested before"]
 
 
 # -- what a picture and a number mean --------------------------------------------------------
@@ -287,7 +287,15 @@ def test_the_legend_is_above_the_candidates_and_names_only_what_is_drawn(tmp_pat
     from thalweg.runs.search_figures import plot_search
 
     for block, names in (
-        (FEW, ["best so far", "its bounds (95 % each, 90 % between them)", "a candidate"]),
+        (
+            FEW,
+            [
+                "best so far",
+                "its bounds (95 % each, 90 % between them)",
+                "a candidate",
+                "a candidate on some samples",
+            ],
+        ),
         (None, ["best so far", "a candidate"]),
     ):
         outcome = run(steps, tmp_path / str(len(names)), {"kind": "random", "candidates": 2}, 4, block)
@@ -360,7 +368,7 @@ def test_a_search_that_was_stopped_says_what_is_best_so_far_and_no_misfit(tmp_pa
     assert summary["search"]["best"]["candidate"] == best
     lines = dict(closing_table(summary))
     assert lines["best so far"] == f"candidate {best}; the final choice is made at the end of the run"
-    assert lines["mean reward in the search"] == f"{means[best][1]:.4g}"
+    assert lines["mean reward in the search"] == f"{means[best][1]:.4g} on 12 of 12 samples"
     assert "misfit" not in str(lines)
     assert lines["spent"].split()[0] == str(sum(row.ended for row in started.outcome.history.evaluations()))
 

@@ -279,7 +279,7 @@ def _display(study: Study, quiet: bool) -> tuple[Display, Any]:
     if console.is_terminal and not console.is_dumb_terminal:
         live = LiveDisplay(console, item_name=study.problem_class.item_name)
         return live, live.close
-    return PlainDisplay(sys.stdout), lambda: None
+    return PlainDisplay(sys.stdout, item_name=study.problem_class.item_name), lambda: None
 
 
 def _session(study: Study, out: Path | None, display: Display | None) -> Run:

@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.errors import RunError
+from thalweg.runs.against import difference_cell
 from thalweg.runs.bits import computed_with, differing
-from thalweg.runs.compared import compared
+from thalweg.runs.compared import ScoredOn, compared
 from thalweg.runs.differences import PLACING
 from thalweg.runs.display import duration
 from thalweg.runs.ended import ended_digest
@@ -247,12 +248,12 @@ def _chosen(record: RunRecord) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         winner = search["winner"] if search else {}
+        on = ScoredOn.read(search.get("scored_on") if search else None)
         for part, name in (("search", "reward, search"), ("held_out", "reward, held out"), ("test", "reward, test")):
             if part in winner:
-                found[name] = f"{winner[part]['mean']:.4g}"
+                found[name] = f"{winner[part]['mean']:.4g}{on.counted(part, winner[part])}"
         if "difference" in search:
-            gain = search["difference"]
-            found["better than the start"] = f"{gain['mean']:+.4g} ({gain['low']:+.4g} to {gain['high']:+.4g})"
+            found["against the start"] = difference_cell(search)
         if winner:
             found["evaluations"] = f"{search['spent']['evaluations']}"
             if search["spent"]["tokens"]:
@@ -265,7 +266,8 @@ def _chosen(record: RunRecord) -> dict[str, str]:
 def _misfit(block: dict[str, Any], sign: float) -> str:
     if block["misfit_start"] is None:
         return "not begun"
-    return f"{sign * block['misfit_start']:.4g} → {sign * block['misfit_end']:.4g}"
+    start, end = (sign * block[f"misfit_{name}"] + 0.0 for name in ("start", "end"))  # 0.0: no -0 of a reward of 0
+    return f"{start:.4g} → {end:.4g}"
 
 
 def is_search(record: RunRecord) -> bool:

@@ -141,10 +141,12 @@ class PlainDisplay:
         stream: where to write.
         interval: least time between two lines about iterations, s; the first and last of a block always have
             one.
+        item_name: what a sample of a search is called.
     """
 
-    def __init__(self, stream: TextIO, *, interval: float = 2.0) -> None:
+    def __init__(self, stream: TextIO, *, interval: float = 2.0, item_name: str = "sample") -> None:
         self._stream = stream
+        self._item_name = item_name
         self._interval = interval
         self._last = -interval
         self._pace = Pace()
@@ -181,9 +183,9 @@ class PlainDisplay:
             self._last = time.monotonic()
             left = self._pace.left()
             remaining = f", about {duration(left)} left" if left else ""
+            figures = line_of(record.misfit, record.metrics, item_name=self._item_name)
             self._print(
-                f"iteration {record.iteration}/{self._pace.total}  {line_of(record.misfit, record.metrics)}  "
-                f"({duration(record.seconds)}{remaining})"
+                f"iteration {record.iteration}/{self._pace.total}  {figures}  ({duration(record.seconds)}{remaining})"
             )
 
     def note(self, text: str) -> None:

@@ -92,7 +92,8 @@ class LiveDisplay:
             left = self._pace.left()
             text = f"{duration(left)} left" if left else ""
             self._progress.update(self._iterations, completed=record.iteration, left=text)
-        self._figures.plain = f"iteration {record.iteration}   {line_of(record.misfit, record.metrics, '   ')}"
+        figures = line_of(record.misfit, record.metrics, "   ", self._item_name)
+        self._figures.plain = f"iteration {record.iteration}   {figures}"
 
     def note(self, text: str) -> None:
         """Print a text above the bars."""

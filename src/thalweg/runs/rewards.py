@@ -77,6 +77,8 @@ class RewardProblem(Problem):
     rewarded: ClassVar[bool] = True
     item_name: ClassVar[str] = "sample"
     variables: tuple[StructuredVariable, ...]
+    measure: str = ""
+    """What a reward is, in a word or two, such as the name of a metric: said where rewards are shown."""
     held_out: int = 0
     """Number of samples that the final choice is made on."""
     test: int = 0

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-from thalweg.runs.compared import compared, compared_from, level_of
+from thalweg.runs.compared import ScoredOn, compared, compared_from, level_of
 from thalweg.runs.deciding import DECIDED, fingerprint_of, key_of
 from thalweg.runs.history import History
 from thalweg.runs.ledger import REUSED, SEARCH
+from thalweg.runs.telling import several
 
 
 def draw_search(path: Path, history: History) -> None:
@@ -38,15 +41,34 @@ def plot_search(axes: Axes, history: History) -> None:
         if np.any(low < high):
             band = f"its bounds{level_of(facts)}"
             axes.fill_between(iterations, low, high, step="post", alpha=0.25, label=band, zorder=1)
-    means = candidate_means(history)
-    if means:
-        tried = np.array([(iteration, mean) for iteration, mean, _ in means.values()])
-        axes.scatter(tried[:, 0], tried[:, 1], s=14, color="0.55", label="a candidate", zorder=2)
+    on = ScoredOn.of(facts)
+    whole, partly = apart(candidate_means(history), on.search)
+    if len(whole):
+        axes.scatter(whole[:, 0], whole[:, 1], s=14, color="0.55", label="a candidate", zorder=2)
+    if len(partly):
+        label = f"a candidate on some {several(on.item_name)}"
+        axes.scatter(partly[:, 0], partly[:, 1], s=14, facecolors="none", edgecolors="0.55", label=label, zorder=2)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("iteration")
-    axes.set_ylabel("mean reward")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)  # above, where no candidate is
+    axes.set_ylabel(on.reward)
+    ncols, size = (2, "small") if len(partly) else (3, "medium")
+    above = (0.5, 1.0)  # where no candidate is
+    axes.legend(loc="lower center", bbox_to_anchor=above, ncols=ncols, fontsize=size, frameon=False)
     axes.grid(alpha=0.3)
+
+
+def apart(means: dict[int, tuple[int, float, int]], samples: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Iterations and means of the candidates that were scored on all samples, and of those on some; shapes (n, 2). A
+    mean over some is no match for one over all: they may have been the easy ones.
+
+    Args:
+        means: of :func:`candidate_means`.
+        samples: how many there are; None if that is not known: then all count as scored on all.
+    """
+    found: tuple[list[tuple[int, float]], list[tuple[int, float]]] = [], []
+    for iteration, mean, count in means.values():
+        found[samples is not None and count < samples].append((iteration, mean))
+    return np.reshape(found[0], (-1, 2)), np.reshape(found[1], (-1, 2))
 
 
 def candidate_means(history: History) -> dict[int, tuple[int, float, int]]:

@@ -31,11 +31,13 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.runs.against import against_start
 from thalweg.runs.batches import FAILED_ITEMS
-from thalweg.runs.compared import compared_from
+from thalweg.runs.compared import ScoredOn, compared_from
 from thalweg.runs.display import duration
 from thalweg.runs.history import History
 from thalweg.runs.study import Study
+from thalweg.runs.telling import some
 
 SHOWN_APART = frozenset(
     {
@@ -130,6 +132,7 @@ def search_lines(search: dict[str, Any]) -> list[tuple[str, str]]:
     """What a search has chosen, or before its end what is the best so far, as lines of the closing table."""
     best = search.get("best") or {}
     winner, start = search.get("winner") or best, search.get("start") or {}
+    on = ScoredOn.read(search.get("scored_on"))
     if best:
         lines = [("best so far", f"candidate {best['candidate']}; the final choice is made at the end of the run")]
     elif winner:
@@ -141,15 +144,15 @@ def search_lines(search: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append((f"  {name}", text if len(text) <= 400 else f"{text[:397]}..."))
     for part, label in (("search", "in the search"), ("held_out", "held out"), ("test", "in the test")):
         if part in winner:
-            before = f" (start {start[part]['mean']:.4g})" if part in start else ""
-            lines.append((f"mean reward {label}", f"{winner[part]['mean']:.4g}{before}"))
-    if "difference" in search:
-        found = search["difference"]
-        text = f"{found['mean']:+.4g}, 95 % between {found['low']:+.4g} and {found['high']:+.4g}"
-        lines.append(("better than the start by", text))
+            of = [f"{one[part]['mean']:.4g}{on.counted(part, one[part])}" for one in (winner, start) if part in one]
+            lines.append((f"mean reward {label}", of[0] + (f" (start {of[1]})" if len(of) > 1 else "")))
+    against = against_start(search)
+    lines += [("metric", on.measure)] if on.measure and winner else []
+    lines += [against] if against is not None else []
     lines += [("incomplete", text) for text in search.get("incomplete", ())]
     if search.get("tested_before"):
-        lines.append(("tested before", f"{search['tested_before']} others, on test samples that are not new any more"))
+        others = some(search["tested_before"], "other candidate")
+        lines.append(("tested before", f"{others}, on test samples that are not new any more"))
     if "spent" in search:
         lines.append(("spent", amount(search["spent"])))
     if search.get("failed"):

@@ -23,6 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from thalweg.runs.compared import ScoredOn
 from thalweg.runs.display import duration
 from thalweg.runs.record import ENDINGS, RunRecord
 from thalweg.runs.tables import COLUMNS
@@ -47,6 +48,7 @@ class Sight:
         misfit: of the last batch, before its step; None before the first iteration.
         metrics: of the last iteration.
         left: seconds; None as long as nobody knows.
+        item_name: what a sample of a search is called.
     """
 
     status: str
@@ -58,6 +60,7 @@ class Sight:
     misfit: float | None
     metrics: dict[str, float]
     left: float | None
+    item_name: str = "sample"
 
     @classmethod
     def of(cls, record: RunRecord) -> Sight:
@@ -79,7 +82,13 @@ class Sight:
             float(columns["misfit"][-1]),
             {name: value for name, value in metrics.items() if value == value},
             _left(record, index, here - done),
+            ScoredOn.of(record.facts).item_name,
         )
+
+    def figures(self, gap: str = "  ") -> str:
+        """Those of the last iteration."""
+        assert self.misfit is not None
+        return line_of(self.misfit, self.metrics, gap, self.item_name)
 
     def line(self) -> str:
         """One line of text."""
@@ -87,7 +96,7 @@ class Sight:
         if self.misfit is None:
             return f"iteration 0{of}  preparing"
         left = f"  (about {duration(self.left)} left)" if self.left else ""
-        return f"iteration {self.done}{of}  {self.block}  {line_of(self.misfit, self.metrics)}{left}"
+        return f"iteration {self.done}{of}  {self.block}  {self.figures()}{left}"
 
 
 def _left(record: RunRecord, index: int, left_here: int) -> float | None:
@@ -183,7 +192,7 @@ def _bars(sight: Sight, running_for: str) -> RenderableType:
     bar = ProgressBar(total=max(sight.block_total, 1), completed=sight.block_done)
     grid.add_row(Text(sight.block), bar, f"{sight.block_done}/{sight.block_total}", "")
     note = Text(f"{running_for}; Ctrl-C ends the watching, not the run", style="dim")
-    return Group(grid, Text(line_of(sight.misfit, sight.metrics, "   ")), note)
+    return Group(grid, Text(sight.figures("   ")), note)
 
 
 def _conclude(console: Console, record: RunRecord) -> None:

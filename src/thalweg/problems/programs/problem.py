@@ -83,6 +83,7 @@ class ProgramProblem(RewardProblem):
         self._model: LanguageModel | None = None
         if self._served is None:
             self._model = self._connect(settings.lm.base_url, settings.lm.model)
+        self.measure = settings.metric
         self.prices = Prices(settings.lm.price_prompt, settings.lm.price_completion)
 
     @classmethod
@@ -111,6 +112,7 @@ class ProgramProblem(RewardProblem):
         lines = [
             ("data", f"{Path(self._settings.data).name}: {self._different} different rows"),
             ("parts", f"{self.items} to search with, {self.held_out} to choose with, {self.test} to report with"),
+            ("metric", self.measure),
             ("model", where),
         ]
         if lm.api_key_env is not None and not os.environ.get(lm.api_key_env):

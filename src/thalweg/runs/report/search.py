@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from thalweg.errors import RunError
-from thalweg.runs.compared import compared, compared_from, level_of
+from thalweg.runs.against import METHOD, against_start
+from thalweg.runs.compared import ScoredOn, compared, compared_from, level_of
 from thalweg.runs.history import History
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.charts import paint, picture
 from thalweg.runs.report.markup import Markup, element, section, table
-from thalweg.runs.search_figures import candidate_means
+from thalweg.runs.search_figures import apart, candidate_means
 from thalweg.runs.summary import amount
+from thalweg.runs.telling import several
 from thalweg.search.values import digest_json
 
 _ROWS = 25  # candidates in the table
@@ -39,12 +41,15 @@ def search_sections(record: RunRecord) -> list[Markup]:
         first, _ = compared_from(record.facts)
     except RunError as error:  # somebody else's file
         return [section("Search", element("p", f"What was tried cannot be shown. {error}"))]
+    on = ScoredOn.of(record.facts)
     values = {one["number"]: one["values"] for one in candidates if one["number"] >= first}
     origins = {candidate["number"]: candidate["origin"] for candidate in candidates}
     return [
         section("Search", element("div", _chosen(record), _best(record, means), class_="charts"), _values(record)),
         section(
-            "What was tried", element("div", *_fields(values, means), class_="charts"), _ranked(values, origins, means)
+            "What was tried",
+            element("div", *_fields(values, means, on), class_="charts"),
+            _ranked(values, origins, means, on),
         ),
     ]
 
@@ -61,26 +66,28 @@ def _chosen(record: RunRecord) -> Markup:
 
 def _evidence(search: Any, level: str) -> Markup:
     winner, start = search.get("winner") or {}, search.get("start") or {}
+    on = ScoredOn.read(search.get("scored_on"))
     rows = []
     for part, name in (("search", "search samples"), ("held_out", "held-out samples"), ("test", "test samples")):
         if part in winner:
-            rows.append((name, _mean(winner[part]), _mean(start[part]) if part in start else "–"))
+            first, other = (
+                f"{_mean(one[part])}{on.counted(part, one[part])}" if part in one else "–" for one in (winner, start)
+            )
+            rows.append((name, first, other))
     parts: list[Markup] = [element("p", "Nothing was chosen: no candidate was scored.")]
     if winner:
         parts = [
             element("p", f"Candidate {winner['candidate']} was chosen on {search['chosen_on']}."),
-            table(["mean reward on", "chosen", "start"], rows),
+            table([f"{on.reward} on", "chosen", "start"], rows),
             *_legend(rows, level),
         ]
     parts += [element("p", f"The final choice is incomplete: {text}") for text in search.get("incomplete", ())]
     others = search.get("tested_before", 0)
-    if "difference" in search:
-        found = search["difference"]
+    against = against_start(search)
+    if against is not None:
         untouched = "" if others else ", which nothing else has seen,"
-        text = (
-            f"On the test samples{untouched} the chosen one is better than the start by "
-            f"{found['mean']:+.4g}; 95 % interval {found['low']:+.4g} to {found['high']:+.4g} (paired bootstrap)."
-        )
+        how = f" The interval is {METHOD}." if "low" in search["difference"] else ""
+        text = f"On the test samples{untouched} the chosen one is {' '.join(against)}.{how}"
         parts.append(element("p", text))
     if others:
         text = (
@@ -129,12 +136,12 @@ def _legend(rows: list[tuple[str, str, str]], level: str) -> list[Markup]:
 
 
 def _best(record: RunRecord, means: dict[int, tuple[int, float, int]]) -> Markup:
-    columns = record.iterations
+    columns, on = record.iterations, ScoredOn.of(record.facts)
+    whole, partly = apart(means, on.search)
 
     def draw(axes: Any) -> None:
-        if means:
-            tried = np.array([(iteration, mean) for iteration, mean, _ in means.values()])
-            axes.plot(tried[:, 0], tried[:, 1], "o", color=paint(1), markersize=3.0, alpha=0.6)
+        axes.plot(whole[:, 0], whole[:, 1], "o", color=paint(1), markersize=3.0, alpha=0.6)
+        axes.plot(partly[:, 0], partly[:, 1], "o", color=paint(1), markersize=3.0, alpha=0.6, fillstyle="none")
         if "best" in columns:
             low, best, high = (compared(columns, record.facts, name) for name in ("best_low", "best", "best_high"))
             axes.fill_between(columns["iteration"], low, high, color=paint(0), alpha=0.25, step="post", linewidth=0)
@@ -144,50 +151,58 @@ def _best(record: RunRecord, means: dict[int, tuple[int, float, int]]) -> Markup
         "figcaption",
         element("b", "Best so far"),
         f" The best candidate's mean reward with its confidence bounds{level_of(record.facts)}; dots are all "
-        "candidates.",
+        f"candidates{_hollow(on, len(partly))}.",
     )
-    return element("figure", caption, picture("best so far", draw, x="iteration", y="mean reward"))
+    return element("figure", caption, picture("best so far", draw, x="iteration", y=on.reward))
 
 
-def _fields(values: dict[int, Any], means: dict[int, tuple[int, float, int]]) -> Iterator[Markup]:
-    tried: dict[str, list[tuple[Any, float]]] = {}
+def _hollow(on: ScoredOn, count: int) -> str:
+    """What a hollow dot means, if there is one."""
+    return f", hollow those that were scored on some of the {on.search} {several(on.item_name)} only" if count else ""
+
+
+def _fields(values: dict[int, Any], means: dict[int, tuple[int, float, int]], on: ScoredOn) -> Iterator[Markup]:
+    tried: dict[str, list[tuple[Any, float, bool]]] = {}
     for number, entry in values.items():
         if number in means:
+            _, mean, count = means[number]
             for path, value in _leaves(entry, ""):
-                tried.setdefault(path, []).append((value, means[number][1]))
+                tried.setdefault(path, []).append((value, mean, on.search is None or count >= on.search))
     shown = 0
     for path, points in tried.items():
-        drawn = _field(path, points)
+        drawn = _field(path, points, on)
         if drawn is not None and shown < _FIELDS:
             shown += 1
             yield drawn
 
 
-def _field(path: str, points: list[tuple[Any, float]]) -> Markup | None:
-    rewards = np.array([reward for _, reward in points])
-    different = {json.dumps(value) for value, _ in points}
+def _field(path: str, points: list[tuple[Any, float, bool]], on: ScoredOn) -> Markup | None:
+    rewards = np.array([reward for _, reward, _ in points])
+    whole = np.array([everywhere for _, _, everywhere in points])
+    different = {json.dumps(value) for value, _, _ in points}
     if len(different) < 2:
         return None
-    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value, _ in points)
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value, _, _ in points)
     if not numeric and (len(different) > _NAMES or max(map(len, different)) > _WORD):
         return None  # free text: the table has it
 
     def draw(axes: Any) -> None:
         if numeric:
-            xs = np.array([float(value) for value, _ in points])
+            xs = np.array([float(value) for value, _, _ in points])
             if xs.min() > 0 and xs.max() / 50 >= xs.min():
                 axes.set_xscale("log")
         else:
             names = sorted(different)
-            xs = np.array([float(names.index(json.dumps(value))) for value, _ in points])
+            xs = np.array([float(names.index(json.dumps(value))) for value, _, _ in points])
             axes.set_xticks(range(len(names)), [name.strip('"') for name in names], rotation=20, ha="right")
             axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.plot(xs, rewards, "o", color=paint(0), markersize=3.6, alpha=0.7)
+        for some, style in ((whole, "full"), (~whole, "none")):
+            axes.plot(xs[some], rewards[some], "o", color=paint(0), markersize=3.6, alpha=0.7, fillstyle=style)
 
     return element(
         "figure",
         element("figcaption", element("b", path)),
-        picture(path, draw, x=path.rsplit(".", 1)[-1], y="mean reward"),
+        picture(path, draw, x=path.rsplit(".", 1)[-1], y=on.reward),
     )
 
 
@@ -201,7 +216,9 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _ranked(values: dict[int, Any], origins: dict[int, str], means: dict[int, tuple[int, float, int]]) -> Markup:
+def _ranked(
+    values: dict[int, Any], origins: dict[int, str], means: dict[int, tuple[int, float, int]], on: ScoredOn
+) -> Markup:
     firsts: dict[str, int] = {}
     for number in sorted(means):
         firsts.setdefault(digest_json(values[number]), number)
@@ -210,7 +227,8 @@ def _ranked(values: dict[int, Any], origins: dict[int, str], means: dict[int, tu
     for number in order[:_ROWS]:
         iteration, mean, samples = means[number]
         text = json.dumps(values[number], ensure_ascii=False)
-        rows.append((number, iteration, f"{mean:.5g}", samples, origins.get(number, ""), text[:600]))
+        counted = f"{samples} of {on.search}" if on.search is not None else str(samples)
+        rows.append((number, iteration, f"{mean:.5g}", counted, origins.get(number, ""), text[:600]))
     failed = len(values) - len(means)
     more, again = len(order) - len(rows), len(means) - len(order)
     words = [
@@ -221,5 +239,5 @@ def _ranked(values: dict[int, Any], origins: dict[int, str], means: dict[int, tu
         f"{failed} {'candidate has' if failed == 1 else 'candidates have'} no reward." if failed else "",
     ]
     text = " ".join(word for word in words if word)
-    head = ["candidate", "iteration", "mean reward", "samples", "origin", "values"]
+    head = ["candidate", "iteration", on.reward, several(on.item_name), "origin", "values"]
     return element("div", table(head, rows), *([element("p", text, class_="dim")] if text else []), class_="wide")
