@@ -56,6 +56,7 @@ def answering(loss=1.0, gradient=0.0):
         (answering(loss=np.ones(1)), "the loss is an object of type ndarray, no number"),
         (answering(loss=Variable(1.0)), r"float\(loss.data\)"),
         (answering(loss=[1.0]), "the loss is an object of type list"),
+        (answering(loss="1.0"), r"the loss is an object of type str, no number; .*float\(loss\)"),
         (answering(loss=float("nan")), "which is no finite number"),
         (answering(gradient=None), "the gradient of 'x' is None; nothing was changed"),
         (answering(gradient=np.array(["a"])), "variable 'x', iteration 1: the gradient has dtype <U1"),

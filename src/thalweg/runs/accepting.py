@@ -130,9 +130,9 @@ def named_numbers(metrics: Any, problem: Problem) -> Mapping[str, float]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is one number, finite or not."""
+    """Whether it is one number, finite or not; text is none, whatever it says."""
     try:
-        return np.ndim(value) == 0 and isinstance(float(value), float)
+        return not isinstance(value, (str, bytes)) and np.ndim(value) == 0 and isinstance(float(value), float)
     except (TypeError, ValueError, OverflowError):
         return False
 
