@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from tests.runs.deconvolution import Deconvolution
+from tests.runs.going import every_byte, run, stop_after
+from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import StudyError
-from thalweg.runs import Study
+from thalweg.graph import wait
+from thalweg.runs import History, QuietDisplay, Run, Study
+from thalweg.runs.choosing import iterations_of
 from thalweg.runs.tuning import build_optimizer
 
 
@@ -65,3 +69,133 @@ def test_all_faults_are_told_at_once():
 
 def test_a_start_that_is_not_a_number_is_left_to_the_problem():
     made({"kind": "bounds", "lower": 0.0}, start=np.nan)
+
+
+@pytest.mark.parametrize(
+    "ranges", [None, [("x", 0.0, 1.0)], {"x": 3.0}, {"x": (0.0,)}, {"x": "ab"}, {"x": (3.0, -2.0)}]
+)
+def test_ranges_that_are_none_are_named(ranges):
+    class Odd(Deconvolution):
+        def ranges(self):
+            return ranges
+
+    text = (
+        r"Odd.ranges returned .* instead of a dictionary" if not isinstance(ranges, dict) else r"Odd.ranges has .* 'x'"
+    )
+    with pytest.raises(StudyError, match=text):
+        made({"kind": "bounds", "lower": 0.0}, Odd)
+
+
+BOX = {"kind": "bounds", "lower": -1.0, "upper": 1.5}
+
+
+def boxed(document, **more):
+    document["optimizer"]["process_model"] = dict(BOX)
+    document["output"] = {"checkpoint_every": 1, "keep": 10, "figures": False}
+    document.update(more)
+    return document
+
+
+def model(out, iteration=None):
+    store = CheckpointStore(out / "checkpoints")
+    number = next((k for k, found in iterations_of(store).items() if found == iteration), None)
+    return store.load(number)[0]["variable/x"]
+
+
+def test_new_bounds_that_would_move_the_model_are_refused_though_the_start_fits(tmp_path, document, kinds):
+    out = tmp_path / "run"
+    run(boxed(document), kinds, out)
+    low, high = float(model(out, 5).min()), float(model(out, 5).max())
+    assert 0.05 < high < 1.5  # and the start is 0
+    before = every_byte(out)
+    for change in ("optimizer.process_model.upper=0.05", "optimizer.process_model={kind='bounds', upper=0.05}"):
+        text = (
+            rf"bounds of .* to 0.05, and x of iteration 5 is outside, at {low:.6g} to {high:.6g}: the next step would"
+        )
+        with pytest.raises(StudyError, match=text):
+            wait(Run.resume(out, kinds=kinds, iteration=5, overrides=[change]).execute())
+        with pytest.raises(StudyError, match=text):
+            wait(Run.resume(out, kinds=kinds, iteration=5, overrides=[change]).plan())
+    assert every_byte(out) == before
+    wait(Run.resume(out, kinds=kinds, iteration=5, overrides=["optimizer.process_model.upper=1.2"]).execute())
+    assert History(out).iterations()["iteration"][-1] == 7
+
+
+class High(Deconvolution):
+    """The model goes up from 0 everywhere."""
+
+    def _item(self, x, band, data, item):
+        return {"loss": float(np.sum((x - 9.0) ** 2)), "x": 2.0 * (x - 9.0)}
+
+
+def test_bounds_that_hold_the_model_are_taken_though_the_start_is_outside(tmp_path, document):
+    out, kinds = tmp_path / "run", {"deconvolution": High}
+    document["optimizer"]["learning_rate"] = 0.5
+    run(boxed(document), kinds, out, "optimizer.process_model.upper=20.0")
+    assert model(out).min() > 2.0
+    change = ["optimizer.process_model.lower=2.0", "blocks.1.iterations=5"]
+    outcome = wait(Run.resume(out, kinds=kinds, overrides=change).execute())
+    assert (outcome.status, outcome.summary["iterations"]) == ("finished", 9)
+    assert not [event for event in outcome.history.events() if "bounds of" in event["text"]]
+
+
+def by_an_earlier_version(monkeypatch, document, kinds, out):
+    """Stopped in iteration 3; what a run begins with was not looked at."""
+    with monkeypatch.context() as patched:
+        patched.setattr("thalweg.runs.tuning.bounds_faults", lambda *args: [])
+        patched.setattr("thalweg.runs.study.Study.check_start", lambda *args: None)
+        stop_after(document, kinds, out, 3)
+
+
+class Outside(Bearing):
+    """It starts where it may not be."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.x.data[:] = -3.0
+
+    def check_start(self):
+        raise StudyError("the start is too low")
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_its_bounds_and_is_told(tmp_path, document, monkeypatch):
+    out, kinds, told = tmp_path / "run", {"deconvolution": Outside}, []
+    boxed(document)["optimizer"]["process_model"]["upper"] = 4.0  # more than the problem bears
+    by_an_earlier_version(monkeypatch, document, kinds, out)
+    for change in ("optimizer.process_model.upper=5.0", "problem.noise=0.02"):  # which are looked at again
+        with pytest.raises(StudyError, match="and the problem bears -2 to 3 for x"):
+            wait(Run.resume(out, kinds=kinds, overrides=[change]).execute())
+    display = QuietDisplay()
+    monkeypatch.setattr(display, "note", told.append)
+    outcome = wait(Run.resume(out, kinds=kinds, display=display).execute())
+    assert (outcome.status, outcome.summary["iterations"]) == ("finished", 7)
+    warnings = [event["text"] for event in outcome.history.events() if event["kind"] == "warning"]
+    for text in (
+        "a new run would be refused: the start is too low",
+        "bounds of -1 to 4, and the problem bears -2 to 3",
+    ):
+        assert [note for note in told if text in note]
+        assert [note for note in warnings if text in note]
+    again = [document, kinds, tmp_path / "new"]
+    with pytest.raises(StudyError, match="the start is too low"):
+        run(*again)
+    with pytest.raises(StudyError, match="the start is too low"):  # it begins, so the start is not past
+        wait(Run.resume(out, kinds=kinds, iteration=0).execute())
+
+
+def test_bounds_of_a_later_study_are_held_against_an_earlier_model(tmp_path, document, kinds):
+    """The study in the folder has them; the model of the checkpoint that is gone back to was made without."""
+    out = tmp_path / "run"
+    document["optimizer"]["learning_rate"] = 0.5
+    run(boxed(document), kinds, out)
+    high = {k: float(model(out, k).max()) for k in range(1, 8)}
+    first = max(high, key=high.get)
+    limit = high[7] + 1e-3
+    assert limit < high[first]
+    wait(
+        Run.resume(
+            out, kinds=kinds, overrides=[f"optimizer.process_model.upper={limit}", "blocks.1.iterations=4"]
+        ).execute()
+    )
+    with pytest.raises(StudyError, match=rf"x of iteration {first} is outside"):
+        wait(Run.resume(out, kinds=kinds, iteration=first).execute())

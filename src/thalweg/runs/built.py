@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from thalweg.errors import StudyError
@@ -28,6 +29,36 @@ def check_built(problem: Any, wanted: type[Problem]) -> None:
             f"{name}.variables is {kind_of(variables)}; it is a tuple of the variables to be fitted, also for one: "
             "`self.variables = (self.x,)`."
         )
+
+
+def ranges_of(problem: Problem) -> Mapping[str, tuple[float, float]]:
+    """What a problem's ``ranges`` returned.
+
+    Raises:
+        StudyError: it is no table of two numbers by name, the least first.
+    """
+    ranges: Any = problem.ranges()
+    name = f"{type(problem).__qualname__}.ranges"
+    if not isinstance(ranges, Mapping):
+        raise StudyError(
+            f"{name} returned {kind_of(ranges)} instead of a dictionary of pairs by the variable's name; end it with "
+            "`return {...}`, which may be empty."
+        )
+    for variable, pair in ranges.items():
+        if not _is_range(pair):
+            raise StudyError(
+                f"{name} has {pair!r:.80} for {variable!r}; give (least, largest), two numbers in the variable's unit, "
+                "infinite where there is no limit."
+            )
+    return ranges
+
+
+def _is_range(pair: Any) -> bool:
+    try:
+        least, most = pair
+    except (TypeError, ValueError):
+        return False
+    return isinstance(least, Real) and isinstance(most, Real) and bool(least <= most)  # NaN is neither
 
 
 def kind_of(value: Any) -> str:

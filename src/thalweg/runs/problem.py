@@ -97,10 +97,11 @@ class Problem(abc.ABC):
     must follow from its settings, ``seed`` and the variables' values: then a run is the same to the last bit
     whenever it is repeated, and a resumed one continues as if it had never stopped.
 
-    The methods are called in this order: :meth:`build`, :meth:`plan`, :meth:`use_folder`, :meth:`prepare`, and for
-    each block :meth:`begin_block` and then, per iteration, :meth:`feedback` and :meth:`metrics`; at the end
-    :meth:`results`, :meth:`summary` and :meth:`figures`, also when the run was interrupted; at last :meth:`close`.
-    ``thalweg check`` calls :meth:`build`, :meth:`plan`, :meth:`checks` and :meth:`close` only.
+    The methods are called in this order: :meth:`build`, :meth:`check_start`, :meth:`plan`, :meth:`use_folder`,
+    :meth:`prepare`, and for each block :meth:`begin_block` and then, per iteration, :meth:`feedback` and
+    :meth:`metrics`; at the end :meth:`results`, :meth:`summary` and :meth:`figures`, also when the run was interrupted;
+    at last :meth:`close`.
+    ``thalweg check`` calls :meth:`build`, :meth:`check_start`, :meth:`plan`, :meth:`checks` and :meth:`close` only.
 
     Example:
         A straight line through points, one point an item:
@@ -200,6 +201,16 @@ class Problem(abc.ABC):
             batch: distinct item indices in increasing order, int64, shape (n,), n >= 1.
             runtime: where the numeric work goes (``await runtime.map_reduce(task, batch)``); the event loop
                 must not be blocked for more than 50 ms.
+        """
+
+    def check_start(self) -> None:  # noqa: B027 (most have nothing to say)
+        """Refuse what is wrong with where a run begins, and with nothing that comes later: a start that lies outside of
+        what the problem bears, records that are too short for anything to be heard.
+
+        Called after :meth:`build`. Where a run goes on, its start is past: then a refusal is told, and stops nothing.
+
+        Raises:
+            StudyError: the run should not begin.
         """
 
     def plan(self, runtime: Runtime, iterations: int) -> list[tuple[str, str]]:

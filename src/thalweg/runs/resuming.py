@@ -13,15 +13,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from thalweg.checkpoints import CheckpointStore
-from thalweg.errors import RunError
+from thalweg.errors import RunError, ThalwegError
 from thalweg.optimizers import LocalOptimizer
+from thalweg.runs.bounding import going_on_faults
 from thalweg.runs.choosing import checkpoint_of, fitting, newest_whole
 from thalweg.runs.differences import different, is_inside, refuse_past, refuse_unnamed, settings_at, settings_from
 from thalweg.runs.files import is_file, read_small
@@ -33,9 +34,8 @@ from thalweg.runs.position import Position
 from thalweg.runs.problem import Problem
 from thalweg.runs.restoring import check_variables, put_variables, restore_optimizer
 from thalweg.runs.selection import Selection
-from thalweg.runs.settings import GenericBlock, OutputSettings
+from thalweg.runs.standing import naming, position_in, refuse_finished, refuse_lost_checkpoints
 from thalweg.runs.study import Study
-from thalweg.runs.telling import some
 from thalweg.runs.toml import parse
 from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.validation import study_error
@@ -142,6 +142,39 @@ class Resumption:
                 for block in blocks[: index + 1]:
                     change_hyperparameters(optimizer, block.optimizer)
         restore_optimizer(optimizer, self.arrays, self.meta, before, after)
+
+    def told_of_start(self, problem: Problem) -> Resumption:
+        """The same, with what a new run would be refused for: the start of this one is past, so it is told only."""
+        if not self.meta:
+            return self
+        try:
+            self.study.check_start(problem)
+        except ThalwegError as error:
+            return self._told([f"a new run would be refused: {error}"])
+        return self
+
+    def told_of_bounds(self, problem: Problem, optimizer: LocalOptimizer) -> Resumption:
+        """The same, with what is wrong with bounds that the run has had before.
+
+        Args:
+            problem: of the run.
+            optimizer: the run's, where the checkpoint has it.
+
+        Raises:
+            StudyError: bounds that are new would move the model, or go beyond what the problem bears.
+        """
+        if not self.meta:
+            return self
+        model = {str(v.name): self.arrays[f"variable/{v.name}"] for v in problem.variables}
+        before = settings_at(self.was, self.position).get("process_model")
+        same = not any(is_inside(key, "problem") for key in self.differing)
+        new, old = going_on_faults(optimizer, problem, model, self.position.iteration, before, same=same)
+        if new:
+            raise study_error(f"The study of {self.folder.path}", new, self.named)
+        return self._told(f"{fault.path}: {fault.text}" for fault in old)
+
+    def _told(self, notes: Iterable[str]) -> Resumption:
+        return replace(self, notes=(*self.notes, *notes))
 
     def other_inputs(self, now: Mapping[str, str]) -> list[str]:
         """The keys of what is another one than the run has read so far, of :meth:`Problem.inputs`."""
@@ -257,7 +290,7 @@ def read(
     numbers = moment.iterations["iteration"]
 
     def placed(meta: Mapping[str, Any]) -> Position:
-        found = _position(meta, study.blocks, path)
+        found = position_in(meta, study.blocks, path)
         refuse_past(path, {**began, "seed": meta["seed"]} if "seed" in meta else began, wanted, found)
         return found
 
@@ -276,14 +309,15 @@ def read(
     arrays, meta = chosen.arrays, chosen.meta
     status = _status(folder)
     if not meta and iteration is None:
-        _refuse_lost_checkpoints(path, len(numbers), status, began, facts)
+        had = facts[CHECKPOINTED] is not None if CHECKPOINTED in facts else None
+        refuse_lost_checkpoints(path, len(numbers), status, began, had)
     try:
         position = placed(meta)
     except RunError as error:
-        raise _told_what_fits(error, path, fitting(store, fits)) from None
+        raise naming(error, path, fitting(store, fits)) from None
     is_last = position.iteration == len(numbers)  # else something is given up, and that is to be done
     if is_last and not _lacks_means(facts) and status == "finished":
-        _refuse_finished(path, study.blocks, position)
+        refuse_finished(path, study.blocks, position)
     past = moment.iterations["seconds"][numbers <= position.iteration]
     if len(past) != position.iteration:
         raise RunError(
@@ -327,28 +361,6 @@ def stamp_of(folder: RunFolder) -> tuple[Any, ...]:
     return tuple(generations), newest, len(moment.events), moment.facts.get("study"), _study(folder, moment.facts)
 
 
-def _refuse_lost_checkpoints(
-    path: Path, made: int, status: str, began: dict[str, Any], facts: Mapping[str, Any]
-) -> None:
-    """Where there must have been a checkpoint and is none, beginning again would destroy what there is.
-
-    The history of an earlier version does not say whether there was one. How often one was made is then said by the
-    study that the run was of, not by what it is to become.
-    """
-    output = began.get("output")
-    every = output.get("checkpoint_every") if isinstance(output, dict) else None
-    if type(every) is not int:
-        every = OutputSettings().checkpoint_every
-    # One is handed over after so many iterations, and is on the disk before the next one is handed over.
-    likely = made > 2 * every or status == "finished"
-    if made and (facts[CHECKPOINTED] is not None if CHECKPOINTED in facts else likely):
-        raise RunError(
-            f"The run {path} has made {made} iterations, and there is no checkpoint in it to go on from: they were "
-            "removed. Restore the folder checkpoints from a copy, or begin a new run in another folder; or give up "
-            f"what there is, and begin again here: thalweg resume {path} --iteration 0"
-        )
-
-
 def _of(kind: type[T], found: Any) -> dict[str, T]:
     """The entries of a type, by name, of what may be somebody else's."""
     return {name: value for name, value in found.items() if type(value) is kind} if isinstance(found, dict) else {}
@@ -358,46 +370,6 @@ def _lacks_means(facts: Mapping[str, Any]) -> bool:
     """Whether the final choice of a search is incomplete: what failed in it is made again."""
     search = facts.get("search")
     return isinstance(search, dict) and bool(search.get("incomplete"))
-
-
-def _position(meta: Mapping[str, Any], blocks: tuple[GenericBlock, ...], path: Path) -> Position:
-    """Where a checkpoint was taken, in blocks that have it."""
-    if not meta:
-        return Position()
-    position = Position.from_meta(meta)
-    number = position.block + 1
-    if number > len(blocks):
-        raise RunError(f"The run {path} is in block {number}, and the study has {some(len(blocks), 'block')}.")
-    before = sum(block.iterations for block in blocks[: position.block]) + position.block_iteration
-    if before != position.iteration:
-        raise RunError(
-            f"The run {path} has made {position.iteration} iterations, and the study has {before} up to there: blocks "
-            f"before block {number}, in which it is, cannot change any more."
-        )
-    if position.block_iteration > blocks[position.block].iterations:
-        raise RunError(
-            f"The run {path} has made {position.block_iteration} iterations of block {number} already; it "
-            f"cannot have {blocks[position.block].iterations}."
-        )
-    return position
-
-
-def _told_what_fits(error: RunError, path: Path, iteration: int | None) -> RunError:
-    """A refusal that names the checkpoint from which the run can go on all the same, if there is one."""
-    if iteration is None:
-        return error
-    text = f"To go on from before that, and make what came after it anew: thalweg resume {path} --iteration {iteration}"
-    return RunError(f"{error} {text} --set ...", **error.details)
-
-
-def _refuse_finished(path: Path, blocks: tuple[GenericBlock, ...], position: Position) -> None:
-    """Refuse to go on where all is made."""
-    if position.iteration == sum(block.iterations for block in blocks):
-        last = len(blocks) - 1
-        raise RunError(
-            f"The run {path} has finished: all {position.iteration} iterations are made. To go on, give it more: "
-            f"--set blocks.{last}.iterations={2 * blocks[last].iterations}"
-        )
 
 
 def _status(folder: RunFolder) -> str:

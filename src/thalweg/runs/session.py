@@ -177,7 +177,7 @@ class Run:
 
     async def _run(self, runtime: Runtime, held: ExitStack) -> None:
         """Run the study there; raises what :meth:`execute` raises."""
-        work = await Work.of(self.study, runtime, self._place(), held)
+        work = await Work.of(self.study, runtime, self._place(), held, begins=self._begins)
         loop: Loop | None = None
         error: BaseException | None = None
         try:
@@ -244,13 +244,18 @@ class Run:
             RunFolder.refuse_occupied(self._out)
         async with AsyncExitStack() as stack:
             runtime, held = await self._begin_runtime(stack)
-            work = await Work.of(self.study, runtime, self._place(), held, start=False)
+            work = await Work.of(self.study, runtime, self._place(), held, start=False, begins=self._begins)
             lines = outline(self.study, work.problem, runtime)
             if self._resumption is not None:
                 await runtime.run(self._try_to_restore, work, self._resumption)
                 done = self._resumption.position.iteration
                 lines.append(("goes on", f"from iteration {done}; at most {self.study.iterations - done} are left"))
-            return [*lines, *work.plan, work.room.line]
+            return [*lines, *self._plan_of(work)]
+
+    def _plan_of(self, work: Work) -> list[tuple[str, str]]:
+        """What the work needs; and of a search that begins its engine: one that goes on has that of its checkpoint."""
+        begins = work.problem.rewarded and self._resumption is None
+        return [*work.plan, *(rewarded.engine_lines(work.optimizer) if begins else []), work.room.line]
 
     def _told_by_runtime(self, text: str) -> None:
         """Show what a cluster says, and keep it in the history; from any thread."""
@@ -260,6 +265,11 @@ class Run:
             with suppress(RunError, RuntimeError):  # the run itself says that the disk is full; or it has ended
                 self._disk.history.event("cluster", text, iteration=iteration)
 
+    @property
+    def _begins(self) -> bool:
+        """Whether the run begins where the study's variables are."""
+        return self._resumption is None or not self._resumption.meta
+
     def _place(self) -> Path:
         """Where the run is, or is to be."""
         if self._resumption is not None:
@@ -268,11 +278,12 @@ class Run:
 
     def _try_to_restore(self, work: Work, found: resuming.Resumption) -> resuming.Resumption:
         """Before anything is written: a state that does not fit the study leaves the run as it was."""
+        found = found.told_of_start(work.problem)
         if work.problem.rewarded:
             return rewarded.try_to_restore(work.problem, optimizer_of(self.study, work.problem), found)
         found.refuse_other_inputs(work.problem)
         found.restore_optimizer(work.problem, work.optimizer)
-        return found
+        return found.told_of_bounds(work.problem, work.optimizer)
 
     def _restore(self, work: Work, found: resuming.Resumption, disk: Disk) -> None:
         if work.problem.rewarded:
@@ -295,8 +306,7 @@ class Run:
         return self._disk
 
     async def _execute(self, work: Work, disk: Disk, loop: Loop) -> None:
-        plan = [*work.plan, work.room.line]
-        self._display.begin(self.study.settings.title, disk.folder.path, plan, self.study.blocks)
+        self._display.begin(self.study.settings.title, disk.folder.path, self._plan_of(work), self.study.blocks)
         if self._resumption is not None:
             for note in disk.told:
                 self._display.note(note)

@@ -180,9 +180,12 @@ class Study:
             overrides=overrides,
         )
 
-    def build_problem(self) -> Problem:
+    def build_problem(self, *, begins: bool = True) -> Problem:
         """Make the problem, which refuses what it can refuse, and check that the blocks fit its number of
         items.
+
+        Args:
+            begins: whether its start is checked, too; that of a run that goes on is past.
 
         Raises:
             ThalwegError: the problem's own refusal, or a StudyError.
@@ -192,6 +195,8 @@ class Study:
                 self.problem_settings, list(self.problem_blocks), seed=self.settings.seed, folder=self.folder
             )
         check_built(problem, self.problem_class)
+        if begins:
+            self.check_start(problem)
         faults = [
             Fault(f"blocks.{i}.batch_size", f"got {block.batch_size}, and there are only {problem.items} items")
             for i, block in enumerate(self.blocks)
@@ -200,6 +205,15 @@ class Study:
         if faults:
             raise study_error(f"The study {self.name}", faults)
         return problem
+
+    def check_start(self, problem: Problem) -> None:
+        """Have the problem refuse its start.
+
+        Raises:
+            ThalwegError: the problem's own refusal, or a StudyError.
+        """
+        with refusing(f"The study {self.name}", f"begun by {self.problem_class.__qualname__}"):
+            problem.check_start()
 
     def with_text(self, text: str) -> Study:
         """The same study, frozen as this text, which has its author's order and comments."""

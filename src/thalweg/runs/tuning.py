@@ -159,6 +159,8 @@ def build_optimizer(
     seed: int = 0,
     blocks: Sequence[GenericBlock] = (),
     budget: BudgetSettings | None = None,
+    *,
+    begins: bool = True,
 ) -> LocalOptimizer:
     """The optimizer, bound to the problem's variables.
 
@@ -167,10 +169,12 @@ def build_optimizer(
         seed: the study's, for a search.
         blocks: the study's, for a search: how many candidates there will be.
         budget: the same.
+        begins: whether the run begins where the variables are now; where one goes on, its model is what must fit
+            (:func:`thalweg.runs.bounding.going_on_faults`).
 
     Raises:
-        StudyError: a transform names an array that the problem does not have; or a variable starts outside of its
-            bounds, or these go beyond what the problem bears.
+        StudyError: a transform names an array that the problem does not have; or, of a run that begins, a variable
+            starts outside of its bounds, or these go beyond what the problem bears.
         ParameterError: a variable cannot be updated in place.
     """
     if problem.rewarded:
@@ -181,7 +185,7 @@ def build_optimizer(
             made = optimizers.build(table, problem.variables, arrays=problem.arrays())
     except HyperparameterError as error:
         raise study_error("The study", [Fault("optimizer", str(error))]) from error
-    faults = bounds_faults(made, problem, "optimizer.process_model")
+    faults = bounds_faults(made, problem) if begins else []
     if faults:
         raise study_error("The study", faults)
     return made

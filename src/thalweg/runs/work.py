@@ -36,7 +36,16 @@ class Work:
     plan: list[tuple[str, str]]
 
     @classmethod
-    async def of(cls, study: Study, runtime: Runtime, folder: Path, stack: ExitStack, *, start: bool = True) -> Work:
+    async def of(
+        cls,
+        study: Study,
+        runtime: Runtime,
+        folder: Path,
+        stack: ExitStack,
+        *,
+        start: bool = True,
+        begins: bool = True,
+    ) -> Work:
         """Build what a study says.
 
         Args:
@@ -45,13 +54,14 @@ class Work:
             folder: where the run is to be, or is.
             stack: gives back what problem and optimizer hold, also if something is refused after they were built.
             start: it is to be worked with: have a cluster begin, and refuse keys that are not there.
+            begins: refuse a start that the problem refuses; that of a run that goes on is past.
 
         Raises:
             ThalwegError: the study or the problem was refused, or there is no room or no key for the run.
         """
         # What is built is given back also if its caller is cancelled meanwhile.
-        problem = await runtime.run(_built, study, stack)
-        optimizer = await runtime.run(_bound, study, problem, stack)
+        problem = await runtime.run(_built, study, stack, begins)
+        optimizer = await runtime.run(_bound, study, problem, stack, begins)
         if start and problem.rewarded:
             rewarded.check_keys(problem, optimizer)
         if start and isinstance(runtime, Dask):
@@ -60,27 +70,27 @@ class Work:
         return cls(problem, optimizer, runtime, room, await runtime.run(_plan, study, problem, optimizer, runtime))
 
 
-def _built(study: Study, stack: ExitStack) -> Problem:
-    problem = study.build_problem()
+def _built(study: Study, stack: ExitStack, begins: bool) -> Problem:
+    problem = study.build_problem(begins=begins)
     stack.callback(problem.close)
     return problem
 
 
-def _bound(study: Study, problem: Problem, stack: ExitStack) -> Any:
-    optimizer = optimizer_of(study, problem)
+def _bound(study: Study, problem: Problem, stack: ExitStack, begins: bool) -> Any:
+    optimizer = optimizer_of(study, problem, begins=begins)
     if problem.rewarded:
         stack.callback(rewarded.let_go, optimizer)
     return optimizer
 
 
-def optimizer_of(study: Study, problem: Problem) -> Any:
-    """The study's optimizer, bound to the problem's variables; where it has a model of its own, a relative folder for
-    its answers starts at the study's."""
+def optimizer_of(study: Study, problem: Problem, *, begins: bool = True) -> Any:
+    """The study's optimizer, bound to the problem's variables, with a look at these if the run begins there; where it
+    has a model of its own, a relative folder for its answers starts at the study's."""
     settings = study.settings
     table, lm = settings.optimizer, settings.optimizer.get("lm")
     if isinstance(lm, dict) and isinstance(lm.get("cache"), str):
         table = {**table, "lm": {**lm, "cache": str(study.folder / lm["cache"])}}
-    return build_optimizer(table, problem, settings.seed, study.blocks, settings.budget)
+    return build_optimizer(table, problem, settings.seed, study.blocks, settings.budget, begins=begins)
 
 
 def _room(study: Study, problem: Problem, optimizer: LocalOptimizer, folder: Path, workers: int) -> Room:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.runs.going import go_on, stop_after
 from thalweg import errors
 from thalweg.problems.waves import Grid, WaveProblem, ricker, tone_burst
 from thalweg.problems.waves.checks import wave_checks
@@ -175,3 +176,28 @@ def test_bounds_beyond_the_speeds_that_were_checked_are_refused(crosshole):
     wide = {"kind": "momentum", "process_model": {"kind": "bounds", "lower": 1500.0, "upper": 2500.0}}
     with pytest.raises(errors.StudyError, match="bounds of 1500 to 2500, and the problem bears 1500 to 2400 for vp"):
         build_optimizer(wide, problem)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"speeds": [1850.0, 2400.0]}, "problem.speeds: the starting model goes from 1800 to 1800 m/s"),
+        ({"steps": 88}, "would be cut off"),
+        ({"steps": 115}, "blocks.0: no receiver can hear anything"),
+    ],
+)
+def test_a_run_that_an_earlier_version_began_goes_on_and_is_told(crosshole, tmp_path, monkeypatch, change, text):
+    """Its start and its records are past: a new run is refused, and it must not be lost."""
+    crosshole["problem"] |= change
+    crosshole["blocks"][0] |= {"iterations": 3, "frequency": 100.0 if "steps" not in change else 80.0}
+    crosshole["output"] = {"figures": False}
+    kinds, out = {"waves": WaveProblem}, tmp_path / "run"
+    with pytest.raises(errors.StudyError, match=text) as refused:
+        build(crosshole)
+    with monkeypatch.context() as patched:
+        patched.setattr(Study, "check_start", lambda *args: None)
+        stop_after(crosshole, kinds, out, 1)
+    outcome = go_on(out, kinds)
+    assert (outcome.status, outcome.summary["iterations"]) == ("finished", 3)
+    told = [event["text"] for event in outcome.history.events() if event["kind"] == "warning"]
+    assert f"a new run would be refused: {refused.value}" in told

@@ -60,6 +60,11 @@ class WaveProblem(Problem):
         """Make the problem of a study; see `Problem.build`."""
         return cls(settings, blocks, seed=seed, folder=folder)
 
+    def check_start(self) -> None:
+        """Refuse a start outside of ``speeds``, and records that are too short; see `Problem.check_start`."""
+        if self.setup.start_fault is not None:
+            raise self.setup.start_fault
+
     def inputs(self) -> dict[str, str]:
         """Return digests of what came from files; see `Problem.inputs`."""
         return dict(self.setup.inputs)

@@ -49,6 +49,7 @@ class WaveSetup:
         region: weight of the gradient, 1 where the model may change and 0 where not.
         correction: what takes the error of the time step out of simulated traces, or None.
         speeds: lowest and highest sound speed that the simulations must bear, m/s.
+        start_fault: what a run that begins is refused for, or None: a start outside of ``speeds``, too short records.
         inputs: digests of the arrays that came from files, by the key of the study that names the file.
     """
 
@@ -79,7 +80,11 @@ class WaveSetup:
             )
         self.correction = RemoveTimeDispersion(s.steps, name="time correction") if s.time_correction else None
         self._latest: Propagator | None = None
-        self.speeds = self._check_all()
+        self.start_fault: StudyError | None = None
+        try:
+            self.speeds = self._check_all()
+        except (SimulationError, StudyError) as error:  # what comes of a fault of the start would be misleading
+            raise (self.start_fault or error) from error.__cause__
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the latest simulator behind: another process makes its own."""
@@ -222,7 +227,7 @@ class WaveSetup:
             raise StudyError("problem.observed: simulated data needs an analytic wavelet (ricker or tone_burst).")
         low, high = stability.check_speeds(self.start, "start")
         if s.speeds is not None:
-            stability.check_range(low, high, s.speeds, self.dtype)
+            self._about_the_start(stability.check_range, low, high, s.speeds, self.dtype)
         if self.truth is not None:
             true_low, true_high = stability.check_speeds(self.truth, "truth")
             low, high = min(low, true_low), max(high, true_high)
@@ -230,12 +235,12 @@ class WaveSetup:
             low, high = min(low, s.speeds[0]), max(high, s.speeds[1])
         stability.check_time_step(s.time_step, high, s.spacing, s.order)
         for block in range(len(self.blocks)):
-            self._check_end(block)
+            self._about_the_start(self._check_end, block)
             self._check_dispersion(block, low, self.propagator(block), self.driven(block))
         for shot in range(len(self.sources)):
             if not len(self.receivers_of(shot)):
                 raise StudyError(f"problem.min_offset: {s.min_offset:g} m leaves shot {shot} without any receiver.")
-        self._check_hearing()
+        self._about_the_start(self._check_hearing)
         if isinstance(s.observed, spec.FromFile):
             self.measured(s.observed)
         else:
@@ -295,6 +300,13 @@ class WaveSetup:
             )
 
         return key, stability.highest_that_fits(fits, above=present, near=0.95 * ratio * present)
+
+    def _about_the_start(self, check: Callable[..., None], *args: Any) -> None:
+        """Keep what only a run that begins is refused for."""
+        try:
+            check(*args)
+        except StudyError as error:
+            self.start_fault = self.start_fault or error
 
     def _check_end(self, block: int) -> None:
         """Refuse a wavelet that would be cut off by the end of the records."""
