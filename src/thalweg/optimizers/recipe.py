@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.errors import HyperparameterError
+from thalweg.optimizers.elsewhere import A_DECAY, advice
 from thalweg.rules import averaged, decayed, lookahead
 from thalweg.rules.base import Rule
 from thalweg.rules.declaring import Hyperparameter
@@ -70,6 +71,10 @@ def effective(
                 del rest[name]  # what the form without it has
             else:
                 options[option] = True
+    if type(options.get("decay")) in (int, float):
+        may = " or ".join(map(repr, rule.options["decay"]))
+        message = f"{base.name}: decay is {options['decay']!r}; it may be {may}, and {A_DECAY}"
+        raise HyperparameterError(message, name="decay", value=options["decay"])
     rule = rule.form(**options)
     for name in rest:
         if name not in rule.hyperparameters:
@@ -104,7 +109,7 @@ def not_there(rule: Rule, name: str, around: Sequence[str], *, made: bool = Fals
         wrap = [*around, added()[name][0]]
         return HyperparameterError(f"{rule.name}: {name} belongs to a wrapper; ask for it, too: wrap={wrap}", name=name)
     known = [*rule.hyperparameters, *rule.options, *rule.switches, *COMMON]
-    return unknown(f"hyperparameter or option of {rule.name}:", name, known)
+    return unknown(f"hyperparameter or option of {rule.name}:", name, known, advice=advice(rule.name, name))
 
 
 def settled(rule: Rule, name: str) -> HyperparameterError:

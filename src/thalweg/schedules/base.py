@@ -19,6 +19,7 @@ import numpy as np
 from thalweg.errors import HyperparameterError, StateMismatchError
 from thalweg.rules.ranges import Interval, number
 from thalweg.rules.spelling import unknown
+from thalweg.schedules.calling import Called
 from thalweg.schedules.plotting import draw
 from thalweg.schedules.state import OptimizationState, State
 
@@ -29,7 +30,7 @@ _how_many = Interval(0.0, math.inf, closed_high=False, whole=True)
 
 
 @dataclass(frozen=True)
-class Schedule(abc.ABC):
+class Schedule(metaclass=Called):
     """A hyperparameter as a function of the optimization state; subclasses are frozen dataclasses.
 
     A subclass sets ``kind``, its name in study files; ``ranges``, where its numbers are valid; and ``choices``, which

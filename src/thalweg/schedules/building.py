@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from typing import Any
 
 from thalweg.errors import HyperparameterError
 from thalweg.rules.spelling import unknown
 from thalweg.schedules.base import Schedule
+from thalweg.schedules.calling import fault
 
 
 def build_schedule(table: Mapping[str, Any], registry: Mapping[str, type[Schedule]]) -> Schedule:
@@ -44,13 +44,9 @@ def build_schedule(table: Mapping[str, Any], registry: Mapping[str, type[Schedul
     if not isinstance(kind, str) or kind not in registry:
         raise unknown("schedule", str(kind), registry)
     cls = registry[kind]
-    known = {f.name: f for f in fields(cls)}
-    for name in parameters:
-        if name not in known:
-            raise unknown(f"parameter of schedule {kind!r}", str(name), known)
-    for name, declared in known.items():
-        if declared.default is MISSING and declared.default_factory is MISSING and name not in parameters:
-            raise HyperparameterError(f"schedule {kind!r} needs {name!r}, which has no default", name=name)
+    wrong = fault(cls, (), parameters)
+    if wrong is not None:
+        raise wrong
     return cls(**{name: _built(value, f"{name} of schedule {kind!r}", registry) for name, value in parameters.items()})
 
 
