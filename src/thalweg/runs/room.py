@@ -39,7 +39,7 @@ PICTURES = 1 << 20
 _MEMBER = 400
 """Bytes of an array in an .npz file besides its elements."""
 
-_EMPTY, _ROW = 1 << 16, 400
+_EMPTY, _ROW = 1 << 16, 300
 """Bytes of a history without iterations, and of an iteration in it besides its batch."""
 
 _FASTEST = 1e-3
@@ -149,9 +149,9 @@ def _bytes(folder: Path, *patterns: str) -> int:
 
 
 def _history(study: Study, problem: Problem) -> int:
-    """Bytes of the history, in which every item of a batch takes its digits, a comma and a space; and a little more,
-    since pages are not full. Of iterations that a budget does not come to, it has none."""
-    digits, budget = len(str(problem.items)) + 2, study.settings.budget
+    """Bytes of the history, in which every item of a batch takes its digits and a comma; and a little more, since
+    pages are not full. Of iterations that a budget does not come to, it has none."""
+    digits, budget = len(str(problem.items)) + 1, study.settings.budget
     left = math.inf if budget.seconds is None else budget.seconds / _FASTEST
     rows = 0.0
     for block in study.blocks:
