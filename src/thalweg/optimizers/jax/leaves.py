@@ -71,7 +71,7 @@ def read(params: Any) -> Leaves:
     pairs, structure = jax.tree.flatten_with_path(params)
     if not pairs:
         raise OptimizerError("there is no parameter to optimize: the pytree has no leaf; give at least one array")
-    named = [(_name(path), array) for path, array in pairs]
+    named = [(name_of(path), array) for path, array in pairs]
     seen: set[str] = set()
     for name, _ in named:
         if name in seen:
@@ -81,7 +81,8 @@ def read(params: Any) -> Leaves:
     return Leaves(tuple(name for name, _ in named), tuple(array for _, array in named), kinds, structure)
 
 
-def _name(path: Any) -> str:
+def name_of(path: Any) -> str:
+    """The keys of a path in a pytree, joined by dots."""
     # As keystr(path, simple=True, separator=".") of newer versions of JAX
     return ".".join(str(next((getattr(k, a) for a in _OF_KEYS if hasattr(k, a)), k)) for k in path) or "variable"
 
@@ -116,7 +117,7 @@ def gradients(grads: Any, leaves: Leaves, iteration: int | str = "") -> tuple[An
         GradientDtypeError: one is no array, or its dtype is neither its parameter's nor that of its parameter's state.
     """
     pairs, structure = jax.tree.flatten_with_path(grads)
-    found = {_name(path): array for path, array in pairs}
+    found = {name_of(path): array for path, array in pairs}
     for name in found:
         if name not in leaves.names:
             guess = nearest(name, leaves.names)

@@ -27,6 +27,7 @@ from thalweg.optimizers.jax import metrics
 from thalweg.optimizers.jax import state as jax_state
 from thalweg.optimizers.jax import step as jax_step
 from thalweg.optimizers.jax.configured import ConfiguredJaxOptimizer
+from thalweg.optimizers.jax.donating import Donating
 from thalweg.optimizers.jax.leaves import Leaves, is_traced
 from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.settings import Scheduled, arrays_of, follows, to_config
@@ -152,6 +153,10 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         the last step) and ``state.usable`` (its hyperparameters: a step that cannot be made of them changes nothing);
         ``state.skipped`` counts the steps that gradients cost, ``state.counts.curr_iter`` those that were made.
 
+        Raises:
+            ParameterError: an array of ``params`` or ``state`` is given twice, also as a gradient; nothing was changed.
+                And what :meth:`step` raises for shapes and dtypes.
+
         Example:
             >>> import jax.numpy as jnp
             >>> import thalweg as tw
@@ -162,7 +167,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             >>> x, bool(state.finite), int(state.skipped)
             (Array([1.], dtype=float32), False, 1)
         """
-        return jax.jit(self._plain, donate_argnums=(0, 2))
+        return Donating(jax.jit(self._plain, donate_argnums=(0, 2)), self.name)
 
     def _plain(self, params: Any, grads: Any, state: JaxState) -> tuple[Any, JaxState]:
         return self._advance(params, grads, state)[:2]
