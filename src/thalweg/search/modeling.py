@@ -3,6 +3,9 @@
 Pydantic would turn ``"3"`` into 3 and leave out fields that it does not know. Here ``"3"`` is refused, and so is what
 would be left out; fields that were not given get their defaults. A set, which Python has in another order in every
 process, is written in one order.
+
+A value is saved, copied and searched as its model writes it, and read again each time. So it has to be one that stays:
+``fitted(fitted(value)) == fitted(value)``, to the last bit. What a model would make another value of is refused.
 """
 
 from __future__ import annotations
@@ -14,16 +17,30 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from thalweg.errors import ValueMismatchError
+from thalweg.search.rereading import differing, nearly
 from thalweg.search.two_names import misread
 from thalweg.search.values import canonical_json, copy_json, written_path
+
+READINGS = 20  # of what a model writes, until its last bits have settled
 
 
 def dumped(instance: BaseModel, what: str) -> Any:
     """The JSON value of a model's instance, with its aliases and without computed fields; sets are sorted.
 
     Raises:
-        ValueMismatchError: a field holds what its annotation does not allow, or what JSON cannot hold.
+        ValueMismatchError: a field holds what its annotation does not allow, or what JSON cannot hold; or what is
+            written is, when it is read again, not what the instance holds.
     """
+    written = _written(instance, what)
+    try:
+        again = _read(written, type(instance))
+    except ValidationError:
+        return written  # a schema may fit it all the same; a data model that does not says why
+    _check_stays(instance, written, again, what)
+    return written
+
+
+def _written(instance: BaseModel, what: str) -> Any:
     try:
         value = instance.model_dump(mode="json", by_alias=True, round_trip=True, warnings="error")
     except PydanticSerializationError as error:
@@ -87,16 +104,8 @@ def fitted(value: Any, model: type[BaseModel], what: str) -> Any:
         Traceback (most recent call last):
         thalweg.errors.ValueMismatchError: Smoothing has nothing at lenght, which the value has (known: length).
     """
-    try:
-        instance = model.model_validate_json(json.dumps(value, allow_nan=False), strict=True)
-    except ValidationError as error:
-        faults = error.errors(include_url=False)
-        path = tuple(faults[0]["loc"])
-        where = f" at {written_path(path)}" if path else ""
-        more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-        said = faults[0]["msg"][:1].lower() + faults[0]["msg"][1:] + more + (misread(model, path[-1]) if path else "")
-        raise ValueMismatchError(f"{what} does not fit {model.__name__}{where}: {said}.", path=path) from error
-    written = dumped(instance, what)
+    instance = _understood(value, model, what)
+    written = _written(instance, what)
     lost = _lost(value, written, ())
     if lost is not None:
         path, known = lost
@@ -105,7 +114,78 @@ def fitted(value: Any, model: type[BaseModel], what: str) -> Any:
             f"{misread(model, path[-1])}.",
             path=path,
         )
-    return written
+    return _settled(instance, written, what)
+
+
+def _read(value: Any, model: type[BaseModel]) -> BaseModel:
+    return model.model_validate_json(json.dumps(value, allow_nan=False), strict=True)
+
+
+def _understood(value: Any, model: type[BaseModel], what: str) -> BaseModel:
+    try:
+        return _read(value, model)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        path = tuple(faults[0]["loc"])
+        where = f" at {written_path(path)}" if path else ""
+        more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
+        said = faults[0]["msg"][:1].lower() + faults[0]["msg"][1:] + more + (misread(model, path[-1]) if path else "")
+        raise ValueMismatchError(f"{what} does not fit {model.__name__}{where}: {said}.", path=path) from error
+
+
+def _settled(instance: BaseModel, written: Any, what: str) -> Any:
+    """What a model has written, read and written again until it stays; of some that it goes round in, by their last
+    bits, always the same one.
+
+    Raises:
+        ValueMismatchError: the model refuses what it has made itself, or makes another value of it.
+    """
+    model = type(instance)
+    found, texts = [written], [canonical_json(written)]
+    for _ in range(READINGS):
+        try:
+            again = _understood(found[-1], model, f"what {model.__name__} makes of {what}")
+        except ValueMismatchError as error:
+            raise ValueMismatchError(
+                f"{model.__name__} refuses what it has made itself, so that it could not be loaded once it is saved: "
+                f"{error}",
+                **error.details,
+            ) from error
+        _check_stays(instance, written, again, what)
+        value = _written(again, what)
+        text = canonical_json(value)
+        if text in texts:
+            first = texts.index(text)
+            return found[texts.index(min(texts[first:]))]
+        if not nearly(value, written):
+            break
+        found.append(value)
+        texts.append(text)
+    raise ValueMismatchError(
+        f"{model.__name__} writes {what} otherwise each time that it reads it, so that it could be neither saved nor "
+        "searched; have its validators leave alone what they have returned."
+    )
+
+
+def _check_stays(instance: BaseModel, written: Any, again: BaseModel, what: str) -> None:
+    """Raise if a model is another one, once it has read what it has written."""
+    fields = differing(instance, again)
+    if not fields:
+        return
+    model, where = type(instance).__name__, ", ".join(fields[:4]) + (", ..." if len(fields) > 4 else "")
+    if nearly(_written(again, what), written):
+        raise ValueMismatchError(
+            f"{model} does not write all that {what} holds: what it reads of it is another value at {where}. It is "
+            "saved, copied and searched as it is written, so have it written in full: without exclude, a serializer "
+            "that rounds, or the mask of a secret. What is not to be written, such as a key, belongs elsewhere.",
+            path=(fields[0],),
+        )
+    raise ValueMismatchError(
+        f"{model} makes another value of {what} when it reads what it has written itself, at {where}. It is read each "
+        "time that it is saved, copied or searched, so have its validators leave alone what they have returned: "
+        "fitted twice is fitted once.",
+        path=(fields[0],),
+    )
 
 
 def _lost(given: Any, written: Any, path: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], list[str]] | None:
