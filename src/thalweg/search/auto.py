@@ -154,6 +154,10 @@ class Auto(Engine):
         """Ask the engine that was chosen."""
         return await self.inner.ask(count)
 
+    def offer(self, values: Values, origin: str) -> Candidate | None:
+        """Offer it to the engine that was chosen."""
+        return self.inner.offer(values, origin)
+
     def tell(self, results: Any) -> None:
         """Tell the engine that was chosen."""
         self.inner.tell(results)

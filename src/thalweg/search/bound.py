@@ -7,6 +7,8 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from thalweg.errors import SearchError, StateMismatchError, ThalwegError, ValueMismatchError
 from thalweg.schedules import OptimizationState
 from thalweg.search.alike import Alike
@@ -14,15 +16,21 @@ from thalweg.search.budget import Spent
 from thalweg.search.engine import Candidate, Engine, Told
 from thalweg.search.engines import check_options, engine_class, engine_options
 from thalweg.search.misplaced import refuse_misplaced
+from thalweg.search.normal_form import normal_form
 from thalweg.search.optimizer import RewardOptimizer, known_arguments
 from thalweg.search.options import real, whole
+from thalweg.search.rereading import nearly
 from thalweg.search.scores import Scores
 from thalweg.search.space import Space
+from thalweg.search.space_nodes import Draws
 from thalweg.search.structured import StructuredVariable
 from thalweg.search.trials import Scored, Trial, trial_of, trial_state
 from thalweg.search.values import copy_json, digest_json
 
-IN_A_ROW = 1000  # candidates that the variables refuse, until a search gives up
+REFUSALS = 20  # in a row, until a random point that the variables accept is tried instead
+DRAWS = 10_000  # random points among which one is looked for
+IN_A_ROW = 1000  # refusals, where there was none among them, until a search gives up
+_STREAM = 0xF175
 
 
 class BoundSearch(RewardOptimizer):
@@ -70,6 +78,7 @@ class BoundSearch(RewardOptimizer):
         self._named: set[int] = set()  # samples that the page's face was told by number
         self._trials: list[Trial] = []
         self._first = 0
+        self.stuck: str | None = None  # why the last asking gave up: nothing was found that the variables accept
 
     # -- binding -------------------------------------------------------------------------
 
@@ -151,48 +160,83 @@ class BoundSearch(RewardOptimizer):
         return dict(copy_json(self._values[number]))
 
     def assign(self, number: int) -> None:
-        """Give the variables the values of a candidate."""
+        """Give the variables the values of a candidate: those that were scored, to the last bit."""
         for variable in self._bound:
-            variable.assign(self._values[number][str(variable.name)])
+            _, counter = variable.held()
+            variable.hold((copy_json(self._values[number][str(variable.name)]), [counter[0] + 1]))
 
     async def _ask(self, count: int, *, whatever_it_costs: bool = False) -> list[Candidate]:
         """New candidates. Those that a data model refuses, though its schema has them, have failed. In their place the
-        engine is asked for others, unless it pays for that and it may not cost whatever it does: then they stay."""
+        engine is asked for others, unless it pays for that and it may not cost whatever it does: then they stay.
+
+        An engine that comes back to what is refused, as samplers do which leave out what has failed, is offered random
+        points. If none is found either, there are fewer candidates, and :attr:`stuck` says why.
+        """
         fresh: list[Candidate] = []
-        refused: dict[int, str] = {}
-        for _ in range(IN_A_ROW):
-            asked, faults = await self._numbered(count - len(fresh))
-            refused = faults if faults and (whatever_it_costs or self.engine.most_ask(1) == Spent()) else {}
-            for number in faults:
-                self._scores.fail(self._alike.first(number))
-            fresh += [one for one in asked if one.number not in refused]
-            if not refused:
+        row, self.stuck = 0, None
+        while True:
+            asked, refused = await self._numbered(count - len(fresh))
+            free = self.engine.most_ask(1) == Spent()
+            if not refused or not (free or whatever_it_costs):
+                return fresh + asked
+            accepted = [one for one in asked if one.number not in refused]
+            fresh += accepted
+            self._tell([Scored(number, {}, {0: fault}, again=False) for number, fault in refused.items()], refused=True)
+            before, row = (0 if accepted else row), len(refused) + (0 if accepted else row)
+            if len(fresh) < count and before < REFUSALS <= row:
+                offered = self._offered()
+                fresh += offered
+                row = 0 if offered else row
+            if len(fresh) == count or (fresh and self.engine.sequential):
                 return fresh
-            self._tell([Scored(number, {}, {0: fault}, again=False) for number, fault in refused.items()])
-            if len(fresh) == count:
+            if row >= (IN_A_ROW if free else REFUSALS):
+                self.stuck = (
+                    f"the variables refuse {row} candidates of {self.engine.kind} in a row, and nothing new that they "
+                    f"accept was found among {DRAWS:,} random ones; of the last: {list(refused.values())[-1]}"
+                )
                 return fresh
-        if fresh:
-            return fresh
-        raise SearchError(
-            f"{self.name} proposed {IN_A_ROW} candidates one after the other that its variables refuse; of the last: "
-            f"{next(iter(refused.values()))} A search draws by the schema: say there what can be said, search other "
-            "quantities, of which all values fit, or take an engine that does not come back to what has failed "
-            "(random, evolution, tpe with distinct = true)."
-        )
+
+    def _offered(self) -> list[Candidate]:
+        """A random point that the variables accept and that was not there before, as a candidate of the engine's."""
+        rng = np.random.default_rng([self.seed, self.asked, _STREAM])
+        found: dict[str, Any] = {}
+        for _ in range(DRAWS):
+            for variable in self._bound:
+                name = str(variable.name)
+                if name not in found:
+                    value = normal_form(self.engine.space.nodes[name], self.engine.space.nodes[name].draw(Draws(rng)))
+                    if self._fault(variable, value) is None:
+                        found[name] = value
+            if len(found) == len(self._bound):
+                values = {name: found[name] for name in self.engine.space.nodes}
+                if not self._alike.with_values(self._held(values)[0]):
+                    one = self.engine.offer(values, f"random (the variables refuse what {self.kind} proposes)")
+                    return [] if one is None else [self._noted(one)[0]]
+                found = {}
+        return []
+
+    def _fault(self, variable: StructuredVariable, value: Any) -> str | None:
+        try:
+            variable.fitting(value)
+        except ValueMismatchError as error:
+            return str(error)
+        return None
 
     async def _numbered(self, count: int) -> tuple[list[Candidate], dict[int, str]]:
         """New candidates with their numbers here, and why the variables refuse some of them."""
-        fresh: list[Candidate] = []
-        refused: dict[int, str] = {}
-        for one in await self.engine.ask(count):
-            values, fault = self._held(one.values)
-            fresh.append(replace(one, number=self._first + one.number, values=values))
-            if fault is not None:
-                refused[fresh[-1].number] = fault
-        for candidate in fresh:
-            self._values.setdefault(candidate.number, copy_json(candidate.values))
-            self._alike.add(candidate.number, candidate.values)
-        return fresh, refused
+        noted = [self._noted(one) for one in await self.engine.ask(count)]
+        refused = {one.number: fault for one, fault in noted if fault is not None}
+        for number in refused:
+            self._scores.fail(self._alike.first(number))
+        return [one for one, _ in noted], refused
+
+    def _noted(self, one: Candidate) -> tuple[Candidate, str | None]:
+        """An engine's candidate with its number here, and why the variables refuse it, if they do."""
+        values, fault = self._held(one.values)
+        noted = replace(one, number=self._first + one.number, values=values)
+        self._values.setdefault(noted.number, copy_json(values))
+        self._alike.add(noted.number, values)
+        return noted, fault
 
     def _held(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
         """A point as the variables would hold it, in the space's normal form and as their data models write it; and
@@ -205,10 +249,16 @@ class BoundSearch(RewardOptimizer):
                 fault = fault or str(error)
         return point, fault
 
+    def _as_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """A point that was saved, with the keys, which are by name there, in their order again. Its numbers are those
+        that were scored, also where a model would give them other last bits today."""
+        held, _ = self._held(saved)
+        return dict(_in_order(saved, held)) if nearly(held, saved) else held
+
     def _count(self) -> None:
         self._iteration.assign({"iteration": self.iterations + 1})
 
-    def _tell(self, rounds: Sequence[Scored]) -> None:
+    def _tell(self, rounds: Sequence[Scored], *, refused: bool = False) -> None:
         results: dict[int, Told] = {}
         for scored in rounds:
             first, reward = self._alike.first(scored.number), None
@@ -218,10 +268,10 @@ class BoundSearch(RewardOptimizer):
                 reward = self._scores.mean(first)
             samples = tuple((item, sample.reward) for item, sample in sorted(scored.rewards.items()))
             number = scored.number - self._first
-            results[number] = Told(number, reward, tuple(text for text in texts if text), samples)
+            results[number] = Told(number, reward, tuple(text for text in texts if text), samples, refused)
         for told in list(results.values()):
             for other in self._outdated(told):
-                results.setdefault(other, Told(other, told.reward))
+                results.setdefault(other, Told(other, told.reward, refused=told.refused))
         if results:
             self.engine.tell(list(results.values()))
 
@@ -282,7 +332,7 @@ class BoundSearch(RewardOptimizer):
             known = range(first, first + (engine.asked if engine is not None else 0))
             self._check_saved(known, scores, values, trials, present)
             if engine is not None:  # what was saved has its keys by name
-                values = {number: self._held(entry)[0] for number, entry in values.items()}
+                values = {number: self._as_saved(entry) for number, entry in values.items()}
                 trials = [trial.with_values(values[trial.candidate.number]) for trial in trials]
         except ThalwegError:
             raise
@@ -338,3 +388,12 @@ class BoundSearch(RewardOptimizer):
             "confidence": self.confidence,
             "seed": self.seed,
         }
+
+
+def _in_order(value: Any, pattern: Any) -> Any:
+    """A value with its keys in the order of one that is like it."""
+    if isinstance(value, dict):
+        return {key: _in_order(value[key], part) for key, part in pattern.items()}
+    if isinstance(value, list):
+        return [_in_order(item, part) for item, part in zip(value, pattern, strict=True)]
+    return value

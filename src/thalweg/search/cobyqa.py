@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from thalweg.errors import MissingExtraError, SchemaError, SearchError, ValueMismatchError
-from thalweg.search.engine import Proposal
+from thalweg.search.engine import Proposal, Told
 from thalweg.search.options import real, truth, whole
 from thalweg.search.replaying import ReplayEngine
 from thalweg.search.space import Space, Values
@@ -138,13 +138,13 @@ class COBYQA(ReplayEngine):
         self._bent: Callable[[float], float] = _straight
         self._open: Point | None = None  # what the minimizer waits for
 
-    def _begin_with(self, start: dict[str, Any]) -> None:
+    def _go_to(self, number: int, values: dict[str, Any]) -> None:
         try:
-            answers = self.space.encode(start)
+            answers = self.space.encode(values)
         except ValueMismatchError:
             return
         point = tuple(dim.to_unit(float(answers[dim.name] or 0.0)) for dim in self._dims)
-        self._asked[0] = point
+        self._asked[number] = point
         self._begins.append(point)
 
     async def _propose(self, count: int) -> list[Proposal]:
@@ -218,11 +218,11 @@ class COBYQA(ReplayEngine):
         bounds = np.array([(0.0, 1.0)] * n)
         return lambda objective: minimize(objective, np.array(begin), bounds=bounds, options=dict(options))
 
-    def _hear(self, number: int, reward: float | None, *, again: bool) -> None:
-        point = self._asked.get(number)
+    def _hear(self, told: Told, *, again: bool) -> None:
+        point = self._asked.get(told.number)
         if point is None:
             return
-        self._losses[point] = self._failed_loss() if reward is None else -reward
+        self._losses[point] = self._failed_loss() if told.reward is None else -told.reward
 
     def _failed_loss(self) -> float | None:
         """Worse than everything so far, on the scale of what there is; None if nothing has succeeded."""

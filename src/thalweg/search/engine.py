@@ -61,6 +61,8 @@ class Told:
         reward: finite, higher is better; None if the evaluation failed.
         feedback: remarks of single samples, for engines that read.
         samples: (sample, reward) of those that were scored, for engines that look at single samples.
+        refused: whether there is no reward because the values themselves are not allowed: ``tpe`` keeps away from
+            there, whereas it learns nothing of an evaluation that failed.
 
     Example:
         >>> from thalweg.search import Told
@@ -72,6 +74,7 @@ class Told:
     reward: float | None
     feedback: tuple[str, ...] = ()
     samples: tuple[tuple[int, float], ...] = ()
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,19 @@ class Engine(abc.ABC):
             self._asking = False
         return [self._take(proposal) for proposal in proposals]
 
+    def offer(self, values: Values, origin: str) -> Candidate | None:
+        """Take a point that somebody else has found as the next candidate, and learn from it like from any other.
+
+        Args:
+            values: a point of the space, in its normal form.
+            origin: where it comes from.
+
+        Returns:
+            The candidate; None from an engine that tries nothing but its own ideas.
+        """
+        proposal = self._offered(copy_json(values), origin)
+        return None if proposal is None else self._take(proposal)
+
     def _take(self, proposal: Proposal) -> Candidate:
         number = proposal.number
         values = copy_json(proposal.values)
@@ -289,13 +305,22 @@ class Engine(abc.ABC):
             reward = float(reward)
         if not all(isinstance(text, str) for text in told.feedback):
             raise SearchError(f"the feedback of candidate {told.number} is {told.feedback!r}; it is text.")
-        return Told(told.number, reward, tuple(told.feedback), tuple(told.samples))
+        if told.refused and reward is not None:
+            raise SearchError(
+                f"candidate {told.number} is told as refused with the reward {reward}; give one of both.",
+                number=told.number,
+            )
+        return Told(told.number, reward, tuple(told.feedback), tuple(told.samples), bool(told.refused))
 
     # -- for engines ---------------------------------------------------------------------
 
     @abc.abstractmethod
     async def _propose(self, count: int) -> list[Proposal]:
         """At most ``count`` proposals; the first ever has to be the start if :attr:`_starts`."""
+
+    def _offered(self, values: Values, origin: str) -> Proposal | None:
+        """What :meth:`offer` is to take in, noted like a proposal of the engine's own; None if it cannot be."""
+        return None
 
     @abc.abstractmethod
     def _learn(self, results: list[Told]) -> None:

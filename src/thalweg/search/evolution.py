@@ -107,6 +107,9 @@ class Evolution(Engine):
             known.add(digest_json(proposal.values))
         return proposals
 
+    def _offered(self, values: Values, origin: str) -> Proposal:
+        return Proposal(values, origin)
+
     def _child(self, number: int, known: set[str]) -> Proposal | None:
         rng = np.random.default_rng([self.seed, number])
         startup = self.population // 2 if self.startup is None else self.startup

@@ -123,6 +123,13 @@ class Halving(Engine):
             proposals.append(Proposal(one.values, one.origin, self.share(0)))
         return proposals
 
+    def _offered(self, values: Values, origin: str) -> Proposal | None:
+        taken = self._inner.offer(values, origin)
+        if taken is None:
+            return None
+        self._rung[taken.number] = 0
+        return Proposal(taken.values, origin, self.share(0))
+
     def _rising(self, most: int) -> dict[int, Values]:
         """Who is among the best of its rung and has not risen yet: from the highest rung down."""
         found: dict[int, Values] = {}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg.errors import MissingExtraError, ValueMismatchError
-from thalweg.search.engine import Proposal
+from thalweg.search.engine import Proposal, Told
 from thalweg.search.options import truth
 from thalweg.search.replaying import ReplayEngine
 from thalweg.search.space import Space, Values
@@ -100,12 +100,12 @@ class OptunaEngine(ReplayEngine):
             self._study = optuna.create_study(storage=self._storage, sampler=sampler, direction="maximize")
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._trials: list[int | None] = []  # Optuna's number of each candidate
-        self._heard: dict[str, float | None] = {}  # by digest, for repetitions
+        self._heard: dict[str, Told] = {}  # by digest, for repetitions
         self._names: list[str] = []
 
-    def _begin_with(self, start: dict[str, Any]) -> None:
+    def _go_to(self, number: int, values: dict[str, Any]) -> None:
         try:
-            answers = self.space.encode(start)
+            answers = self.space.encode(values)
         except ValueMismatchError:
             self._trials.append(None)
         else:
@@ -113,7 +113,7 @@ class OptunaEngine(ReplayEngine):
             trial = self._study.ask()
             self.space.suggest(OptunaTrial(trial))
             self._trials.append(trial.number)
-        self._names.append(digest_json(start))
+        self._names.append(digest_json(values))
 
     def _next(self, number: int) -> Proposal | None:
         origin = self.kind
@@ -139,28 +139,33 @@ class OptunaEngine(ReplayEngine):
         self._names.append(digest)
         return Proposal(values, origin, digest=digest)
 
-    def _end(self, trial: int, reward: float | None) -> None:
+    def _end(self, trial: int, told: Told | None) -> None:
         """What ``study.optimize`` does at the end of a trial; ``study.tell`` would copy the trial besides, twice."""
         identifier = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial)
-        states = optuna.trial.TrialState
-        state, values = (states.FAIL, None) if reward is None else (states.COMPLETE, [reward])
+        state, values = _ended(told)
         self._study.sampler.after_trial(self._study, self._storage.get_trial(identifier), state, values)
         self._storage.set_trial_state_values(identifier, state, values)
 
-    def _hear(self, number: int, reward: float | None, *, again: bool) -> None:
-        self._heard[self._names[number]] = reward
-        trial = self._trials[number]
+    def _hear(self, told: Told, *, again: bool) -> None:
+        self._heard[self._names[told.number]] = told
+        trial = self._trials[told.number]
         if trial is None:
             return
         if not again:
-            self._end(trial, reward)
+            self._end(trial, told)
             return
         # Optuna has no way to correct a reward. The trials of a storage in memory are its own objects, and samplers
         # read them anew for each suggestion. (What CMA-ES made of a generation that is over stays.)
         frozen = self._study.get_trials(deepcopy=False)[trial]
-        frozen.values = None if reward is None else [reward]
-        states = optuna.trial.TrialState
-        frozen.state = states.FAIL if reward is None else states.COMPLETE
+        frozen.state, frozen.values = _ended(told)
+
+
+def _ended(told: Told | None) -> tuple[optuna.trial.TrialState, list[float] | None]:
+    """How a trial has ended. TPE ranks those that were pruned behind all others, and leaves out those that failed."""
+    states = optuna.trial.TrialState
+    if told is not None and told.reward is not None:
+        return states.COMPLETE, [told.reward]
+    return states.PRUNED if told is not None and told.refused else states.FAIL, None
 
 
 @contextmanager

@@ -104,10 +104,13 @@ class Search(ToldSearch):
     async def propose(self) -> list[Trial]:
         """The candidates of the next iteration: new ones, and those that are scored again.
 
-        Asked again before :meth:`apply` it gives the same: a run that was stopped in between goes on with them.
+        Asked again before :meth:`apply` it gives the same: a run that was stopped in between goes on with them. There
+        are none where nothing is found any more that the variables accept; ``stuck`` says so then.
         """
         if not self._trials:
             fresh = await self._ask(self.candidates)
+            if self.stuck is not None and not fresh:
+                return []
             trials = [Trial(c, self._known_of(c.number), again=self._was_told(c.number)) for c in fresh]
             asked = {self._alike.first(candidate.number) for candidate in fresh}
             for number in self._scores.contenders(self.rescore + len(asked)):

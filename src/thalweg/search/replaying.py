@@ -14,11 +14,14 @@ from thalweg.errors import StateMismatchError
 from thalweg.search.engine import Engine, Proposal, Told
 from thalweg.search.values import Json, digest_json
 
+_REFUSED = "refused"
+
 
 class ReplayEngine(Engine):
     """Base of engines that are restored by replaying. They propose one candidate at a time."""
 
-    _journal: list[list[Any]]  # ["ask", count] and ["tell", [[number, reward], ...]]
+    # ["ask", count], ["offer", [values, origin]] and ["tell", [[number, reward], [number, None, "refused"], ...]]
+    _journal: list[list[Any]]
     _known: set[str]  # digests of what was proposed
 
     @abc.abstractmethod
@@ -26,15 +29,15 @@ class ReplayEngine(Engine):
         """Make the inside anew: as it is before anything was asked."""
 
     @abc.abstractmethod
-    def _begin_with(self, start: dict[str, Any]) -> None:
-        """Candidate 0 is the start: have the inside know."""
-
-    @abc.abstractmethod
     def _next(self, number: int) -> Proposal | None:
         """The next proposal; None if there is none for now."""
 
     @abc.abstractmethod
-    def _hear(self, number: int, reward: float | None, *, again: bool) -> None:
+    def _go_to(self, number: int, values: dict[str, Any]) -> None:
+        """A candidate is the start, or a point that somebody else has found: have the inside know."""
+
+    @abc.abstractmethod
+    def _hear(self, told: Told, *, again: bool) -> None:
         """Take one reward in."""
 
     def _fresh(self) -> None:
@@ -57,7 +60,7 @@ class ReplayEngine(Engine):
         proposals: list[Proposal] = []
         first = self.asked
         if self._starts and self.start is not None:
-            self._begin_with(self.start)
+            self._go_to(0, self.start)
             proposals.append(Proposal(self.start, "start"))
             self._known.add(digest_json(self.start))
         while len(proposals) < count and len(self._known) < self.space.size():
@@ -68,6 +71,21 @@ class ReplayEngine(Engine):
             self._known.add(proposal.digest or digest_json(proposal.values))
         return proposals
 
+    def _offered(self, values: dict[str, Any], origin: str) -> Proposal:
+        try:
+            proposal = self._accepted(values, origin)
+        except BaseException:
+            self._rewind()
+            raise
+        self._journal.append(["offer", [copy.deepcopy(values), origin]])
+        return proposal
+
+    def _accepted(self, values: dict[str, Any], origin: str) -> Proposal:
+        self._go_to(self.asked, values)
+        digest = digest_json(values)
+        self._known.add(digest)
+        return Proposal(values, origin, digest=digest)
+
     def _note_asks(self, count: int) -> None:
         if self._journal and self._journal[-1][0] == "ask":
             self._journal[-1][1] += count
@@ -76,9 +94,9 @@ class ReplayEngine(Engine):
 
     def _learn(self, results: list[Told]) -> None:
         for told in results:
-            self._hear(told.number, told.reward, again=self.was_told(told.number))
+            self._hear(told, again=self.was_told(told.number))
         if results:
-            self._journal.append(["tell", [[told.number, told.reward] for told in results]])
+            self._journal.append(["tell", [_entry(told) for told in results]])
 
     def _own_state(self) -> dict[str, Json]:
         return {"journal": copy.deepcopy(self._journal)}
@@ -114,16 +132,30 @@ class ReplayEngine(Engine):
                 if int(content) > len(expected):
                     raise StateMismatchError("the journal of the saved search asks for more than was asked.")
                 for proposal in self._several(int(content)):
-                    candidate = self._take(proposal)
-                    if self._digests[-1] != expected[candidate.number]:
-                        raise StateMismatchError(
-                            f"replaying the saved search gives another candidate {candidate.number} than was asked "
-                            "then: another version of the library behind it, or another machine. Go on with the "
-                            "versions of then, or begin a new search."
-                        )
+                    self._take_as(proposal, expected)
+            elif what == "offer":
+                values, origin = content
+                self._take_as(self._accepted(copy.deepcopy(values), origin), expected)
             else:
-                results = [Told(int(number), reward) for number, reward in content]
+                results = [_told(*entry) for entry in content]
                 for told in results:
-                    self._hear(told.number, told.reward, again=self.was_told(told.number))
+                    self._hear(told, again=self.was_told(told.number))
                     self._rewards[told.number] = told.reward
                     self._pending.pop(told.number, None)
+
+    def _take_as(self, proposal: Proposal, expected: list[str]) -> None:
+        candidate = self._take(proposal)
+        if self._digests[-1] != expected[candidate.number]:
+            raise StateMismatchError(
+                f"replaying the saved search gives another candidate {candidate.number} than was asked then: another "
+                "version of the library behind it, or another machine. Go on with the versions of then, or begin a new "
+                "search."
+            )
+
+
+def _entry(told: Told) -> list[Any]:
+    return [told.number, None, _REFUSED] if told.refused else [told.number, told.reward]
+
+
+def _told(number: Any, reward: float | None, how: str = "") -> Told:
+    return Told(int(number), reward, refused=how == _REFUSED)

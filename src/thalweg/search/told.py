@@ -169,7 +169,14 @@ class ToldSearch(BoundSearch):
         """The next candidate to try: one that was proposed and never scored, else a new one; none if there is none."""
         waiting = [one for one in self.engine.pending if self._first + one.number in self._values][:1]
         if not waiting:
-            return _whole(await self._ask(1, whatever_it_costs=True), self.kind)
+            asked = await self._ask(1, whatever_it_costs=True)
+            if self.stuck is not None:
+                raise SearchError(
+                    f"{self.name} has nothing to try: {self.stuck} A search draws by the schema: say there what can be "
+                    "said, or search other quantities, of which all values fit (a lowest value and a width, not two "
+                    "ends). finalize_variable_values gives the best so far."
+                )
+            return _whole(asked, self.kind)
         number = self._first + waiting[0].number
         return _whole([replace(waiting[0], number=number, values=self.values(number))], self.kind)
 
@@ -178,7 +185,7 @@ class ToldSearch(BoundSearch):
         :meth:`finalize_variable_values`, whichever it is."""
         if not self._values:
             await self._next()
-        found = self._alike.with_values(self._present_values())
+        found = self._present_candidates()
         if not found:
             raise SearchError(
                 f"{self.name} has not proposed the variables' present values, so it knows no candidate that a reward "
@@ -186,11 +193,13 @@ class ToldSearch(BoundSearch):
             )
         return next((number for number in found if not self._was_told(number)), found[0])
 
-    def _present_values(self) -> dict[str, Any]:
-        return self._held({str(variable.name): variable.json() for variable in self._bound})[0]
+    def _present_candidates(self) -> list[int]:
+        """The candidates that have the variables' present values: as they are held, or else as they would be."""
+        present = {str(variable.name): variable.json() for variable in self._bound}
+        return self._alike.with_values(present) or self._alike.with_values(self._held(present)[0])
 
     def _is_present(self, number: int) -> bool:
-        return number in self._alike.with_values(self._present_values())
+        return number in self._present_candidates()
 
     def _move(self, candidates: Sequence[Candidate]) -> None:
         """Go on to a new candidate; where there is none left, to the best."""
