@@ -141,7 +141,7 @@ class Searching:
             self.stopped = reason
             return None
         if not trials:
-            self.stopped = "every candidate there is has been tried"
+            self.stopped = self._search.stuck or "every candidate there is has been tried"
             return None
         self._iteration = iteration
         found = await self._rounds.evaluate(trials, batch, iteration)
