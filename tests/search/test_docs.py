@@ -15,7 +15,7 @@ def written(default):
 
 def test_every_option_is_in_the_table():
     rows, kind = {}, ""
-    for line in PAGE.split("## Options")[1].split("```")[0].splitlines():
+    for line in PAGE.split("## Options")[1].split("\n## ")[0].splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 4 and "`" in cells[1]:
             kind = cells[0].strip("`") or kind
