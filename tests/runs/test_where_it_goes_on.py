@@ -5,6 +5,7 @@ import shutil
 import time
 
 from tests.runs.going import Doing, go_on, run, stop_after
+from tests.runs.searching import valley
 from thalweg.runs import History, PlainDisplay
 
 
@@ -37,3 +38,27 @@ def test_a_run_that_was_killed_before_its_first_checkpoint(tmp_path, document, k
     assert resumed(killed) == ["from the beginning; 3 iterations are computed again"]
     assert "resumed from the beginning; 3 iterations are computed again\n" in stream.getvalue()
     assert next(event["text"] for event in History(killed).events()) == "4 iterations in 1 block"
+
+
+def test_a_search_uses_what_is_known_again(tmp_path):
+    """What it goes through again is not computed again: only what was in flight is."""
+    cls, live, killed = valley(), tmp_path / "live", tmp_path / "killed"
+    study = {
+        "title": "a valley",
+        "problem": {"kind": "valley", "held_out": 0, "test": 0},
+        "optimizer": {"kind": "random", "candidates": 1},
+        "blocks": [{"iterations": 4}],
+        "output": {"checkpoint_every": 100, "figures": False},
+    }
+
+    def kill():
+        while len(History(live).iterations()["loss"]) < 3:
+            time.sleep(0.001)
+        shutil.copytree(live, killed)
+
+    run(study, {"valley": cls}, live, display=Doing(3, kill))
+    before = len(cls.calls)
+    go_on(killed, {"valley": cls})
+    words = "from the beginning; 3 iterations are gone through again, with the results that are known"
+    assert resumed(killed) == [words]
+    assert len(cls.calls) - before == 6, "those of the fourth iteration"

@@ -133,11 +133,14 @@ def _what_is_other(found: Resumption, inputs: Mapping[str, str], now: Mapping[st
 
 
 def _from_where(found: Resumption, lost: int) -> str:
-    """Where a run goes on, and what is computed again, in words."""
+    """Where a run goes on, and what is done again, in words."""
     where = f"from iteration {found.position.iteration}" if found.meta else "from the beginning"
     after = " after its checkpoint" if found.meta else ""
     are = "is" if lost == 1 else "are"
-    return f"{where}; {some(lost, 'iteration')}{after} {are} computed again" if lost else where
+    again = "computed again"
+    if found.study.problem_class.rewarded:  # evaluations that ended before are in the history, and cost nothing more
+        again = "gone through again, with the results that are known"
+    return f"{where}; {some(lost, 'iteration')}{after} {are} {again}" if lost else where
 
 
 @contextmanager
