@@ -5,6 +5,7 @@ import pytest
 from tests.runs.searching import valley
 from thalweg.graph import wait
 from thalweg.runs import History, Run, Study
+from thalweg.runs.report import write_report
 from thalweg.runs.tuning import build_optimizer
 
 
@@ -56,3 +57,28 @@ def test_a_run_chooses_by_it_and_keeps_to_what_was_chosen_when_it_goes_on(tmp_pa
     candidates = History(tmp_path / "cobyqa").candidates()
     assert len(candidates) == 60
     assert "cma_es" not in {one["origin"] for one in candidates}
+
+
+def test_what_was_chosen_and_why_is_an_event_and_in_the_report(tmp_path):
+    cls, out = valley(), tmp_path / "run"
+    wait(Run(study_of(cls, [{"iterations": 4}]), out=out).execute())
+    said = "cobyqa, chosen by auto for 2 floats and 8 evaluations: models of the reward learn most from few"
+
+    def told():
+        return [event["text"] for event in History(out).events() if event["kind"] == "engine"]
+
+    assert told() == [said]
+    assert f"The engine is {said}." in write_report(out).read_text()
+    wait(Run.resume(out, kinds={"valley": cls}, overrides=["blocks.0.iterations=60"]).execute())
+    assert told() == [said], "it is said once"
+    assert f"The engine is {said}." in write_report(out).read_text(), "a run that goes on keeps to it"
+    resumed = Run.resume(out, kinds={"valley": cls}, overrides=["blocks.0.iterations=90"])
+    assert "engine" not in dict(wait(resumed.plan())), "a new run would choose another"
+
+
+def test_of_another_engine_nothing_is_said(tmp_path):
+    study = study_of(valley(), [{"iterations": 2}])
+    study = Study.from_document({**study.document, "optimizer": {"kind": "random"}}, kinds={"valley": valley()})
+    wait(Run(study, out=tmp_path / "run").execute())
+    assert "engine" not in {event["kind"] for event in History(tmp_path / "run").events()}
+    assert "The engine is" not in write_report(tmp_path / "run").read_text()

@@ -218,7 +218,8 @@ def check(
 
     Validates the file, prints what the run will need, and measures what could be wrong (for a wave problem:
     adjoint and gradient tests, stability, points a wavelength, memory, expected time). Exits with 1 if a
-    check fails.
+    check fails. Of a search it evaluates the start on one sample, which a language model is paid for: it says before
+    what that can cost, and `thalweg run --dry-run` does without.
 
         thalweg check head --set problem.order=8
     """

@@ -1,7 +1,7 @@
 """``thalweg check``: what a study will need, and what can be measured before it runs.
 
-The plan is printed first; then each check as soon as it is known, with a sign of life while one takes its
-time.
+The plan is printed first, with what the checks themselves ask for; then each check as soon as it is known, with a sign
+of life while one takes its time.
 """
 
 from __future__ import annotations
@@ -9,18 +9,22 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from thalweg.graph import wait
+from thalweg.runs import rewarded
 from thalweg.runs.display import duration
 from thalweg.runs.outline import outline
 from thalweg.runs.problem import Check
 from thalweg.runs.settings import LocalRuntime
 from thalweg.runs.study import Study
-from thalweg.runs.tuning import build_optimizer
+from thalweg.runs.work import Work
 from thalweg.runtime import Local
 
 _ANNOUNCE_AFTER = 2.0  # s; from here on a user wonders whether anything happens
@@ -31,29 +35,25 @@ def print_checks(study: Study, console: Console) -> bool:
     """Print plan and checks of a study; True if all checks are kept.
 
     Raises:
-        ThalwegError: the problem or the optimizer refused the study.
+        ThalwegError: the study was refused, as a run would refuse it.
     """
     console.print(Text(study.settings.title, style="bold"))
     checks: list[Check] = []
-    with console.status("building the problem"):
-        problem = study.build_problem()
-        settings = study.settings
-        optimizer = build_optimizer(settings.optimizer, problem, settings.seed, study.blocks, settings.budget)
     table = study.settings.runtime
-    with Local(table.threads if isinstance(table, LocalRuntime) else None) as runtime:
-        plan = [
-            *outline(study, problem, runtime),
-            *problem.plan(runtime, study.iterations),
-            *(_costs(study, problem, optimizer) if problem.rewarded else []),
-        ]
+    with Local(table.threads if isinstance(table, LocalRuntime) else None) as runtime, ExitStack() as held:
+        with console.status("building the problem"):  # as a run builds it, so that both refuse the same
+            work = wait(Work.of(study, runtime, Path(study.settings.output.folder), held, start=False))
+        problem, plan = work.problem, [*outline(study, work.problem, runtime), *work.plan, work.room.line]
+        paid = True
+        if problem.rewarded:
+            asked, paid = _asked(study, problem)
+            plan += [*rewarded.engine_lines(work.optimizer), *asked]
         console.print(_grid(plan))
-        try:
-            for check in _announced(problem.checks(), console):
-                checks.append(check)
-                if not console.is_terminal:  # a log shows how far it got; a terminal gets the table at the end
-                    console.print(Text(f"{'ok' if check.ok else 'NOT OK'}: {check.name}"), soft_wrap=True)
-        finally:
-            problem.close()
+        for check in _announced(problem.checks() if paid else iter(()), console):
+            checks.append(check)
+            if not console.is_terminal:  # a log shows how far it got; a terminal gets the table at the end
+                console.print(Text(f"{'ok' if check.ok else 'NOT OK'}: {check.name}"), soft_wrap=True)
+        most = _most_evaluations(study, problem, work.optimizer) if problem.rewarded else 0
     wide = console.width >= _WIDE
     console.print(_table(checks, texts=wide))
     failed = [check for check in checks if not check.ok]
@@ -61,7 +61,7 @@ def print_checks(study: Study, console: Console) -> bool:
         console.print(Text(f"{check.name}: {check.text}", style="red"), soft_wrap=True)
     seconds = expected_seconds(study, problem.items, runtime.workers, checks)
     if seconds is not None and problem.rewarded:
-        seconds = _most_evaluations(study, problem, optimizer) / runtime.workers * max(c.seconds or 0.0 for c in checks)
+        seconds = most / runtime.workers * max(check.seconds or 0.0 for check in checks)
     if seconds is not None:
         threads = f"{runtime.workers} thread{'s' if runtime.workers > 1 else ''}"
         console.print(_grid([("expected time", f"about {duration(seconds)} on {threads}")]))
@@ -69,10 +69,10 @@ def print_checks(study: Study, console: Console) -> bool:
     return not failed
 
 
-def _costs(study: Study, problem: Any, search: Any) -> list[tuple[str, str]]:
-    from thalweg.runs.costing import cost_lines
+def _asked(study: Study, problem: Any) -> tuple[list[tuple[str, str]], bool]:
+    from thalweg.runs.costing import check_lines
 
-    return cost_lines(problem, search, study.blocks, study.settings.budget)
+    return check_lines(problem, study.settings.budget)
 
 
 def _most_evaluations(study: Study, problem: Any, search: Any) -> int:

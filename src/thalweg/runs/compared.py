@@ -17,6 +17,8 @@ BEGAN_ANEW = "search_began_anew"
 """The fact that holds the first candidate, and the last iteration before it, of a search that began anew."""
 CONFIDENCE = "search_confidence"
 """The fact that holds the confidence of each of the two bounds that a candidate's mean has."""
+ENGINE = "search_engine"
+"""The fact that says which engine was chosen, and why, where the study leaves that open; null where it does not."""
 SCORED_ON = "search_scored_on"
 """The fact that holds what candidates are scored on: what a sample is called (``item_name``), what a reward is
 (``measure``), and how many samples there are to search with (``search``), to choose with (``held_out``) and to report

@@ -17,7 +17,7 @@ from thalweg.runs.reserve import Needs, Reserve, needs_of
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runs.searching import final_evaluations
 from thalweg.runs.settings import BudgetSettings, GenericBlock
-from thalweg.runs.telling import several
+from thalweg.runs.telling import several, some
 from thalweg.search.budget import Spent
 from thalweg.search.ready import Search
 
@@ -105,6 +105,27 @@ def cost_lines(
         lines.append(("seconds", f"no evaluation begins after {budget.seconds:g}, but for the final choice"))
     lines.append(("in flight", "what is under way when the run dies counts in full, and is made again"))
     return lines
+
+
+def check_lines(problem: RewardProblem, budget: BudgetSettings) -> tuple[list[tuple[str, str]], bool]:
+    """What ``thalweg check`` itself asks for, as lines of the plan, and whether the budget pays for it.
+
+    Args:
+        problem: whose checks they are.
+        budget: the study's; what the checks cost is not charged to the run.
+    """
+    most = problem.most_checks()
+    if not most.evaluations:
+        return [], True
+    bounds = [f"at most {most.tokens:,} tokens"] if most.tokens else []
+    bounds += [f"at most {most.money:,.4g} in money"] if most.money else []
+    text = f"asks for {some(most.evaluations, 'evaluation')} of the start, on {problem.item_name} 0"
+    text += f": {', '.join(bounds)}, besides what a run costs" if bounds else ""
+    for name in ("evaluations", "tokens", "money"):
+        limit = getattr(budget, name)
+        if limit is not None and getattr(most, name) > limit and not math.isclose(getattr(most, name), limit):
+            return [("this check", f"asks for nothing: budget.{name} is {limit:,.10g}, and it {text}")], False
+    return [("this check", text)], True
 
 
 def _kept_lines(problem: RewardProblem, search: Search, budget: BudgetSettings) -> list[tuple[str, str]]:

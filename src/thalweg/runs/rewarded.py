@@ -73,6 +73,14 @@ def check_keys(problem: Problem, search: Any) -> None:
             check_key()
 
 
+def engine_lines(search: Any) -> list[tuple[str, str]]:
+    """Lines for the plan: which engine was chosen, and why, where the study leaves that open."""
+    from thalweg.runs.searching import chosen_engine
+
+    text = chosen_engine(search.engine)
+    return [("engine", text)] if text else []
+
+
 def let_go(search: Any) -> None:
     """Have the engine end its threads."""
     search.engine.close()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from thalweg.graph import wait
 from thalweg.runs.problem import Check, Feedback, Problem
+from thalweg.runs.telling import some
 from thalweg.runtime import Local, Runtime
 from thalweg.search.budget import Spent
 from thalweg.search.engine import Engine
@@ -160,8 +161,15 @@ class RewardProblem(Problem):
         rewards = [(await self.reward(values, int(item), runtime)).reward for item in batch]
         return Feedback(-float(np.sum(rewards)), {})
 
+    def most_checks(self) -> Spent:
+        """The most that :meth:`checks` can cost: said before they are made, and they are not if the study's budget does
+        not pay for it. A problem with other checks says here what they evaluate."""
+        values = {str(variable.name): variable.json() for variable in self.variables}
+        return Spent(1) + self.most(values, 0)
+
     def checks(self) -> Iterator[Check]:
         """The present values on the first sample: whether they have a reward, and how long it takes."""
+        name = f"reward of the start on {self.item_name} 0"
         values = {str(variable.name): variable.json() for variable in self.variables}
         with Local(threads=1) as runtime:
             start = time.monotonic()
@@ -169,7 +177,7 @@ class RewardProblem(Problem):
                 found = wait(self.reward(values, 0, runtime))
             except Exception as error:
                 yield Check(
-                    "reward of the start",
+                    name,
                     f"{type(error).__name__}: {error}",
                     "a number",
                     False,
@@ -177,9 +185,10 @@ class RewardProblem(Problem):
                 )
                 return
             seconds = time.monotonic() - start
-        cost = f", {found.tokens} tokens" if found.tokens else ""
-        text = f"One evaluation of the start, on {self.item_name} 0{cost}."
-        yield Check("reward of the start", f"{found.reward:.4g}", "a number", True, text, seconds=seconds)
+        cost = f", {found.tokens:,} tokens" if found.tokens else ""
+        cost += f", {found.money:,.4g} in money" if found.money else ""
+        text = f"One evaluation of the start{cost}; the mean of a run is over up to {some(self.items, self.item_name)}."
+        yield Check(name, f"{found.reward:.4g}", "a number", True, text, seconds=seconds)
 
     def results(self) -> dict[str, NDArray[Any]]:
         """No arrays: the values are in ``result.json``."""

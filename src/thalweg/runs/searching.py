@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from thalweg.errors import RunError
 from thalweg.runs.asking import Asking
-from thalweg.runs.compared import BEGAN_ANEW, CONFIDENCE, SCORED_ON, compared_from
+from thalweg.runs.compared import BEGAN_ANEW, CONFIDENCE, ENGINE, SCORED_ON, compared_from
 from thalweg.runs.deciding import fingerprint_of, key_of
 from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.history import HistoryWriter
@@ -132,7 +132,9 @@ class Searching:
         if not self._recalled:  # what the candidates of before can cost decides what is kept back
             # By now the search is where the checkpoint has it.
             self._rounds.start = self._ledger.first = self._search.first
+            begins = not self._goes_on or compared_from({BEGAN_ANEW: self._anew})[0] != self._search.first
             self._say_since_when()
+            self._say_engine(begins)
             for number in sorted(self._search.scores.numbers):
                 await self._rounds.recall(number, self._search.values(number))
             self._recalled = True
@@ -161,6 +163,13 @@ class Searching:
             self._anew = {"first": first, "iteration": self._iteration} if first else None
         if self._goes_on:
             self._history.fact(BEGAN_ANEW, self._anew)
+
+    def _say_engine(self, begins: bool) -> None:
+        """Which engine was chosen, where the study leaves that open."""
+        text = chosen_engine(self._search.engine)
+        self._history.fact(ENGINE, text)
+        if text and begins:
+            self._history.event("engine", text, iteration=self._iteration)
 
     def commit(self) -> None:
         """The step is made: what it used is charged for good."""
@@ -320,6 +329,20 @@ class Searching:
             cause = next((_cause(one) for one in scored if one.failed), "these values had failed before")
             raise RunError(f"No evaluation has succeeded since the search began: {cause}")
         return max(partly)
+
+
+def chosen_engine(engine: Any) -> str | None:
+    """Which engine ``auto`` has chosen, and why; None of any other.
+
+    Example:
+        >>> from thalweg.runs.searching import chosen_engine
+        >>> from thalweg.search.auto import Auto
+        >>> from thalweg.search.space import Space
+        >>> chosen_engine(Auto(Space.of({"type": "integer", "minimum": 0, "maximum": 9}, name="n"), seed=0))
+        'random, chosen by auto for 10 points and 100 evaluations: each is tried once'
+    """
+    reason = getattr(engine, "reason", None)
+    return None if reason is None else f"{engine.inner.kind}, chosen by auto for {reason}"
 
 
 def final_evaluations(problem: RewardProblem, search: Search) -> int:

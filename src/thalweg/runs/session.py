@@ -250,7 +250,12 @@ class Run:
                 await runtime.run(self._try_to_restore, work, self._resumption)
                 done = self._resumption.position.iteration
                 lines.append(("goes on", f"from iteration {done}; at most {self.study.iterations - done} are left"))
-            return [*lines, *work.plan, work.room.line]
+            return [*lines, *self._plan_of(work)]
+
+    def _plan_of(self, work: Work) -> list[tuple[str, str]]:
+        """What the work needs; and of a search that begins its engine: one that goes on has that of its checkpoint."""
+        begins = work.problem.rewarded and self._resumption is None
+        return [*work.plan, *(rewarded.engine_lines(work.optimizer) if begins else []), work.room.line]
 
     def _told_by_runtime(self, text: str) -> None:
         """Show what a cluster says, and keep it in the history; from any thread."""
@@ -301,8 +306,7 @@ class Run:
         return self._disk
 
     async def _execute(self, work: Work, disk: Disk, loop: Loop) -> None:
-        plan = [*work.plan, work.room.line]
-        self._display.begin(self.study.settings.title, disk.folder.path, plan, self.study.blocks)
+        self._display.begin(self.study.settings.title, disk.folder.path, self._plan_of(work), self.study.blocks)
         if self._resumption is not None:
             for note in disk.told:
                 self._display.note(note)

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from thalweg.errors import SearchError, StudyError
 from thalweg.graph import wait
 from thalweg.problems.sklearn.data import load, split
 from thalweg.problems.sklearn.estimators import ESTIMATORS, estimator_class, make_pipeline
 from thalweg.runs import Run, Study, find_study
+from thalweg.runs.report import write_report
+from thalweg.runs.search_figures import plot_search
+from thalweg.runs.summary import closing_table
 from thalweg.runtime import Dask, Local
 from thalweg.search import digest_json
 
@@ -195,3 +199,30 @@ def test_what_decides_a_score_is_the_data_its_parts_the_steps_and_the_metric(tmp
     np.savez(tmp_path / "other.npz", features=iris.features[::-1], labels=iris.labels)
     assert decided(data="same.npz") == before, "the name of the file does not matter"
     assert decided(data="other.npz") != before
+
+
+@pytest.mark.parametrize(("metric", "named"), [(None, "accuracy"), ("balanced_accuracy", "balanced_accuracy")])
+def test_the_metric_is_named_in_the_plan_and_with_the_rewards(tmp_path, document, metric, named):
+    if metric is not None:
+        document["problem"]["metric"] = metric
+    document["blocks"] = [{"iterations": 2}]
+    assert dict(wait(Run(Study.from_document(document)).plan()))["metric"] == named
+    outcome = run(document, tmp_path / "run")
+    assert dict(closing_table(outcome.summary))["metric"] == named
+    page = write_report(outcome.folder).read_text()
+    assert f"best reward in the search ({named}), on 3 of 3 folds" in page
+    axes = Figure().subplots()
+    plot_search(axes, outcome.history)
+    assert axes.get_ylabel() == f"mean reward ({named})"
+
+
+def test_of_numbers_it_is_their_own(document):
+    document["problem"] |= {
+        "data": "diabetes",
+        "space": {
+            "scale": document["problem"]["space"]["scale"],
+            "model": {"type": "object", "properties": {"kind": {"const": "ridge"}}},
+        },
+        "start": {"scale": {"kind": "none"}, "model": {"kind": "ridge"}},
+    }
+    assert Study.from_document(document).build_problem().measure == "R²"

@@ -22,7 +22,7 @@ from thalweg.problems.sklearn.estimators import (
     parameters_of,
     score_function,
 )
-from thalweg.problems.sklearn.metrics import check_metric
+from thalweg.problems.sklearn.metrics import check_metric, is_classifier
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
 from thalweg.search.rewards import SampleReward
@@ -126,6 +126,7 @@ class PipelineProblem(RewardProblem):
         except SearchError as error:
             raise StudyError(f"problem.space or problem.start: {error}") from error
         check_metric(settings.metric, load(settings.data), parts, kinds)
+        self.measure = settings.metric or _own_metric(settings.start, settings.steps)
         self.variables = (variable,)
 
     @classmethod
@@ -144,7 +145,7 @@ class PipelineProblem(RewardProblem):
         return digest(load(self._settings.data))
 
     def plan(self, runtime: Runtime, iterations: int) -> list[tuple[str, str]]:
-        """The data and its parts."""
+        """The data, its parts and the metric."""
         data = load(self._settings.data)
         rows, columns = data.features.shape
         kind = f"{len(set(data.labels.tolist()))} classes" if data.classes else "regression"
@@ -158,6 +159,7 @@ class PipelineProblem(RewardProblem):
                 "parts",
                 f"{len(parts.search)} rows in {self.items} folds, {held} to choose with, {tested} to report with",
             ),
+            ("metric", self.measure),
         ]
 
     async def reward(self, values: dict[str, Any], item: int, runtime: Runtime) -> SampleReward:
@@ -222,6 +224,12 @@ def _prepare_process() -> None:
     # A setting with which a model does not converge has its score, which says it all. Not around each fit: filters
     # belong to the process, and fits run side by side.
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
+
+
+def _own_metric(start: dict[str, Any], steps: list[str]) -> str:
+    """What pipelines like this one score by if nothing else is said."""
+    kinds = [start[step]["kind"] for step in steps if start[step]["kind"] != "none"]
+    return "accuracy" if kinds and is_classifier(kinds[-1]) else "R²"
 
 
 def _check_kinds(settings: PipelineSettings, classes: bool) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.runs.bits import IDENTITY, compiled_for
+from thalweg.runs.compared import ScoredOn
 from thalweg.runs.display import duration
 from thalweg.runs.figures import MISFIT_MARK
 from thalweg.runs.record import ENDINGS, RunRecord
@@ -22,6 +23,7 @@ from thalweg.runs.report.search import search_sections
 from thalweg.runs.report.style import STYLE
 from thalweg.runs.summary import SHOWN_APART
 from thalweg.runs.tables import COLUMNS
+from thalweg.runs.telling import on_some
 from thalweg.runs.workers import COUNTED
 
 _NORMS = {
@@ -92,7 +94,7 @@ def _cards(record: RunRecord) -> Markup:
     cards.append(("time", duration(record.seconds)))
     misfit, block = record.iterations["misfit"], record.iterations["block"]
     if "best" in record.iterations:
-        cards.append(("best reward in the search", f"{record.iterations['best'][-1]:.5g}"))
+        cards.append((_best_of(record), f"{record.iterations['best'][-1] + 0.0:.5g}"))
         cards.append(("evaluations in the search", f"{record.iterations['evaluations'][-1]:.0f}"))
     elif len(misfit):
         last = misfit[block == block[-1]]
@@ -103,6 +105,15 @@ def _cards(record: RunRecord) -> Markup:
             text = f"{value:.5g}" if isinstance(value, float) else str(value)
             cards.append((name.replace("_", " "), text))
     return element("div", *(element("div", element("b", v), element("span", n)) for n, v in cards), class_="cards")
+
+
+def _best_of(record: RunRecord) -> str:
+    """What the best reward is, and of how many samples, as far as the run says it."""
+    on = ScoredOn.of(record.facts)
+    metric = f" ({on.measure})" if on.measure else ""
+    count = record.iterations["best_samples"][-1] if "best_samples" in record.iterations else np.nan
+    counted = on_some(count, on.search, on.item_name) if np.isfinite(count) else ""
+    return f"best reward in the search{metric}{',' if counted else ''}{counted}"
 
 
 def _pictures(record: RunRecord) -> Markup:

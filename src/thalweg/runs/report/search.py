@@ -10,7 +10,7 @@ import numpy as np
 
 from thalweg.errors import RunError
 from thalweg.runs.against import METHOD, against_start
-from thalweg.runs.compared import ScoredOn, compared, compared_from, level_of
+from thalweg.runs.compared import ENGINE, ScoredOn, compared, compared_from, level_of
 from thalweg.runs.history import History
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report.charts import paint, picture
@@ -45,13 +45,23 @@ def search_sections(record: RunRecord) -> list[Markup]:
     values = {one["number"]: one["values"] for one in candidates if one["number"] >= first}
     origins = {candidate["number"]: candidate["origin"] for candidate in candidates}
     return [
-        section("Search", element("div", _chosen(record), _best(record, means), class_="charts"), _values(record)),
+        section(
+            "Search",
+            element("div", *_engine(record), _chosen(record), _best(record, means), class_="charts"),
+            _values(record),
+        ),
         section(
             "What was tried",
             element("div", *_fields(values, means, on), class_="charts"),
             _ranked(values, origins, means, on),
         ),
     ]
+
+
+def _engine(record: RunRecord) -> list[Markup]:
+    """Which engine was chosen, where the study leaves that open."""
+    text = record.facts.get(ENGINE)
+    return [element("p", f"The engine is {text}.")] if isinstance(text, str) else []
 
 
 def _chosen(record: RunRecord) -> Markup:
