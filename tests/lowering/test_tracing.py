@@ -31,14 +31,10 @@ def of_another_library(param: Any, grad: Any, slots: Any, h: Any) -> Any:
 
 
 def with_no_such_name(param: Any, grad: Any, slots: Any, h: Any) -> Any:
-    return param - h.step * grad, slots
+    return param - grad.step, slots
 
 
-def without_slots(param: Any, grad: Any, slots: Any, h: Any) -> Any:
-    return param - grad
-
-
-TEXTS = [branching, of_another_library, with_no_such_name, without_slots]
+TEXTS = [branching, of_another_library, with_no_such_name]
 
 
 def own(text: Any) -> type[LocalOptimizer]:

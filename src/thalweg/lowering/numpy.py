@@ -26,6 +26,7 @@ from thalweg.lowering.reasons import reason
 from thalweg.rules import arithmetic
 from thalweg.rules.base import Rule
 from thalweg.rules.keeping import kept_with_rule
+from thalweg.rules.trying import tried
 
 # What NumPy's ufunc of the same name costs too much for, one element at a time. Without annotations: numba
 # compares the names and annotations of the outer function with those of the inner one.
@@ -97,6 +98,7 @@ def compile_rule(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
         >>> x
         array([0.9, 1.1])
     """
+    tried(rule)
     shape = shape_of(rule)
     key = _digest(rule, dtype)
     found = objects.read(key)

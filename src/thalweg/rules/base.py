@@ -39,6 +39,7 @@ from thalweg.rules.declaring import Hyperparameter, declarations, extended, name
 from thalweg.rules.keeping import kept_with_rule
 from thalweg.rules.ranges import is_masked, number, number_or_array, stays_inside
 from thalweg.rules.spelling import unknown
+from thalweg.rules.trying import tried
 
 Array = Any
 """Whatever the backend computes with: a NumPy array, a number inside a compiled loop, a traced value."""
@@ -311,7 +312,9 @@ class Rule:
         Raises:
             ParameterError: the parameter is not a NumPy array of float32 or float64.
             HyperparameterError: a hyperparameter is out of its range.
+            RuleError: a text returns something else than it is to, or reads a name that is not there.
         """
+        tried(self)
         given = native(param, self.name)
         values = self.beginning(given, self.check(self.hyper() if hyper is None else hyper))
         slots = (np.array(np.broadcast_to(np.asarray(value, given.dtype), given.shape)) for value in values)
@@ -340,7 +343,9 @@ class Rule:
             GradientDtypeError: the gradient is not a NumPy array, or its dtype is another one.
             ParameterError: the parameter is not a NumPy array of float32 or float64.
             StateMismatchError: the state is another rule's, or of another shape or dtype, or t is no integer from 1.
+            RuleError: a text returns something else than it is to, or reads a name that is not there.
         """
+        tried(self)
         given = native(param, self.name)
         if np.shape(grad) != given.shape:
             raise GradientShapeError(f"{self.name}: gradient of shape {np.shape(grad)}, parameter {given.shape}")
