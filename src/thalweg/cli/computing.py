@@ -54,8 +54,8 @@ def run(
     """Run a study.
 
     Everything about the run ends up in one folder: the study as it ran, the history, checkpoints, pictures,
-    the model (`result.npz`) and the figures (`summary.json`). Ctrl-C stops after the shots that are being
-    worked on and leaves the run readable; a second one stops at once.
+    the model (`result.npz`, of a search `result.json`) and the figures (`summary.json`). Ctrl-C stops after the
+    shots that are being worked on and leaves the run readable; a second one stops at once.
 
         thalweg run head --set blocks.0.iterations=4 --out runs/try
     """
