@@ -73,6 +73,8 @@ def test_what_was_chosen_and_the_start_say_it_too(halved):
     console = Console(file=io.StringIO(), width=200)
     print_comparison(Comparison.read([outcome.folder] * 2), console)
     assert f"{winner['search']['mean']:.4g} on {mine} of 4 folds" in console.file.getvalue()
+    best = outcome.history.iterations()["best"]
+    assert f"{best[0]:.4g} (on 1) → {best[-1]:.4g} (on {mine})" in console.file.getvalue()
     page = write_report(outcome.folder).read_text()
     assert f" on {mine} of 4 folds" in page
     assert f"<td>{its} of 4</td>" in page
@@ -85,11 +87,19 @@ def test_in_the_picture_those_on_some_folds_are_hollow(halved):
     axes = Figure().subplots()
     plot_search(axes, history)
     whole, partly = apart(candidate_means(history), 4)
-    filled, hollow = (artist for artist in axes.collections if artist.get_label().startswith("a candidate"))
+    columns = history.iterations()
+    few = columns["best_samples"] < 4
+    assert 0 < few.sum() < len(few)
+    for line, there in zip(axes.lines, (~few, few), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), np.where(there, columns["best"], np.nan))
+    assert axes.lines[1].get_label() == "on some folds"
+    filled, hollow = (
+        artist for artist in axes.collections if artist.get_label() in ("a candidate", "one on some folds")
+    )
     np.testing.assert_array_equal(np.asarray(filled.get_offsets()), whole)
     np.testing.assert_array_equal(np.asarray(hollow.get_offsets()), partly)
     assert len(hollow.get_facecolors()) == 0 < len(filled.get_facecolors())
-    assert hollow.get_label() == "a candidate on some folds"
+    assert hollow.get_label() == "one on some folds"
     assert axes.get_ylabel() == "mean reward (depth)"
 
 

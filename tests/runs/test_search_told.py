@@ -291,9 +291,10 @@ def test_the_legend_is_above_the_candidates_and_names_only_what_is_drawn(tmp_pat
             FEW,
             [
                 "best so far",
+                "on some samples",
                 "its bounds (95 % each, 90 % between them)",
                 "a candidate",
-                "a candidate on some samples",
+                "one on some samples",
             ],
         ),
         (None, ["best so far", "a candidate"]),

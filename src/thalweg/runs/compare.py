@@ -130,17 +130,24 @@ def changed_on_the_way(record: RunRecord) -> list[Change]:
 
 def misfits_of(record: RunRecord) -> list[dict[str, Any]]:
     """By block: name, iterations, misfit an item of its first and of its last batch (None before it began). Of a
-    search the misfit is minus the best reward."""
+    search the misfit is minus the best reward, and ``samples_start`` and ``samples_end`` say of how many samples that
+    is, where the run says it."""
     found = []
     misfits = record.iterations["misfit"]
     if "best" in record.iterations:
         misfits = -compared(record.iterations, record.facts, "best")
+    counts = record.iterations.get("best_samples")
     for index in range(len(record.block_iterations)):
         there = record.iterations["block"] == index
-        misfit = misfits[there & np.isfinite(misfits)]
+        there_known = there & np.isfinite(misfits)
+        misfit = misfits[there_known]
         ends = (float(misfit[0]), float(misfit[-1])) if len(misfit) else (None, None)
         name = record.block_name(index)
-        found.append({"name": name, "iterations": int(there.sum()), "misfit_start": ends[0], "misfit_end": ends[1]})
+        entry = {"name": name, "iterations": int(there.sum()), "misfit_start": ends[0], "misfit_end": ends[1]}
+        if counts is not None and len(misfit) and np.isfinite(counts[there_known]).all():
+            of = counts[there_known]
+            entry |= {"samples_start": int(of[0]), "samples_end": int(of[-1])}
+        found.append(entry)
     return found
 
 
@@ -267,6 +274,9 @@ def _misfit(block: dict[str, Any], sign: float) -> str:
     if block["misfit_start"] is None:
         return "not begun"
     start, end = (sign * block[f"misfit_{name}"] + 0.0 for name in ("start", "end"))  # 0.0: no -0 of a reward of 0
+    counts = [block[name] for name in ("samples_start", "samples_end") if name in block]
+    if len(set(counts)) > 1:  # they are no match for each other
+        return f"{start:.4g} (on {counts[0]}) → {end:.4g} (on {counts[1]})"
     return f"{start:.4g} → {end:.4g}"
 
 

@@ -34,24 +34,29 @@ def draw_search(path: Path, history: History) -> None:
 def plot_search(axes: Axes, history: History) -> None:
     """The same, into axes."""
     columns, facts = history.iterations(), history.facts()
-    iterations = columns["iteration"]
+    iterations, on = columns["iteration"], ScoredOn.of(facts)
+    few = np.zeros(len(iterations), bool)  # where the best is of some of the samples: others may have been harder
+    if "best_samples" in columns and on.search is not None:
+        few = columns["best_samples"] < on.search
     if "best" in columns and np.isfinite(columns["best"]).any():
         low, best, high = (compared(columns, facts, name) for name in ("best_low", "best", "best_high"))
-        axes.step(iterations, best, where="post", label="best so far")
+        (line,) = axes.step(iterations, np.where(few, np.nan, best), where="post", label="best so far")
+        if few.any():
+            label, same = f"on some {several(on.item_name)}", line.get_color()
+            axes.step(iterations, np.where(few, best, np.nan), ":", color=same, where="post", label=label)
         if np.any(low < high):
             band = f"its bounds{level_of(facts)}"
             axes.fill_between(iterations, low, high, step="post", alpha=0.25, label=band, zorder=1)
-    on = ScoredOn.of(facts)
     whole, partly = apart(candidate_means(history), on.search)
     if len(whole):
         axes.scatter(whole[:, 0], whole[:, 1], s=14, color="0.55", label="a candidate", zorder=2)
     if len(partly):
-        label = f"a candidate on some {several(on.item_name)}"
+        label = f"one on some {several(on.item_name)}"
         axes.scatter(partly[:, 0], partly[:, 1], s=14, facecolors="none", edgecolors="0.55", label=label, zorder=2)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("iteration")
     axes.set_ylabel(on.reward)
-    ncols, size = (2, "small") if len(partly) else (3, "medium")
+    ncols, size = (3 if few.any() else 2, "small") if len(partly) else (3, "medium")
     above = (0.5, 1.0)  # where no candidate is
     axes.legend(loc="lower center", bbox_to_anchor=above, ncols=ncols, fontsize=size, frameon=False)
     axes.grid(alpha=0.3)
