@@ -600,3 +600,10 @@ def test_a_fault_within_a_union_is_told_of_the_branch_that_was_meant(model, text
     schema = {"type": "object", "properties": {"model": {"oneOf": [SVC, TREE]}}, "required": ["model"]}
     with pytest.raises(ValueMismatchError, match=re.escape(text)):
         StructuredVariable({"model": model}, schema, name="start")
+
+
+def test_a_union_with_a_branch_that_is_false_is_told_as_any_other():
+    for branches, text in (([{"type": "integer"}, False], "'a' is not valid under any"), ([False, False], "at x")):
+        schema = {"type": "object", "properties": {"x": {"anyOf": branches}}}
+        with pytest.raises(ValueMismatchError, match=text):
+            StructuredVariable({"x": "a"}, schema)

@@ -112,15 +112,20 @@ def _branches(fault: Any) -> dict[Any, list[Any]]:
     """What is wrong in each branch of a union."""
     found: dict[Any, list[Any]] = {}
     for error in fault.context:
-        found.setdefault(error.schema_path[0], []).append(error)
+        found.setdefault(_branch(error), []).append(error)
     return found
+
+
+def _branch(error: Any) -> Any:
+    """Which branch of a union an error is in; the library does not say it of a branch that is ``false``."""
+    return next(iter(error.schema_path), None)
 
 
 def _said(fault: Any) -> str:
     """The library's message; long values are cut, the beginning and the end are what tells."""
     text = str(fault.message)
     wrong = [error for error in fault.context or () if error.validator == "const"]
-    if wrong and {error.schema_path[0] for error in wrong} == _branches(fault).keys():
+    if wrong and {_branch(error) for error in wrong} == _branches(fault).keys():
         first = wrong[0]  # no branch has the value's constant
         known = [error.validator_value for error in wrong if error.absolute_path == first.absolute_path]
         text = f"{written_path(first.absolute_path)} is {first.instance!r}, and there are {', '.join(map(repr, known))}"

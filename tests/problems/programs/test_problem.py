@@ -219,13 +219,12 @@ def test_the_plan_has_what_rewriting_by_the_model_of_the_program_can_cost(tmp_pa
 
     def lines(**optimizer):
         study = document(tmp_path, "http://127.0.0.1:9/v1")
-        study["problem"]["steps"][0]["examples"] = 0
         study["problem"]["lm"] |= {"price_prompt": 0.0, "price_completion": 1e6}
         study["optimizer"] = {"candidates": 2, "finalists": 2, **optimizer}
         study["blocks"] = [{"iterations": 2}]
         return dict(tw.wait(Run(Study.from_document(study, folder=tmp_path), out=tmp_path / "run").plan()))
 
-    plain, rewriting = lines(kind="random"), lines(kind="rewrite", max_tokens=60)
+    plain, rewriting = lines(kind="random"), lines(kind="rewrite", max_tokens=60, choose_examples=False)
     asked = 3 * 2 * 2 * 2 * 60  # candidates, attempts, an answer and its repair, what may be paid for twice, tokens
     words = f", {asked:,} for asking a model, while texts are no longer than the present ones"
     most = float(plain["money"].removeprefix("at most ").replace(",", "")) + asked

@@ -91,6 +91,7 @@ def test_folds_that_have_one_class_only_are_named(tmp_path, document):
 
 
 def test_what_is_found_out_late_is_one_line_with_the_metric_and_the_whole_of_it_in_the_history(tmp_path, document):
+    document["blocks"] = [{"iterations": 1}]
     study = with_model(document, "svc", data="breast_cancer", metric="neg_log_loss")  # an SVC has no probabilities
     with pytest.raises(RunError) as caught:
         wait(Run(study, out=tmp_path / "run").execute())
