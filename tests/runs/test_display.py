@@ -82,6 +82,19 @@ def test_on_a_terminal_bars_are_drawn_and_the_table_stays():
     assert "\x1b[?25h" in text  # the cursor is given back
 
 
+def test_on_a_narrow_terminal_figures_that_do_not_fit_are_left_out_whole():
+    """A line that wraps makes the bars jump, and a number that is cut off is another one."""
+    stream = io.StringIO()
+    display = LiveDisplay(Console(file=stream, force_terminal=True, width=60, height=40), item_name="shot")
+    display.begin("t", Path("r"), [], BLOCKS)
+    display.begin_block(0, BLOCKS[0], 4.0)
+    metrics = {"model_error": 0.123456, "gradient_norm": 0.234567, "step_norm": 0.345678}
+    display.iteration(IterationRecord(1, 0, 1, 4, 8.0, (0, 1, 2, 3), 0.5, metrics))
+    display.close()
+    assert "iteration 1   misfit 2.0000e+00   model_error 0.1235   …" in stream.getvalue()
+    assert "gradient_norm" not in stream.getvalue()
+
+
 def test_quiet_is_quiet(capsys):
     drive(QuietDisplay())
     assert capsys.readouterr() == ("", "")

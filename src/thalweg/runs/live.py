@@ -14,8 +14,9 @@ from rich.text import Text
 from thalweg.runs.display import Ending, Pace, duration
 from thalweg.runs.history import IterationRecord
 from thalweg.runs.settings import GenericBlock
-from thalweg.runs.telling import line_of, several
+from thalweg.runs.telling import line_of, several, within
 
+_GAP = "   "
 _STYLES = {"finished": "bold green", "interrupted": "bold yellow", "failed": "bold red"}
 
 
@@ -92,8 +93,9 @@ class LiveDisplay:
             left = self._pace.left()
             text = f"{duration(left)} left" if left else ""
             self._progress.update(self._iterations, completed=record.iteration, left=text)
-        figures = line_of(record.misfit, record.metrics, "   ", self._item_name)
-        self._figures.plain = f"iteration {record.iteration}   {figures}"
+        figures = line_of(record.misfit, record.metrics, _GAP, self._item_name)
+        line = f"iteration {record.iteration}{_GAP}{figures}"
+        self._figures.plain = within(line, self._console.width, _GAP)
 
     def note(self, text: str) -> None:
         """Print a text above the bars."""

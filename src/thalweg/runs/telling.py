@@ -90,3 +90,22 @@ def line_of(misfit: float, metrics: Mapping[str, float], gap: str = "  ", item_n
         if not ("best" in metrics and name in SEARCH_FIGURES)
     ]
     return gap.join(parts)
+
+
+def within(line: str, width: int, gap: str) -> str:
+    """A line of figures without the last ones if they would not fit; half a number is worse than none.
+
+    Args:
+        line: figures with gaps between them.
+        width: characters that there are.
+        gap: what is between two figures.
+
+    Example:
+        >>> from thalweg.runs.telling import within
+        >>> within("misfit 0.25   model_error 0.5   step_norm 1e-3", 40, "   ")
+        'misfit 0.25   model_error 0.5   …'
+    """
+    more = ""
+    while len(line) + len(more) > width and gap in line:
+        line, more = line[: line.rindex(gap)], f"{gap}…"
+    return line + more

@@ -27,7 +27,7 @@ from thalweg.runs.compared import ScoredOn
 from thalweg.runs.display import duration
 from thalweg.runs.record import ENDINGS, RunRecord
 from thalweg.runs.tables import COLUMNS
-from thalweg.runs.telling import line_of
+from thalweg.runs.telling import line_of, within
 
 _NEWEST = 200  # iterations; enough for a pace, and cheap to read
 _EVENTS = 12  # so many of those before are told at most
@@ -151,7 +151,7 @@ def watch_run(
         while True:
             sight = Sight.of(record)
             if live is not None:
-                live.update(_bars(sight, _running_for(record)), refresh=True)
+                live.update(_bars(sight, _running_for(record), console.width), refresh=True)
             elif sight.done != shown and (sight.status != "running" or time.monotonic() - at >= least):
                 console.print(Text(sight.line()), soft_wrap=True)
                 shown, at = sight.done, time.monotonic()
@@ -178,7 +178,7 @@ def _running_for(record: RunRecord) -> str:
     return f"running for {duration(max(0.0, time.time() - began[-1]))}" if began else ""
 
 
-def _bars(sight: Sight, running_for: str) -> RenderableType:
+def _bars(sight: Sight, running_for: str, width: int) -> RenderableType:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
@@ -192,7 +192,7 @@ def _bars(sight: Sight, running_for: str) -> RenderableType:
     bar = ProgressBar(total=max(sight.block_total, 1), completed=sight.block_done)
     grid.add_row(Text(sight.block), bar, f"{sight.block_done}/{sight.block_total}", "")
     note = Text(f"{running_for}; Ctrl-C ends the watching, not the run", style="dim")
-    return Group(grid, Text(sight.figures("   ")), note)
+    return Group(grid, Text(within(sight.figures(gap := "   "), width, gap)), note)
 
 
 def _conclude(console: Console, record: RunRecord) -> None:
