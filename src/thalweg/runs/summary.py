@@ -123,7 +123,7 @@ def closing_table(summary: dict[str, Any]) -> list[tuple[str, str]]:
             text = f"{value:.6g}" if isinstance(value, float) else str(value)
             lines.append((name.replace("_", " "), text))
     lines.append(("time", duration(summary["seconds"])))
-    lines.append(("peak memory", f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB"))
+    lines.append(("peak memory (own process)", f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB"))
     lines.append(("digest", summary["digest"]))
     return lines
 

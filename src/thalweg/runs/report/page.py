@@ -228,7 +228,7 @@ def _timings(record: RunRecord) -> Markup:
     lines.append(("all", duration(record.seconds)))
     peak = record.summary.get("peak_memory_bytes")
     if isinstance(peak, (int, float)):
-        lines.append(("peak memory", f"{peak / 2**20:.0f} MiB"))
+        lines.append(("peak memory (own process)", f"{peak / 2**20:.0f} MiB"))
     workers = _workers(record)
     return section("Time", element("div", element("div", pairs(lines), workers), figure, class_="charts"))
 
