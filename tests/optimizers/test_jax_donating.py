@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -94,3 +96,28 @@ def test_it_has_the_methods_of_a_compiled_function() -> None:
     state = OPTIMIZER.init(params)
     assert "input_output_alias" in OPTIMIZER.jitted_step.lower(params, ones(), state).compile().as_text()
     assert jax.tree.structure(OPTIMIZER.jitted_step.eval_shape(params, ones(), state)[0]) == jax.tree.structure(params)
+
+
+def cloudpickled(one: Any) -> Any:
+    pickler = pytest.importorskip("cloudpickle")
+    return pickler.loads(pickler.dumps(one))
+
+
+@pytest.mark.parametrize("sent", [copy.deepcopy, cloudpickled])
+def test_an_optimizer_that_has_made_a_step_can_be_copied_and_sent(sent: Callable[[Any], Any]) -> None:
+    here = JaxOptimizer(tw.Momentum(learning_rate=0.5, momentum=0.5))
+    params, state = here.jitted_step(ones(), ones(), here.init(ones()))
+    params, state = here.step(params, ones(), state)
+    there = sent(here)
+    assert there.jitted_step.__wrapped__.__self__ is there
+    assert "input_output_alias" in there.jitted_step.lower(params, ones(), state).compile().as_text()
+    for made in (there.jitted_step, sent(here.jitted_step), there.step):
+        found, _ = made(*jax.tree.map(jnp.copy, (params, ones(), state)))
+        assert found["b"].tolist() == here.step(params, ones(), state)[0]["b"].tolist() == [-1.125, -1.125]
+    params = ones()
+    with pytest.raises(ParameterError, match="'b' of params and 'b' of grads are the same array"):
+        there.jitted_step(params, params, there.init(params))
+
+
+def test_its_signature_is_that_of_a_step() -> None:
+    assert list(inspect.signature(OPTIMIZER.jitted_step).parameters) == ["params", "grads", "state"]

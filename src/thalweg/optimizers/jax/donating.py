@@ -16,18 +16,26 @@ from thalweg.optimizers.jax.leaves import name_of
 
 
 class Donating:
-    """A step, compiled; it has the methods of what ``jax.jit`` returns.
+    """A step, compiled; it has the methods of what ``jax.jit`` returns. A copy of it, also elsewhere, compiles anew.
 
     Args:
-        compiled: ``compiled(params, grads, state)``, from ``jax.jit``, which donates ``params`` and ``state``.
+        step: ``step(params, grads, state)``, which is to give the memory of ``params`` and ``state`` to its results.
         owner: the optimizer's name, for messages.
     """
 
-    def __init__(self, compiled: Any, owner: str) -> None:
-        functools.update_wrapper(self, compiled)
-        self._compiled, self._owner = compiled, owner
-        self.lower, self.trace, self.eval_shape = compiled.lower, compiled.trace, compiled.eval_shape
-        self.clear_cache, self._cache_size = compiled.clear_cache, compiled._cache_size
+    __wrapped__: Any
+
+    def __init__(self, step: Any, owner: str) -> None:
+        functools.update_wrapper(self, step)
+        self._owner = owner
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return jax.jit(self.__wrapped__, donate_argnums=(0, 2))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is compiled, which copied has no ``lower``, and computes with what it was copied from."""
+        return {name: value for name, value in vars(self).items() if name != "_compiled"}
 
     def __call__(self, params: Any, grads: Any, state: Any) -> Any:
         """One step.
@@ -47,6 +55,27 @@ class Donating:
                 "step",
                 leaves=shared,
             ) from error
+
+    @property
+    def lower(self) -> Any:
+        """That of the compiled function, as are the others here."""
+        return self._compiled.lower
+
+    @property
+    def trace(self) -> Any:  # noqa: D102
+        return self._compiled.trace
+
+    @property
+    def eval_shape(self) -> Any:  # noqa: D102
+        return self._compiled.eval_shape
+
+    @property
+    def clear_cache(self) -> Any:  # noqa: D102
+        return self._compiled.clear_cache
+
+    @property
+    def _cache_size(self) -> Any:
+        return self._compiled._cache_size
 
 
 def _shared(params: Any, grads: Any, state: Any) -> tuple[str, str] | None:

@@ -167,7 +167,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             >>> x, bool(state.finite), int(state.skipped)
             (Array([1.], dtype=float32), False, 1)
         """
-        return Donating(jax.jit(self._plain, donate_argnums=(0, 2)), self.name)
+        return Donating(self._plain, self.name)
 
     def _plain(self, params: Any, grads: Any, state: JaxState) -> tuple[Any, JaxState]:
         return self._advance(params, grads, state)[:2]
