@@ -221,24 +221,36 @@ def test_a_server_that_counts_no_tokens_is_counted_by_the_bound(make):
 
 
 @pytest.mark.parametrize(
-    ("text", "prompt", "completion"),
+    ("text", "prompt", "completion", "bound"),
     [
-        *[("Four.", prompt, 2) for prompt in (0, -1, True, None, "9", 9.0, 9.5, float("nan"), 1 << 30, 1 << 99, [9])],
-        *[("Four.", 9, completion) for completion in (0, -1, True, None, "2", 2.0, float("nan"), 1 << 30)],
-        ("Four.", 0, 0),
-        ("", 0, 0),
-        ("", 9, -1),
-        ("", 9, False),
+        *[
+            ("Four.", prompt, 2, "prompt")
+            for prompt in (0, -1, True, None, "9", 9.0, 9.5, float("nan"), 1 << 30, 1 << 99, [9])
+        ],
+        *[
+            ("Four.", 9, completion, "completion")
+            for completion in (0, -1, True, None, "2", 2.0, float("nan"), 1 << 30)
+        ],
+        ("Four.", 0, 0, "both"),
+        ("", 0, 0, "prompt"),
+        ("", 9, -1, "completion"),
+        ("", 9, False, "completion"),
     ],
 )
-def test_what_is_no_count_of_these_tokens_is_counted_by_the_bound(make, text, prompt, completion):
+def test_what_is_no_count_of_these_tokens_is_counted_by_the_bound(make, text, prompt, completion, bound):
     usage = {"prompt_tokens": prompt, "completion_tokens": completion}
     body = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage}
     with Stub(script=[Reply(200, json.dumps(body))]) as stub:
         model = make(stub, max_tokens=5)
         answer = tw.wait(model.complete(HELLO))
+    most = model.most(HELLO, attempts=1)
+    expected = {
+        "prompt": Usage(most.prompt, completion),
+        "completion": Usage(prompt, most.completion),
+        "both": most,
+    }[bound]
     assert not answer.counted
-    assert model.spending.used == answer.usage == model.most(HELLO, attempts=1)
+    assert model.spending.used == answer.usage == expected
 
 
 @pytest.mark.parametrize(("text", "prompt", "completion"), [("Four.", 1, 1), ("", 1, 0), ("Four.", 900, 700)])

@@ -19,7 +19,7 @@ class Answer:
         text: the answer.
         finish_reason: why it ended: ``"stop"``, or ``"length"`` if it was cut off at ``max_tokens``.
         usage: the tokens that it cost when it was received.
-        counted: whether the server counted these; else they are the bound that was reserved.
+        counted: whether the server counted both numbers; else one or both are the bound that was reserved.
         lost: the bounds of attempts before that may have been paid for, too.
         cached: whether it was read from the disk this time, and so cost nothing now.
 
@@ -84,7 +84,7 @@ def read_answer(document: Any, most: Usage, *, key: str | None = None) -> Answer
 
     Args:
         document: its JSON: ``choices[0].message.content``, ``choices[0].finish_reason``, ``usage``.
-        most: the bound, which is counted if the server counts nothing, or less than there was.
+        most: the bound: of each number that the server does not count, or counts as less than there was.
         key: what is not shown.
 
     Raises:
@@ -107,8 +107,8 @@ def read_answer(document: Any, most: Usage, *, key: str | None = None) -> Answer
     # What could not be written down again would be paid for and lost.
     text = text.encode("utf-8", "replace").decode()
     reason = choice.get("finish_reason")
-    usage = _usage(document.get("usage"), text)
-    return Answer(text, reason if isinstance(reason, str) else "stop", usage or most, counted=usage is not None)
+    usage, counted = _usage(document.get("usage"), text, most)
+    return Answer(text, reason if isinstance(reason, str) else "stop", usage, counted=counted)
 
 
 def error_text(document: Any, *, key: str | None = None) -> str:
@@ -125,13 +125,16 @@ def hidden(text: str, key: str | None) -> str:
     return text.replace(key, "[the key]") if key else text
 
 
-def _usage(document: Any, text: str) -> Usage | None:
-    """What a server has counted; None if these are no counts, or less than there was: every prompt has a token, for the
-    marks of its messages at least, and so has every answer that is not empty."""
-    if not isinstance(document, dict):
-        return None
-    prompt, completion = document.get("prompt_tokens"), document.get("completion_tokens")
-    if type(prompt) is not int or type(completion) is not int:  # a bool is an int, too
-        return None
-    counted = 1 <= prompt < MOST_TOKENS and bool(text) <= completion < MOST_TOKENS
-    return Usage(prompt, completion) if counted else None
+def _usage(document: Any, text: str, most: Usage) -> tuple[Usage, bool]:
+    """What a server has counted, and whether it is all of it: the bound stands for what is no count, or less than there
+    was. Every prompt has a token, for the marks of its messages at least, and so has every answer that is not empty."""
+    counts = document if isinstance(document, dict) else {}
+    prompt = _count(counts.get("prompt_tokens"), 1)
+    completion = _count(counts.get("completion_tokens"), 1 if text else 0)
+    usage = Usage(most.prompt if prompt is None else prompt, most.completion if completion is None else completion)
+    return usage, prompt is not None and completion is not None
+
+
+def _count(number: Any, least: int) -> int | None:
+    # A bool is an int, too
+    return number if type(number) is int and least <= number < MOST_TOKENS else None
