@@ -16,8 +16,10 @@ import jax.numpy as jnp  # noqa: E402
 import thalweg as tw  # noqa: E402
 from thalweg.errors import HyperparameterError, StateMismatchError  # noqa: E402
 from thalweg.lowering import jax as lowering  # noqa: E402
-from thalweg.lowering.pairs import pair  # noqa: E402
-from thalweg.optimizers.jax import JaxOptimizer  # noqa: E402
+from thalweg.lowering import pairs  # noqa: E402
+from thalweg.lowering.pairs import pair, split  # noqa: E402
+from thalweg.optimizers.jax import JaxOptimizer, held  # noqa: E402
+from thalweg.rules import adam  # noqa: E402
 
 
 def double() -> contextlib.AbstractContextManager[Any]:
@@ -117,3 +119,26 @@ def test_a_number_that_is_too_large_for_a_pair_is_infinite_and_no_warning() -> N
             np.testing.assert_array_equal(
                 lowering.as_float(pair(value)), np.where(np.abs(value) > 1e38, np.sign(value) * np.inf, value)
             )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0.1, 3, 1 - 1e-9, 1e-37 * 1.23456789, 1e-40, 1e-60, 3.4028236e38, 1e39, np.float64(-1e39), np.float32(0.1)],
+)
+def test_what_numpy_splits_is_what_a_state_holds(value: Any) -> None:
+    for given in (value, np.full(2, value, np.float64)):
+        there = lowering.number(given)
+        for part, other in zip(split(given), (there.high, there.low), strict=True):
+            assert part.dtype == other.dtype == np.float32
+            assert part.tobytes() == np.asarray(other).tobytes()  # also a zero's sign
+
+
+def test_a_check_waits_for_nothing_of_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took init two to four times as long as all the rest."""
+    monkeypatch.setattr(pairs, "jnp", None)
+    kinds = [np.dtype(np.float32)]
+    held.check(adam, {"learning_rate": 0.1, "epsilon": 1e-37}, kinds)
+    with pytest.raises(HyperparameterError, match=r"epsilon = 1e-60 becomes 0\.0 in float32"):
+        held.check(adam, {"epsilon": 1e-60})
+    with pytest.raises(HyperparameterError, match=r"epsilon\[1\] = 1e-60 becomes 0\.0 in float32"):
+        held.check(adam, {"epsilon": np.array([1e-3, 1e-60])})

@@ -136,21 +136,39 @@ def pair(value: Any) -> Pair:
     if isinstance(value, Pair):
         return value
     if isinstance(value, int | float | np.number):
-        with np.errstate(over="ignore"):  # infinite, which whoever needs a number sees
-            high = np.float32(value)
-        low = np.float32(float(value) - float(high) if np.isfinite(high) else 0.0)
+        high, low = split(value)
         # Behind a barrier: XLA makes x + (c − c) of (x + c) − c if it sees that c is a constant
         return Pair(*behind_barrier((jnp.asarray(high), jnp.asarray(low))))
     if jnp.issubdtype(value.dtype, jnp.integer):
         upper = value >> 12 << 12
         return Pair(*_quick_sum(upper.astype(jnp.float32), (value - upper).astype(jnp.float32)))
     if isinstance(value, np.ndarray):
-        with np.errstate(over="ignore"):
-            several = value.astype(np.float32)
-        lost = np.subtract(value, several, where=np.isfinite(several), out=np.zeros_like(value))
-        return Pair(several, lost.astype(np.float32))  # type: ignore[arg-type]  # ``number`` makes JAX's of them
+        return Pair(*split(value))  # ``number`` makes JAX's of them
     high = value.astype(jnp.float32)
     return Pair(high, (value - high.astype(value.dtype)).astype(jnp.float32))
+
+
+def split(value: Any) -> tuple[Any, Any]:
+    """The two parts of what is no JAX array, without JAX.
+
+    Args:
+        value: a Python number, or NumPy's, or an array of float64.
+
+    Returns:
+        high and low, float32 of NumPy; what is too large for that is infinite, which whoever needs a number sees.
+
+    Example:
+        >>> from thalweg.lowering.pairs import split
+        >>> print(*split(1 + 2.0**-30))
+        1.0 9.313226e-10
+    """
+    with np.errstate(over="ignore"):
+        if not isinstance(value, np.ndarray):
+            high = np.float32(value)
+            return high, np.float32(float(value) - float(high) if np.isfinite(high) else 0.0)
+        several = value.astype(np.float32)
+    lost = np.subtract(value, several, where=np.isfinite(several), out=np.zeros_like(value))
+    return several, lost.astype(np.float32)
 
 
 def behind_barrier(values: Any) -> Any:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from thalweg.errors import HyperparameterError
 from thalweg.lowering import jax as lowering
 from thalweg.lowering.jax import DType
+from thalweg.lowering.pairs import Pair, split
 from thalweg.rules.base import Rule
 
 
@@ -37,8 +37,7 @@ def check(rule: Rule, values: Mapping[str, Any], kinds: Iterable[DType] = ()) ->
     if lowering.has_float64():
         return
     for name, value in numbers.items():
-        with jax.ensure_compile_time_eval():
-            held = lowering.as_float(lowering.number(value))
+        held = lowering.as_float(Pair(*split(value)))
         _refuse_outside(rule, name, value, held, "in float32, which is all that JAX has here", _SWITCH)
 
 
