@@ -544,6 +544,43 @@ def test_a_start_that_the_space_cannot_express_is_scored_all_the_same():
     go(engine, 15)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"), [("random", {}), ("tpe", {"distinct": True}), ("tpe", {}), ("evolution", {}), ("auto", {})]
+)
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("pool", [["a"], ["a", "b", "c"]])
+def test_a_start_outside_its_pool_takes_no_value_of_it_away(kind, options, count, pool):
+    space = Space.of({"type": "string", "x-pool": pool}, name="x")
+    engine = engine_class(kind)(space, seed=0, start={"x": "mine"}, **options)
+    tried = []
+    for _ in range(60):
+        asked = ask(engine, count)
+        engine.tell([Told(one.number, float(len(tried))) for one in asked])
+        tried += [one.values["x"] for one in asked]
+        twin = engine_class(kind)(space, seed=0, start={"x": "mine"}, **options)
+        twin.restore(engine.state())
+        assert twin.exhausted == engine.exhausted == (set(tried) >= {"mine", *pool})
+        if engine.exhausted:
+            break
+    assert engine.exhausted
+    assert tried[0] == "mine"
+    assert set(tried) == {"mine", *pool}
+    alone = engine_class(kind)(space, seed=0, start={"x": "mine"}, start_first=False, **options)
+    assert {one.values["x"] for _ in range(60) for one in ask(alone, count)} == set(pool)
+
+
+def test_halving_tries_a_whole_pool_that_the_start_is_not_in():
+    engine = engine_class("halving")(
+        Space.of({"type": "string", "x-pool": ["a", "b"]}, name="x"), seed=0, start={"x": "mine"}
+    )
+    tried = set()
+    while not engine.exhausted:
+        for one in ask(engine):
+            engine.tell([Told(one.number, 0.0)])
+            tried.add(one.values["x"])
+    assert tried == {"mine", "a", "b"}
+
+
 # -- what is missing ----------------------------------------------------------------------
 
 

@@ -16,11 +16,11 @@ import abc
 import copy
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from thalweg.errors import SearchError, StateMismatchError
+from thalweg.errors import SearchError, StateMismatchError, ValueMismatchError
 from thalweg.search.budget import Spent
 from thalweg.search.options import truth, whole
 from thalweg.search.space import Space, Values
@@ -137,6 +137,7 @@ class Engine(abc.ABC):
         self.seed = seed
         self.start: Values | None = None if start is None else space.normal_form(start)
         self.start_first = start_first
+        self._outside = _outside(space, self.start)
         self._digests: list[str] = []  # of the candidates' values
         self._seen: dict[str, int] = {}  # the first candidate with that digest
         self._rewards: dict[int, float | None] = {}
@@ -164,7 +165,16 @@ class Engine(abc.ABC):
     @property
     def exhausted(self) -> bool:
         """Whether the space is finite and every point of it was asked for; ``ask`` then gives nothing."""
-        return self._nothing_left or len(self._seen) >= self.space.size()
+        return self._nothing_left or self._all_in(self._seen.keys())
+
+    @property
+    def starts_outside(self) -> bool:
+        """Whether there is a start, and it is none of the space's points, such as a text that is not in its pool."""
+        return bool(self._outside)
+
+    def _all_in(self, seen: Set[str]) -> bool:
+        """Whether digests are those of all points of the space; a start outside takes the place of none."""
+        return len(seen) - (self._outside in seen) >= self.space.size()
 
     @property
     def asked(self) -> int:
@@ -422,3 +432,14 @@ class Engine(abc.ABC):
                 raise
             raise StateMismatchError(f"the saved search cannot be read ({error!r}); it is damaged.") from error
         self.__dict__.update(twin.__dict__)
+
+
+def _outside(space: Space, start: Values | None) -> str:
+    """The digest of a start that is none of the space's points; else no text."""
+    if start is None:
+        return ""
+    try:
+        space.encode(start)
+    except ValueMismatchError:
+        return digest_json(start)
+    return ""

@@ -63,7 +63,7 @@ class ReplayEngine(Engine):
             self._go_to(0, self.start)
             proposals.append(Proposal(self.start, "start"))
             self._known.add(digest_json(self.start))
-        while len(proposals) < count and len(self._known) < self.space.size():
+        while len(proposals) < count and not self._all_in(self._known):
             proposal = self._next(first + len(proposals))
             if proposal is None:
                 break
