@@ -1,10 +1,12 @@
 """Bounds that do not hold the start, or go beyond what the problem bears, are refused before anything is computed."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from tests.runs.deconvolution import Deconvolution
-from tests.runs.going import every_byte, run, stop_after
+from tests.runs.going import every_byte, go_on, run, stop_after
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import StudyError
 from thalweg.graph import wait
@@ -199,3 +201,57 @@ def test_bounds_of_a_later_study_are_held_against_an_earlier_model(tmp_path, doc
     )
     with pytest.raises(StudyError, match=rf"x of iteration {first} is outside"):
         wait(Run.resume(out, kinds=kinds, iteration=first).execute())
+
+
+SCALE = {"kind": "scale", "factor": 2.0}
+
+
+def boxes_then(*steps, low=-0.01, high=0.02):
+    return [{"kind": "bounds", "lower": low, "upper": high}, *steps]
+
+
+def bound_warnings(outcome):
+    return [event["text"] for event in outcome.history.events() if "bounds of" in event["text"]]
+
+
+def test_bounds_that_something_moves_values_out_of_again_are_not_held_against_the_model(tmp_path, document, kinds):
+    out = tmp_path / "run"
+    boxed(document)["optimizer"]["process_model"] = boxes_then(SCALE)
+    stop_after(document, kinds, out, 3)
+    assert model(out).max() > 0.03  # it comes out of the bounds of 0.02 twice as large
+    for number, change in enumerate(([], ["optimizer.process_model.0.upper=0.025"], ["blocks.1.iterations=5"])):
+        copied = shutil.copytree(out, tmp_path / str(number))
+        outcome = go_on(copied, kinds, *change)
+        assert (outcome.status, bound_warnings(outcome)) == ("finished", [])
+    with pytest.raises(StudyError, match=r"bounds of -0.01 to 0.02, and x of iteration 3 is outside"):
+        go_on(out, kinds, "optimizer.process_model=[{kind='bounds', lower=-0.01, upper=0.02}]")  # now they hold it
+
+
+def test_bounds_that_others_follow_within_them_are_held_against_the_model(tmp_path, document, kinds):
+    out = tmp_path / "run"
+    run(boxed(document), kinds, out)
+    wide = "{kind='bounds', lower=-3, upper=3}"
+    for steps in (
+        f"{{kind='bounds', lower=-3, upper=0.01}}, {wide}",
+        f"{wide}, {{kind='bounds', lower=-3, upper=0.01}}",
+    ):
+        with pytest.raises(StudyError, match=r"bounds of -3 to 0.01, and x of iteration 5 is outside"):
+            wait(Run.resume(out, kinds=kinds, iteration=5, overrides=[f"optimizer.process_model=[{steps}]"]).execute())
+
+
+def test_bounds_that_become_wider_are_never_refused_though_the_model_is_outside(tmp_path, document, monkeypatch):
+    """The run of an earlier version has its model of -3 outside of its bounds, and of the wider ones."""
+    out, kinds = tmp_path / "run", {"deconvolution": Outside}
+    document["optimizer"]["learning_rate"] = 1e-6
+    boxed(document)
+    by_an_earlier_version(monkeypatch, document, kinds, out)
+    arrays, meta, _ = CheckpointStore(out / "checkpoints").load()
+    arrays["variable/x"][:] = -3.0
+    CheckpointStore(out / "checkpoints").save(arrays, meta)
+    for number, change in enumerate(("lower=-1.5", "upper=2.0")):
+        copied = shutil.copytree(out, tmp_path / str(number))
+        outcome = go_on(copied, kinds, f"optimizer.process_model.{change}")
+        assert any("x of iteration 3 is outside, at -3 to -3" in text for text in bound_warnings(outcome))
+    for change in ("lower=-0.5", "upper=1.0"):
+        with pytest.raises(StudyError, match="x of iteration 3 is outside"):
+            go_on(out, kinds, f"optimizer.process_model.{change}")

@@ -1,10 +1,11 @@
 """Whether the bounds of ``process_model`` fit the problem: a start outside would silently be moved by the first step,
 and values that the problem cannot bear would stop the run when they are reached. Where a run goes on, its start is
-past: what must fit is its model, and bounds that the run has had all along stop nothing."""
+past: what must fit is its model, if nothing moves it out again after the bounds, and bounds that the run has had all
+along, or wider ones, do not stop it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +14,15 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.optimizers.pipeline import Pipeline
 from thalweg.runs.built import ranges_of
 from thalweg.runs.validation import Fault
-from thalweg.transforms import bounds
+from thalweg.transforms import bounds, chain, nonnegative
 
 if TYPE_CHECKING:
     from thalweg.graph import Variable
     from thalweg.runs.problem import Problem
 
 PATH = "optimizer.process_model"
-Limits = tuple[float | None, float | None]
+Limits = tuple[float, float]
+"""Lower and upper, infinite where there is none."""
 
 
 def bounds_faults(optimizer: LocalOptimizer, problem: Problem, path: str = PATH) -> list[Fault]:
@@ -55,36 +57,77 @@ def going_on_faults(
     Returns:
         What has come with a change of the study, and what was so before.
     """
-    ranges, had = ranges_of(problem), set(limits_in(before))
+    ranges = ranges_of(problem)
     new: list[Fault] = []
     old: list[Fault] = []
-    for variable, step in _bounded(optimizer, problem):
+    hook = Pipeline("process_model", optimizer.process_model)
+    for variable in problem.variables:
         name = variable.name or ""
-        known = (step.lower, step.upper) in had
-        if (at := _outside(model[name], step)) is not None:
-            text = f"{_said(step)}, and {name} of iteration {iteration} is outside, {at}: the next step would move it; "
-            fault = Fault(PATH, text + "give bounds that hold it, or go on from an earlier iteration (--iteration)")
-            (old if known else new).append(fault)
-        (old if known and same else new).extend(_range_faults(variable, step, ranges, PATH))
+        steps = hook.steps(name)
+        had = limits_in(before, name)
+        lasting_had = [step.limits for step in _lasting(_steps_in(before, name))]
+        for box in _lasting(steps):
+            if (at := _outside(model[name], box)) is not None:
+                text = f"{_said(box)}, and {name} of iteration {iteration} is outside, {at}: the next step would move "
+                text += "it; give bounds that hold it, or go on from an earlier iteration (--iteration)"
+                wider = any(_holds(box.limits, limits) for limits in lasting_had)
+                (old if wider else new).append(Fault(PATH, text))
+        for step in steps:
+            if isinstance(step, bounds):
+                known = same and step.limits in had
+                (old if known else new).extend(_range_faults(variable, step, ranges, PATH))
     return new, old
 
 
-def limits_in(hook: Any) -> Iterator[Limits]:
-    """The bounds in a hook of a study, wherever they stand in it.
+def _holds(outer: Limits, inner: Limits) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+def limits_in(hook: Any, variable: str) -> list[Limits]:
+    """The bounds of a variable in a hook of a study, wherever they stand in it.
 
     Example:
         >>> from thalweg.runs.bounding import limits_in
         >>> box = {"kind": "bounds", "lower": 0}
-        >>> list(limits_in({"by_variable": {"x": [{"kind": "chain", "steps": [box]}]}}))
-        [(0, None)]
+        >>> hook = {"by_variable": {"x": [{"kind": "chain", "steps": [box]}]}}
+        >>> limits_in(hook, "x"), limits_in(hook, "y")
+        ([(0.0, inf)], [])
     """
-    if isinstance(hook, Mapping):
-        if hook.get("kind") == bounds.kind:
-            yield hook.get("lower"), hook.get("upper")
-        hook = list(hook.values())
-    if isinstance(hook, list):
-        for entry in hook:
-            yield from limits_in(entry)
+    return [step.limits for step in _steps_in(hook, variable) if isinstance(step, bounds)]
+
+
+def _steps_in(hook: Any, variable: str) -> list[Any]:
+    """The steps of a variable in a hook of a study, those of a chain one by one: bounds as what they are, others as
+    tables."""
+    if isinstance(hook, Mapping) and isinstance(hook.get("by_variable"), Mapping):
+        hook = hook["by_variable"].get(variable)
+    tables = hook if isinstance(hook, list | tuple) else [hook] if hook else []
+    steps: list[Any] = []
+    for table in tables:
+        kind = table.get("kind") if isinstance(table, Mapping) else None
+        if kind == chain.kind:
+            steps += _steps_in(table.get("steps"), variable)
+        elif kind == bounds.kind:
+            steps.append(bounds(table.get("lower"), table.get("upper")))
+        else:
+            steps.append(nonnegative() if kind == nonnegative.kind else table)
+    return steps
+
+
+def _lasting(steps: Sequence[Any]) -> list[bounds]:
+    """The bounds that hold what comes out at the end: after them come only others that leave values inside of them."""
+    found: list[bounds] = []
+    least, most = -np.inf, np.inf  # of what follows
+    for step in reversed(steps):
+        if not isinstance(step, bounds | nonnegative):
+            break
+        lower, upper = step.limits if isinstance(step, bounds) else (0.0, np.inf)
+        least, most = max(least, lower), min(most, upper)
+        if least > most:  # what follows moves everything out again
+            break
+        if isinstance(step, bounds):
+            found.insert(0, step)
+    return found
 
 
 def start_faults(variable: Variable, step: bounds, path: str) -> list[Fault]:
