@@ -5,6 +5,7 @@ What only a search needs is imported when there is one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -25,8 +26,14 @@ if TYPE_CHECKING:
     from thalweg.runs.searching import Searching
 
 
-def cost(study: Study, problem: Problem, search: Any) -> list[tuple[str, str]]:
+def cost(study: Study, problem: Problem, search: Any, *, begins: bool = True) -> list[tuple[str, str]]:
     """Lines for the plan: what the search can cost at most.
+
+    Args:
+        study: the study.
+        problem: of the run.
+        search: the run's.
+        begins: refuse a search with nothing to choose; a run that goes on has begun with it.
 
     Raises:
         StudyError: the budget does not pay for the final choice, nobody could say what is paid out of it, or there is
@@ -42,21 +49,26 @@ def cost(study: Study, problem: Problem, search: Any) -> list[tuple[str, str]]:
             path="budget.money",
         )
     cast(Any, problem).price_asking(search.engine)
-    _refuse_without_choice(study, search.engine)
+    if begins:
+        _refuse_without_choice(study, problem, search.engine)
     return cost_lines(cast(Any, problem), search, study.blocks, budget)
 
 
-def _refuse_without_choice(study: Study, engine: Any) -> None:
-    """One iteration scores the start; further ones would pay for what is known."""
+def _refuse_without_choice(study: Study, problem: Problem, engine: Any) -> None:
+    """One pass through the samples scores the start; further ones would pay for what is known."""
     from thalweg.search.engines import registry
 
     kind = getattr(engine, "kind", "")
-    if kind in registry and kind != "rewrite" and study.iterations > 1 and engine.space.size() == 1:
+    if kind not in registry or kind == "rewrite" or engine.space.size() != 1 or engine.starts_outside:
+        return
+    enough = max(math.ceil(problem.items / (block.batch_size or problem.items)) for block in study.blocks)
+    if study.iterations > enough:
         raise StudyError(
             f"There is nothing to choose: optimizer.kind = {kind!r} draws by the schemas, and these leave no candidate "
             "but the start. A text without a list to choose from stays as it is, and so do instructions of a program: "
             'give its steps examples (problem.steps: examples = 2, say), take optimizer.kind = "rewrite" for the '
-            "instructions, or put an enum or a range into the schema. To score the start alone, take one iteration.",
+            "instructions, or put an enum or a range into the schema. To score the start alone, take "
+            f"{'one iteration' if enough == 1 else f'{enough} iterations, which are all batches'}.",
             path="optimizer.kind",
         )
 

@@ -54,7 +54,8 @@ class Work:
             folder: where the run is to be, or is.
             stack: gives back what problem and optimizer hold, also if something is refused after they were built.
             start: it is to be worked with: have a cluster begin, and refuse keys that are not there.
-            begins: refuse a start that the problem refuses; that of a run that goes on is past.
+            begins: refuse a start that the problem refuses, and a search with nothing to choose; of a run that goes on
+                they are past.
 
         Raises:
             ThalwegError: the study or the problem was refused, or there is no room or no key for the run.
@@ -67,7 +68,9 @@ class Work:
         if start and isinstance(runtime, Dask):
             await runtime.start()
         room = await runtime.run(_room, study, problem, optimizer, folder, runtime.workers)
-        return cls(problem, optimizer, runtime, room, await runtime.run(_plan, study, problem, optimizer, runtime))
+        return cls(
+            problem, optimizer, runtime, room, await runtime.run(_plan, study, problem, optimizer, runtime, begins)
+        )
 
 
 def _built(study: Study, stack: ExitStack, begins: bool) -> Problem:
@@ -100,8 +103,8 @@ def _room(study: Study, problem: Problem, optimizer: LocalOptimizer, folder: Pat
     return room
 
 
-def _plan(study: Study, problem: Problem, optimizer: Any, runtime: Runtime) -> list[tuple[str, str]]:
+def _plan(study: Study, problem: Problem, optimizer: Any, runtime: Runtime, begins: bool) -> list[tuple[str, str]]:
     plan = problem.plan(runtime, study.iterations)
     if problem.rewarded:
-        plan += rewarded.cost(study, problem, optimizer)
+        plan += rewarded.cost(study, problem, optimizer, begins=begins)
     return plan
