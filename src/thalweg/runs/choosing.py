@@ -24,7 +24,7 @@ class Chosen(NamedTuple):
     Args:
         arrays: the checkpoint's arrays; empty for the beginning.
         meta: the checkpoint's meta; empty for the beginning.
-        notes: what the user must be told: the checkpoints that were passed over.
+        notes: what the user must be told: the damaged checkpoints that were passed over.
         newest: the generation after which all others go, since what was made after it is given up; None if nothing is.
     """
 
@@ -34,13 +34,11 @@ class Chosen(NamedTuple):
     newest: int | None = None
 
 
-def newest_whole(store: CheckpointStore, known: int | None, fits: Fits) -> Chosen:
-    """The newest checkpoint that is whole, and no newer than the history.
+def newest_whole(store: CheckpointStore, fits: Fits) -> Chosen:
+    """The newest checkpoint that is whole.
 
     Args:
         store: the run's checkpoints.
-        known: how many iterations the history has; None if it has not all of them up to its last. If it has too few
-            for every checkpoint, the newest that is whole is chosen.
         fits: which is taken, if there are several of that iteration: where a block ends, and where the next begins.
 
     Raises:
@@ -48,16 +46,7 @@ def newest_whole(store: CheckpointStore, known: int | None, fits: Fits) -> Chose
     """
     notes: list[str] = []
     generations, iterations = store.generations(), iterations_of(store)
-    late = {number for number, iteration in iterations.items() if known is not None and iteration > known}
-    if late == iterations.keys():
-        late = set()
     for number in reversed(generations):
-        if number in late:
-            notes.append(
-                f"checkpoint {number} is of iteration {iterations[number]}, and the history ends with iteration "
-                f"{known}, as in a copy that was taken while the run went on; so the one before is used"
-            )
-            continue
         try:
             arrays, meta, _ = store.load(number)
         except CheckpointCorruptError as error:
@@ -68,7 +57,7 @@ def newest_whole(store: CheckpointStore, known: int | None, fits: Fits) -> Chose
                 with suppress(CheckpointError):
                     if other < number and fits(store.meta(other)):
                         return Chosen(*store.load(other)[:2], tuple(notes), other)
-        return Chosen(arrays, meta, tuple(notes), number if late else None)
+        return Chosen(arrays, meta, tuple(notes))
     if generations:
         raise RunError(
             "None of the run's checkpoints can be read, so it cannot go on:\n" + "\n".join(f"- {n}" for n in notes)
@@ -104,15 +93,20 @@ def checkpoint_of(store: CheckpointStore, iteration: int, path: Path, fits: Fits
     return Chosen(arrays, meta, newest=number)
 
 
-def fitting(store: CheckpointStore, fits: Fits) -> int | None:
-    """The newest iteration with a checkpoint that the study fits; None if there is none.
+def fitting(store: CheckpointStore, fits: Fits, covered: int) -> int | None:
+    """The newest iteration with a whole checkpoint that the study fits, and the history; None if there is none.
 
     Args:
         store: the run's checkpoints.
-        fits: whether it does.
+        fits: whether the study does.
+        covered: the iteration up to which the history has all.
     """
-    found = iterations_of(store)
-    return max((iteration for number, iteration in found.items() if fits(store.meta(number))), default=None)
+    for number, iteration in sorted(iterations_of(store).items(), key=lambda item: item[::-1], reverse=True):
+        with suppress(CheckpointError):
+            if iteration <= covered and fits(store.meta(number)):
+                store.load(number)
+                return iteration
+    return None
 
 
 def _of(iterations: Mapping[int, int], iteration: int | None) -> list[int]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from thalweg.checkpoints import CheckpointStore
-from thalweg.errors import RunError, ThalwegError
+from thalweg.errors import RunError
 from thalweg.optimizers import LocalOptimizer
 from thalweg.runs.bounding import going_on_faults
 from thalweg.runs.choosing import checkpoint_of, fitting, newest_whole
@@ -28,13 +28,14 @@ from thalweg.runs.differences import different, is_inside, refuse_past, refuse_u
 from thalweg.runs.files import is_file, read_small
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import History
+from thalweg.runs.objecting import follows
 from thalweg.runs.overrides import apply_overrides, path_of
 from thalweg.runs.places import place_of
 from thalweg.runs.position import Position
 from thalweg.runs.problem import Problem
 from thalweg.runs.restoring import check_variables, put_variables, restore_optimizer
 from thalweg.runs.selection import Selection
-from thalweg.runs.standing import naming, position_in, refuse_finished, refuse_lost_checkpoints
+from thalweg.runs.standing import naming, position_in, refuse_finished, refuse_lost_checkpoints, refuse_lost_iterations
 from thalweg.runs.study import Study
 from thalweg.runs.toml import parse
 from thalweg.runs.tuning import change_hyperparameters
@@ -82,8 +83,9 @@ class Resumption:
         differing: the dotted paths in which the study is another one than the run was of, changed or edited.
         anew: what decides rewards otherwise than before, as lines, if the search begins anew; None if it goes on.
         agreed: facts that have to be there before the study in the folder is a changed one.
-        newest: the generation of the checkpoint that was named, 0 for the beginning, or of one that others were passed
-            over for: newer ones go. None if it is the newest, but for damaged ones.
+        newest: the generation of the checkpoint that was named, 0 for the beginning, or of one of the same iteration as
+            the newest: newer ones go. None if it is the newest, but for damaged ones.
+        doubts: those of the notes that are about the study: what a new run would be refused for.
     """
 
     folder: RunFolder
@@ -106,6 +108,7 @@ class Resumption:
     agreed: Mapping[str, Any] = field(default_factory=dict)
     newest: int | None = None
     counted_at: Any = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def unfinished_block(self) -> int:
@@ -144,14 +147,22 @@ class Resumption:
         restore_optimizer(optimizer, self.arrays, self.meta, before, after)
 
     def told_of_start(self, problem: Problem) -> Resumption:
-        """The same, with what a new run would be refused for: the start of this one is past, so it is told only."""
+        """The same, with what a new run would be refused for: the start of this one is past, and what was so before
+        must not end it, so it is told only.
+
+        Raises:
+            ThalwegError: a change of the study is what a new run would be refused for.
+        """
         if not self.meta:
             return self
-        try:
-            self.study.check_start(problem)
-        except ThalwegError as error:
-            return self._told([f"a new run would be refused: {error}"])
-        return self
+        now = problem.inputs() or {}
+        changed, blocks = (*self.differing, *self.other_inputs(now)), len(parse(self.before).get("blocks", ()))
+        old = []
+        for error, keys in self.study.objections(problem):
+            if follows(keys, changed, blocks):
+                raise error
+            old.append(f"a new run would be refused: {error}")
+        return self._told(old)
 
     def told_of_bounds(self, problem: Problem, optimizer: LocalOptimizer) -> Resumption:
         """The same, with what is wrong with bounds that the run has had before.
@@ -173,8 +184,9 @@ class Resumption:
             raise study_error(f"The study of {self.folder.path}", new, self.named)
         return self._told(f"{fault.path}: {fault.text}" for fault in old)
 
-    def _told(self, notes: Iterable[str]) -> Resumption:
-        return replace(self, notes=(*self.notes, *notes))
+    def _told(self, doubts: Iterable[str]) -> Resumption:
+        doubts = list(doubts)
+        return replace(self, notes=(*self.notes, *doubts), doubts=(*self.doubts, *doubts))
 
     def other_inputs(self, now: Mapping[str, str]) -> list[str]:
         """The keys of what is another one than the run has read so far, of :meth:`Problem.inputs`."""
@@ -301,11 +313,8 @@ def read(
             return False
         return True
 
-    if iteration is None:
-        is_whole = np.array_equal(numbers, np.arange(1, len(numbers) + 1))
-        chosen = newest_whole(store, len(numbers) if is_whole else None, fits)
-    else:
-        chosen = checkpoint_of(store, iteration, path, fits)
+    covered = int(np.cumprod(numbers == np.arange(1, len(numbers) + 1)).sum())
+    chosen = newest_whole(store, fits) if iteration is None else checkpoint_of(store, iteration, path, fits)
     arrays, meta = chosen.arrays, chosen.meta
     status = _status(folder)
     if not meta and iteration is None:
@@ -314,17 +323,14 @@ def read(
     try:
         position = placed(meta)
     except RunError as error:
-        raise naming(error, path, fitting(store, fits)) from None
+        raise naming(error, path, fitting(store, fits, covered)) from None
     is_last = position.iteration == len(numbers)  # else something is given up, and that is to be done
     if is_last and not _lacks_means(facts) and status == "finished":
         refuse_finished(path, study.blocks, position)
     past = moment.iterations["seconds"][numbers <= position.iteration]
     if len(past) != position.iteration:
-        raise RunError(
-            f"The history of {path} has {len(past)} of the {position.iteration} iterations that its checkpoint knows: "
-            f"{folder.history} was replaced or damaged, or copied before the checkpoints were, while the run went on. "
-            "Copy the whole folder again when no process works on it, or restore the history from a copy.",
-        )
+        older = fitting(store, fits, covered)
+        refuse_lost_iterations(path, folder.history, len(past), position.iteration, older, changes=bool(overrides))
     return Resumption(
         folder,
         study,

@@ -57,6 +57,36 @@ def naming(error: RunError, path: Path, iteration: int | None) -> RunError:
     return RunError(f"{error} {text} --set ...", **error.details)
 
 
+def refuse_lost_iterations(
+    path: Path, history: Path, made: int, known: int, iteration: int | None, *, changes: bool
+) -> None:
+    """Refuse to go on from a checkpoint of iterations that the history has lost: what is older may be worth less than
+    what is lost, so only the user gives that up.
+
+    Args:
+        path: the run, for the message.
+        history: its history.
+        made: how many it has of those iterations.
+        known: how many the checkpoint knows.
+        iteration: of the newest checkpoint that the history has all iterations of; None if there is none.
+        changes: whether the user has named any.
+
+    Raises:
+        RunError: it has lost some.
+    """
+    if made == known:
+        return
+    where = f"from iteration {iteration}, the newest checkpoint that the history covers"
+    if iteration is None:
+        where = "from the beginning, since the history covers no checkpoint"
+    raise RunError(
+        f"The history of {path} has {made} of the {known} iterations that its checkpoint knows: {history} was replaced "
+        f"or damaged, or copied while the run went on, or without {history.name}-wal. Copy the whole folder again when "
+        "no process works on it, or restore the history from a copy. Or give up what was made after it, and go on "
+        f"{where}: thalweg resume {path} --iteration {iteration or 0}{' --set ...' if changes else ''}"
+    )
+
+
 def refuse_finished(path: Path, blocks: tuple[GenericBlock, ...], position: Position) -> None:
     """Refuse to go on where all is made.
 
