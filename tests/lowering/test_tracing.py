@@ -34,7 +34,7 @@ def with_no_such_name(param: Any, grad: Any, slots: Any, h: Any) -> Any:
     return param - grad.step, slots
 
 
-TEXTS = [branching, of_another_library, with_no_such_name]
+TEXTS = [branching, of_another_library, with_no_such_name]  # what is wrong everywhere: tests/rules/test_trying.py
 
 
 def own(text: Any) -> type[LocalOptimizer]:

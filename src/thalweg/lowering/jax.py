@@ -23,6 +23,7 @@ from thalweg.errors import (
 )
 from thalweg.rules.base import Rule
 from thalweg.rules.ranges import Interval
+from thalweg.rules.trying import unpacked
 
 try:
     import jax
@@ -291,8 +292,8 @@ def step(rule: Rule, param: Any, grad: Any, slots: Any, scalars: Any) -> tuple[j
             sums_in = jnp.float64 if has_float64() else jnp.float32
             terms = rule.measure(old, given, slots, h)
             h = rounded(rule.conclude(scalars, tuple(jnp.sum(term, dtype=sums_in) for term in terms)), kind)
-        new, moved = rule.update(old, given, slots, h)
-        return new.astype(param.dtype), type(moved)(*(jnp.asarray(slot, kind) for slot in moved))
+        new, moved = unpacked(rule, rule.update(old, given, slots, h))
+        return new.astype(param.dtype), rule.slots(*(jnp.asarray(slot, kind) for slot in moved))
 
 
 def _check(rule: Rule, param: Any, grad: Any, slots: Any, kind: DType) -> None:

@@ -22,6 +22,7 @@ from thalweg.lowering.memory import (
     reader,
     slot_reader,
     slot_writer,
+    store_none,
     tuple_reader,
     write_reals,
     writer,
@@ -153,7 +154,7 @@ class _Parts:
         store = slot_writer(self.kind, self.shape.slots)
 
         def nothing(places: Any, i: Any, slots: Any) -> None:
-            pass
+            store_none(slots)
 
         def slots_of(places: Any, i: Any, slots: Any) -> None:
             store(places, i, slots)

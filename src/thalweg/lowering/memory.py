@@ -103,6 +103,8 @@ def slot_writer(kind: Any, count: int) -> Any:
         if not isinstance(values, types.BaseTuple):
             raise TypingError(f"the new slots are {values}; return the rule's named tuple of {count}")
         _refuse_short(values)
+        if len(values.types) != count:
+            raise TypingError(f"the new slots are {len(values.types)}; return the rule's named tuple of {count}")
         if any(value != kind for value in values.types):
             raise TypingError(f"the new slots are {values.types}, not {kind}: a number literal in the text?")
 
@@ -116,6 +118,18 @@ def slot_writer(kind: Any, count: int) -> Any:
         return types.void(types.UniTuple(types.int64, count), types.uint64, values), codegen
 
     return store
+
+
+@intrinsic
+def store_none(typingctx: Any, values: Any) -> Any:
+    """``store(slots)`` for a rule that has none."""
+    if isinstance(values, types.BaseTuple) and len(values.types):
+        raise TypingError(f"the new slots are {len(values.types)}; the rule has none")
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.get_dummy_value()
+
+    return types.void(values), codegen
 
 
 def tuple_reader(stored: Any, wanted: Any, count: int) -> Any:

@@ -26,7 +26,7 @@ from thalweg.lowering.reasons import reason
 from thalweg.rules import arithmetic
 from thalweg.rules.base import Rule
 from thalweg.rules.keeping import kept_with_rule
-from thalweg.rules.trying import tried
+from thalweg.rules.trying import explain
 
 # What NumPy's ufunc of the same name costs too much for, one element at a time. Without annotations: numba
 # compares the names and annotations of the outer function with those of the inner one.
@@ -70,7 +70,6 @@ class Kernel:
     loaded: objects.Loaded
 
 
-@kept_with_rule
 def compile_rule(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
     """Compile ``rule`` for ``dtype``, or read it from the cache; the second call in a process costs nothing.
 
@@ -84,7 +83,8 @@ def compile_rule(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
         The kernel.
 
     Raises:
-        RuleError: the text cannot be compiled; the message says why (a number literal beside float32 numbers, say).
+        RuleError: the text cannot be compiled; the message says why (a number literal beside float32 numbers, say, or a
+            name that is not there).
 
     Example:
         >>> import numpy as np
@@ -98,7 +98,27 @@ def compile_rule(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
         >>> x
         array([0.9, 1.1])
     """
-    tried(rule)
+    try:
+        return kernel_of(rule, dtype)
+    except (AttributeError, TypeError, ValueError) as error:
+        explain(rule, error)
+        raise
+
+
+@kept_with_rule
+def kernel_of(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
+    """What :func:`compile_rule` returns, for those who can do without: no text is tried to find out why there is none.
+
+    Args:
+        rule: the rule.
+        dtype: float32 or float64, in native byte order.
+
+    Returns:
+        The kernel.
+
+    Raises:
+        RuleError: the text cannot be compiled.
+    """
     shape = shape_of(rule)
     key = _digest(rule, dtype)
     found = objects.read(key)
@@ -122,14 +142,21 @@ def shape_of(rule: Rule) -> Shape:
 
     Returns:
         The counts, and the named tuple of its scalars.
+
+    Raises:
+        RuleError: a text of it does not return what it is to.
     """
     hyper = rule.hyper()
     example = rule.scalars(hyper, 1, rule.advance(hyper, 1, None))
     sums = 0
-    if rule.measure is not None:
-        one = np.ones(1)
-        sums = len(rule.measure(one, one, rule.slots(*(one for _ in rule.slot_names)), example))
-    return Shape(len(rule.slot_names), len(hyper), len(example), len(rule.carried_names), sums, type(example))
+    try:
+        if rule.measure is not None:
+            one = np.ones(1)
+            sums = len(rule.measure(one, one, rule.slots(*(one for _ in rule.slot_names)), example))
+        return Shape(len(rule.slot_names), len(hyper), len(example), len(rule.carried_names), sums, type(example))
+    except (AttributeError, TypeError) as error:
+        explain(rule, error)
+        raise
 
 
 def _digest(rule: Rule, dtype: np.dtype[Any]) -> str:

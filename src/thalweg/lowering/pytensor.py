@@ -26,6 +26,7 @@ from thalweg.rules.arithmetic import isfinite
 from thalweg.rules.base import Rule
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import Interval
+from thalweg.rules.trying import unpacked
 
 Expression = Any
 """A PyTensor variable; the library brings no types that would be of use."""
@@ -135,7 +136,7 @@ def _updated(rule: Rule, part: Part, scalars: Any) -> tuple[Expression, tuple[Ex
         sums = tuple(pt.sum(term, dtype="float64", acc_dtype="float64") for term in terms)
         concluded = rule.conclude(scalars, sums)
         h = type(concluded)(*(_cast(value, dtype) for value in concluded))
-    new, after = rule.update(part.param, part.grad, slots, h)
+    new, after = unpacked(rule, rule.update(part.param, part.grad, slots, h))
     return _cast(new, dtype), tuple(_cast(slot, dtype) for slot in after)
 
 

@@ -28,6 +28,7 @@ from thalweg.lowering.batch import UNBOUNDED
 from thalweg.lowering.buffers import make_state
 from thalweg.rules.base import Rule
 from thalweg.rules.elementwise import refuse_other_shapes
+from thalweg.rules.trying import explain, unpacked
 
 try:
     import torch as torch  # others of ours have it from here, so that a missing one names the extra
@@ -183,10 +184,14 @@ def concluded(rule: Rule, param: torch.Tensor, grad: torch.Tensor, slots: Any, s
     if rule.measure is None or rule.conclude is None:
         return scalars
     kind = COMPUTED_IN[param.dtype]
-    with torch.no_grad():
-        terms = rule.measure(param.to(kind), grad.to(kind), slots, rounded(rule, scalars, kind, param.device))
-        sums = tuple(float(torch.sum(term, dtype=torch.float64)) for term in terms)
-    return rule.conclude(scalars, sums)
+    try:
+        with torch.no_grad():
+            terms = rule.measure(param.to(kind), grad.to(kind), slots, rounded(rule, scalars, kind, param.device))
+            sums = tuple(float(torch.sum(term, dtype=torch.float64)) for term in terms)
+        return rule.conclude(scalars, sums)
+    except (AttributeError, TypeError, ValueError) as error:
+        explain(rule, error)
+        raise
 
 
 def update_(
@@ -197,7 +202,7 @@ def update_(
     h: Any,
     limits: tuple[float, float] = UNBOUNDED,
 ) -> None:
-    """The update itself, in place: nothing is checked any more.
+    """The update itself, in place: of what is given nothing is checked any more.
 
     Args:
         rule: the rule.
@@ -206,11 +211,18 @@ def update_(
         slots: its state, ``rule.slots``.
         h: the scalars, from :func:`concluded` and :func:`rounded`.
         limits: between which bounds the parameter is kept.
+
+    Raises:
+        RuleError: the text returns something else than the new parameter and as many slots as the rule has.
     """
     with torch.no_grad():
         kind = COMPUTED_IN[param.dtype]
         old = param.to(kind)  # the parameter itself, if it is of that dtype
-        new, moved = rule.update(old, grad.to(kind), slots, h)
+        try:
+            new, moved = unpacked(rule, rule.update(old, grad.to(kind), slots, h))
+        except (AttributeError, TypeError, ValueError) as error:
+            explain(rule, error)
+            raise
         if limits != UNBOUNDED:
             new = torch.clamp(new, *limits)
         held = (old, *slots)

@@ -24,10 +24,11 @@ import numpy as np
 
 from thalweg.lowering.batch import UNBOUNDED, Batch, Part, address_of
 from thalweg.lowering.buffers import make_state
-from thalweg.lowering.numpy import compile_rule
+from thalweg.lowering.numpy import kernel_of
 from thalweg.lowering.torch import AS_NUMPY, COMPUTED_IN, concluded, rounded, torch, update_
 from thalweg.rules.base import Rule
 from thalweg.rules.elementwise import numbers, refuse_other_shapes, values, with_lanes
+from thalweg.rules.trying import explain
 
 Limits = tuple[float, float]
 
@@ -180,7 +181,11 @@ class Native(Unit):
             keys = [(p.lane, kind, p.param.device) for p, kind in zip(self.places, self._kinds, strict=True)]
             for lane, kind, device in keys:
                 if (lane, kind, device) not in known:
-                    known[lane, kind, device] = rounded(self.rule, self._scalars[lane], kind, device)
+                    try:
+                        known[lane, kind, device] = rounded(self.rule, self._scalars[lane], kind, device)
+                    except (AttributeError, TypeError) as error:
+                        explain(self.rule, error)
+                        raise
             self._ready = [known[key] for key in keys]
             return
         completed = (
@@ -234,7 +239,7 @@ class Compiled(Unit):
             )
             for p, rows in zip(places, self._rows, strict=True)
         ]
-        self._batch = Batch(compile_rule(with_lanes(rule, each), AS_NUMPY[self._kind]), parts, len(lanes))
+        self._batch = Batch(kernel_of(with_lanes(rule, each), AS_NUMPY[self._kind]), parts, len(lanes))
         for row, lane in enumerate(lanes):
             self._batch.carried[row] = lane.carried
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from thalweg.errors import RuleError, ThalwegError
 from thalweg.rules.base import Rule
+from thalweg.rules.trying import explain
 
 
 @contextmanager
@@ -37,6 +38,7 @@ def traced(rule: Rule, by: str) -> Iterator[None]:
     except ThalwegError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
+        explain(rule, error)
         raise RuleError(
             f"rule {rule.name!r} cannot be traced by {by}: {error}\nThe text may use + - * / and the names of "
             "thalweg.rules.arithmetic, and none of the values",

@@ -15,7 +15,6 @@ from thalweg.rules.base import Rule
 from thalweg.rules.declaring import Hyperparameter
 from thalweg.rules.keeping import kept_with_rule
 from thalweg.rules.spelling import unknown
-from thalweg.rules.trying import tried
 
 WRAPPERS: dict[str, Callable[[Rule], Rule]] = {"lookahead": lookahead, "ema": averaged}
 """What can go around any rule, by the name that ``wrap`` takes."""
@@ -167,7 +166,6 @@ def _names(wrap: Any) -> tuple[str, ...]:
 
 @kept_with_rule
 def _around(base: Rule, convention: str | None, wrap: tuple[str, ...]) -> Rule:
-    tried(base)
     rule = decayed(base)
     if convention is not None:
         rule = rule.convention(convention)

@@ -39,7 +39,7 @@ from thalweg.rules.declaring import Hyperparameter, declarations, extended, name
 from thalweg.rules.keeping import kept_with_rule
 from thalweg.rules.ranges import is_masked, number, number_or_array, stays_inside
 from thalweg.rules.spelling import unknown
-from thalweg.rules.trying import tried
+from thalweg.rules.trying import explain, starts, unpacked
 
 Array = Any
 """Whatever the backend computes with: a NumPy array, a number inside a compiled loop, a traced value."""
@@ -268,7 +268,11 @@ class Rule:
         """
         if self.prepare is None:
             return hyper
-        return self.prepare(t, hyper, carried) if self.carried else self.prepare(t, hyper)
+        try:
+            return self.prepare(t, hyper, carried) if self.carried else self.prepare(t, hyper)
+        except (AttributeError, TypeError) as error:
+            explain(self, error)
+            raise
 
     def advance(self, hyper: Any, t: Any, carried: Any) -> Any:
         """The carried numbers of step t, from those of the step before; ``None`` for a rule without.
@@ -283,7 +287,11 @@ class Rule:
         """
         if self.carried is None or self.carry is None:
             return None
-        return self.carry(t, hyper, self.carried() if carried is None else carried)
+        try:
+            return self.carry(t, hyper, self.carried() if carried is None else carried)
+        except (AttributeError, TypeError) as error:
+            explain(self, error)
+            raise
 
     def beginning(self, param: Any, hyper: Any) -> tuple[Any, ...]:
         """Where each slot starts: numbers, or arrays like ``param``, of any library.
@@ -294,8 +302,17 @@ class Rule:
 
         Returns:
             One for each slot.
+
+        Raises:
+            RuleError: ``start`` returns something else.
         """
-        return (0.0,) * len(self.slot_names) if self.start is None else tuple(self.start(param, hyper))
+        if self.start is None:
+            return (0.0,) * len(self.slot_names)
+        try:
+            return starts(self, self.start(param, hyper))
+        except (AttributeError, TypeError) as error:
+            explain(self, error)
+            raise
 
     # The pure face
 
@@ -314,7 +331,6 @@ class Rule:
             HyperparameterError: a hyperparameter is out of its range.
             RuleError: a text returns something else than it is to, or reads a name that is not there.
         """
-        tried(self)
         given = native(param, self.name)
         values = self.beginning(given, self.check(self.hyper() if hyper is None else hyper))
         slots = (np.array(np.broadcast_to(np.asarray(value, given.dtype), given.shape)) for value in values)
@@ -345,7 +361,6 @@ class Rule:
             StateMismatchError: the state is another rule's, or of another shape or dtype, or t is no integer from 1.
             RuleError: a text returns something else than it is to, or reads a name that is not there.
         """
-        tried(self)
         given = native(param, self.name)
         if np.shape(grad) != given.shape:
             raise GradientShapeError(f"{self.name}: gradient of shape {np.shape(grad)}, parameter {given.shape}")
@@ -363,13 +378,17 @@ class Rule:
             if isinstance(value, np.ndarray) and value.shape != given.shape:
                 raise HyperparameterError(f"{self.name}: {name} has shape {value.shape}, the parameter {given.shape}")
         carried = self.advance(checked, count, carried)
-        scalars = self.scalars(checked, count, carried)
-        h = self._in_dtype(scalars, checked, given.dtype)
-        if self.measure is not None and self.conclude is not None:
-            terms = self.measure(given, gradient, slots, h)
-            scalars = self.conclude(scalars, tuple(float(np.sum(term, dtype=np.float64)) for term in terms))
+        try:
+            scalars = self.scalars(checked, count, carried)
             h = self._in_dtype(scalars, checked, given.dtype)
-        new, moved = self.update(given, gradient, slots, h)
+            if self.measure is not None and self.conclude is not None:
+                terms = self.measure(given, gradient, slots, h)
+                scalars = self.conclude(scalars, tuple(float(np.sum(term, dtype=np.float64)) for term in terms))
+                h = self._in_dtype(scalars, checked, given.dtype)
+            new, moved = unpacked(self, self.update(given, gradient, slots, h))
+        except (AttributeError, TypeError, ValueError) as error:
+            explain(self, error)
+            raise
         arrays = (np.asarray(slot, given.dtype) for slot in moved)
         return np.asarray(new, given.dtype), self.state(*arrays, *(() if carried is None else map(float, carried)))
 

@@ -9,13 +9,14 @@ rule's own ``prepare``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from thalweg.errors import HyperparameterError
+from thalweg.errors import HyperparameterError, RuleError
 from thalweg.rules.base import Array, Rule
 from thalweg.rules.declaring import extended, plain, taker
 from thalweg.rules.keeping import kept_with_rule
@@ -51,6 +52,8 @@ def lanes(rule: Rule, name: str) -> tuple[str, ...]:
         try:
             carried = rule.advance(each, t, None)
             scalars = rule.scalars(each, t, carried)
+        except RuleError:
+            raise
         except (TypeError, ValueError) as error:
             raise HyperparameterError(
                 f"{why} what it prepares asks for its value", owner=rule.name, name=name
@@ -122,7 +125,8 @@ def _with_lane(rule: Rule, name: str) -> Rule:
         new, _ = update(param, grad, given, put(h, given[place]))
         return new, slots(given[place])
 
-    return replace(rule, slots=slots, update=update_lane if place else update_only_lane, start=None, evaluate=None)
+    text, inside = update_lane if place else update_only_lane, (rule, functools.partial(_with_lane, name=name))
+    return replace(rule, slots=slots, update=text, start=None, evaluate=None, inside=inside)
 
 
 def values(rule: Rule, names: tuple[str, ...], hyper: Any, t: int, carried: Any, dtype: np.dtype[Any]) -> list[Any]:

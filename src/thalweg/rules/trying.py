@@ -1,7 +1,8 @@
-"""A rule's texts tried on one number before anybody runs them: what they return, and what they read that is not there.
+"""What is wrong with a rule's texts, found by trying them on one number once a backend has failed with them.
 
-Each backend would find that out in its own words (a number that cannot be unpacked, a trace without length), or not
-at all. Whatever else fails here is left to the backend: it may be something that it can do.
+A backend says it in its own words (a number that cannot be unpacked, a trace without length). Nothing is tried before:
+a text may draw random numbers, or call a library that is not to be started yet. What the trial takes for a fault is one
+on every backend; where it finds none the backend's own error stands.
 """
 
 from __future__ import annotations
@@ -13,20 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thalweg.errors import RuleError
-from thalweg.rules.keeping import kept_with_rule
+from thalweg.errors import RuleError, ThalwegError
 from thalweg.rules.spelling import nearest
 
 if TYPE_CHECKING:
     from thalweg.rules.base import Rule
 
 
-@kept_with_rule
-def tried(rule: Rule) -> None:
-    """Run each text of a rule once, in float64, at its defaults.
+def explain(rule: Rule, error: Exception) -> None:
+    """Raise what is wrong with a rule, if that can be told, in the place of what a backend raised.
 
     Args:
-        rule: the rule.
+        rule: the rule, in the form that was run.
+        error: what the backend raised; the caller raises it if this returns.
 
     Raises:
         RuleError: a text takes or returns something else than it is to, or reads a name that what it is given does not
@@ -35,25 +35,90 @@ def tried(rule: Rule) -> None:
     Example:
         >>> from dataclasses import replace
         >>> from thalweg import rules
-        >>> from thalweg.rules.trying import tried
-        >>> tried(replace(rules.momentum, update=lambda param, grad, slots, h: param - grad))
+        >>> from thalweg.rules.trying import explain
+        >>> rule = replace(rules.momentum, update=lambda param, grad, slots, h: param - grad)
+        >>> explain(rule, TypeError("cannot unpack"))
         Traceback (most recent call last):
         thalweg.errors.RuleError: rule 'momentum': update returns a float64; it returns the new parameter and ...
     """
+    if isinstance(error, ThalwegError) and not isinstance(error, RuleError):
+        return
+    found = fault(rule)
+    if found is not None:
+        raise found from error
+
+
+def fault(rule: Rule) -> RuleError | None:
+    """What is wrong with a rule's texts, each run once, in float64, at the defaults.
+
+    Args:
+        rule: the rule; one that is around another is looked at from the inside.
+
+    Returns:
+        The error, to be raised; ``None`` if nothing was found.
+    """
+    if rule.inside is not None and (found := fault(rule.inside[0])) is not None:
+        return found
     with np.errstate(all="ignore"):
         try:
             _try(rule)
-        except RuleError:
-            raise
-        except Exception:  # another library's text, say: see above
-            return
+        except RuleError as error:
+            return error
+        except Exception:  # another library's text, say
+            return None
+    return None
+
+
+def unpacked(rule: Rule, result: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What an update returned: the new parameter, and as many slots as the rule has.
+
+    Args:
+        rule: the rule.
+        result: what its update returned.
+
+    Returns:
+        The parameter and the slots.
+
+    Raises:
+        RuleError: it is something else. An array, which could be taken apart by its rows, is none of them.
+    """
+    try:
+        return _unpacked(rule, result)
+    except RuleError as error:
+        explain(rule, error)  # in float64, so that it says the same everywhere
+        raise
+
+
+def _unpacked(rule: Rule, result: Any) -> tuple[Any, tuple[Any, ...]]:
+    what = f"the new parameter and the new slots, (param, Slots({_names(rule.slot_names)}))"
+    if not isinstance(result, tuple) and hasattr(result, "ndim"):
+        raise _returns(rule, "update", result, what)
+    new, moved = _counted(rule, "update", result, 2, what)
+    if not isinstance(moved, tuple) and getattr(moved, "ndim", None) == getattr(new, "ndim", 0):
+        raise _returns(rule, "update", moved, what, "for slots ")
+    return new, _counted(rule, "update", moved, len(rule.slot_names), what, "for slots ")
+
+
+def starts(rule: Rule, begun: Any) -> tuple[Any, ...]:
+    """What a start returned: one for each slot.
+
+    Args:
+        rule: the rule.
+        begun: what its ``start`` returned.
+
+    Returns:
+        The starts.
+
+    Raises:
+        RuleError: it is something else.
+    """
+    return _counted(rule, "start", begun, len(rule.slot_names), f"where each slot starts ({_names(rule.slot_names)})")
 
 
 def _try(rule: Rule) -> None:
     one, hyper = np.float64(1.0), rule.hyper()
     if rule.start is not None:
-        start = _call(rule, "start", rule.start, "param, h", one, hyper)
-        _counted(rule, "start", start, len(rule.slot_names), f"where each slot starts ({_names(rule.slot_names)})")
+        starts(rule, _call(rule, "start", rule.start, "param, h", one, hyper))
     carried: tuple[Any, ...] = ()
     if rule.carried is not None and rule.carry is not None:
         carried = (_call(rule, "carry", rule.carry, "t, h, carried", 1, hyper, rule.carried()),)
@@ -69,55 +134,71 @@ def _try(rule: Rule) -> None:
     h = type(scalars)(*map(np.float64, scalars))
     if rule.measure is not None and rule.conclude is not None:
         terms = _call(rule, "measure", rule.measure, "param, grad, slots, h", one, one, slots, h)
-        if not isinstance(terms, tuple):
-            raise _returns(rule, "measure", terms, "a tuple of terms, each to be summed")
-        scalars = _call(rule, "conclude", rule.conclude, "h, sums", scalars, terms)
-        _counted(rule, "conclude", scalars, len(h), "what prepare returned, completed")
-        h = type(h)(*map(np.float64, scalars))
-    result = _call(rule, "update", rule.update, "param, grad, slots, h", one, one, slots, h)
-    what = f"the new parameter and the new slots, (param, Slots({_names(rule.slot_names)}))"
-    _counted(rule, "update", result, 2, what)
-    _counted(rule, "update", result[1], len(rule.slot_names), what, "for slots ")
+        sums = _counted(rule, "measure", terms, None, "a tuple of terms, each to be summed")
+        concluded = _call(rule, "conclude", rule.conclude, "h, sums", scalars, sums)
+        if not hasattr(concluded, "_fields"):
+            _counted(rule, "conclude", concluded, len(h), "what prepare returned, completed")
+            concluded = type(h)(*concluded)
+        h = type(concluded)(*map(np.float64, concluded))
+    _unpacked(rule, _call(rule, "update", rule.update, "param, grad, slots, h", one, one, slots, h))
 
 
 def _call(rule: Rule, name: str, text: Callable[..., Any], takes: str, *given: Any) -> Any:
     """What a text returns."""
     try:
-        signature = inspect.signature(text)
-    except (TypeError, ValueError):
-        signature = None
-    if signature is not None:
-        try:
-            signature.bind(*given)
-        except TypeError as error:
-            message = f"rule {rule.name!r}: {name} takes {signature}; it is called with ({takes})"
-            raise RuleError(message, rule=rule.name) from error
-    try:
         return text(*given)
+    except TypeError as error:
+        signature = _signature(text)
+        if signature is None or _takes(signature, given):
+            raise
+        message = f"rule {rule.name!r}: {name} takes {signature}; it is called with ({takes})"
+        raise RuleError(message, rule=rule.name) from error
     except AttributeError as error:
         fields = getattr(error.obj, "_fields", None) if any(error.obj is one for one in given) else None
         if fields is None:
             raise
         guess = nearest(str(error.name), fields)
-        question = f"; did you mean {guess!r}?" if guess else ";"
+        question = f"did you mean {guess!r}? It" if guess else "it"
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise RuleError(
-            f"rule {rule.name!r}: {name} reads {error.name!r}, which is not there{question} There are {_names(fields)} "
-            f"({place.filename}, line {place.lineno})",
+            f"rule {rule.name!r}: {name} reads {error.name!r}, which is not there; {question} may read "
+            f"{_names(fields) or 'nothing'} ({place.filename}, line {place.lineno})",
             rule=rule.name,
             name=error.name,
             nearest=guess,
         ) from error
 
 
-def _counted(rule: Rule, name: str, got: Any, count: int, what: str, part: str = "") -> None:
-    if not isinstance(got, tuple | list) or len(got) != count:
-        raise _returns(rule, name, got, what, part)
+def _signature(text: Callable[..., Any]) -> inspect.Signature | None:
+    """What a text takes itself, whatever a decorator says that it wraps."""
+    try:
+        return inspect.signature(text, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
 
 
-def _returns(rule: Rule, name: str, got: Any, what: str, part: str = "") -> RuleError:
+def _takes(signature: inspect.Signature, given: tuple[Any, ...]) -> bool:
+    try:
+        signature.bind(*given)
+    except TypeError:
+        return False
+    return True
+
+
+def _counted(rule: Rule, name: str, got: Any, count: int | None, what: str, part: str = "") -> tuple[Any, ...]:
+    """What a text returned as a tuple of so many: a list, an array or a generator will do."""
+    try:
+        several = got if isinstance(got, tuple) else tuple(got)
+    except TypeError as error:
+        raise _returns(rule, name, got, what, part) from error
+    if count is not None and len(several) != count:
+        raise _returns(rule, name, got, what, part, len(several))
+    return several
+
+
+def _returns(rule: Rule, name: str, got: Any, what: str, part: str = "", count: int | None = None) -> RuleError:
     kind = "None" if got is None else f"a {type(got).__name__}"
-    size = f" of {len(got)}" if isinstance(got, tuple | list) else ""
+    size = "" if count is None else f" of {count}"
     return RuleError(f"rule {rule.name!r}: {name} returns {part}{kind}{size}; it returns {what}", rule=rule.name)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from thalweg.errors import RuleError
 from thalweg.rules.base import Array, NoSlots, Number, Rule
 from thalweg.rules.declaring import Hyperparameter, extended, named_tuple, plain, taker
+from thalweg.rules.trying import explain
 
 
 def with_scalars(
@@ -39,7 +40,11 @@ def with_scalars(
     """
     hyper, inner, conclude = rule.hyper(), rule.prepare, rule.conclude
     known = type(rule.scalars(hyper, 1, rule.advance(hyper, 1, None)))
-    taken = {h.name for h in extra} & set(rule.hyperparameters) or set(names) & set(known._fields)
+    try:
+        taken = {h.name for h in extra} & set(rule.hyperparameters) or set(names) & set(known._fields)
+    except AttributeError as error:
+        explain(rule, error)
+        raise
     if taken:
         raise RuleError(f"rule {rule.name!r} has {', '.join(sorted(taken))} already; wrap it only once")
     scalars = extended(known, *names, name="Scalars")

@@ -12,6 +12,7 @@ from thalweg.lowering.torch import compiled_fault, computed_in, init
 from thalweg.lowering.torch_units import Compiled, Lane, Native, Place, Unit
 from thalweg.optimizers.torch.checks import Footprint
 from thalweg.rules.base import Rule
+from thalweg.rules.trying import explain
 
 KERNELS = ("auto", "shared", "native")
 """Where the compiled pass is used: where it can be; everywhere, or it is an error; nowhere."""
@@ -133,8 +134,9 @@ class Plan:
         if dtype is not None:
             try:
                 unit = Compiled(self.rule, places, several, names)
-            except RuleError:  # a text that can be run, but not compiled
+            except RuleError as error:  # a text that can be run, but not compiled
                 if self.kernel == "shared":
+                    explain(self.rule, error)
                     raise
         compiled = unit is not None
         unit = unit or Native(self.rule, places, several)
