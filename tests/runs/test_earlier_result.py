@@ -50,11 +50,10 @@ def test_of_a_killed_run_the_report_has_the_newest_checkpoint(tmp_path, document
     whole = run(document, kinds, out)
     old = {name: (out / name).read_bytes() for name in ("result.npz", "figures/signal.png")}
     record = killed(out, copy, kinds, 4, iteration=2, overrides=[RATE])
-    assert not (copy / "result.npz").exists()
-    assert not list((copy / "figures").glob("*.png"))
-    for found in ({}, old):  # and what a run of an earlier version has still
-        for name, data in found.items():
-            (copy / name).write_bytes(data)
+    assert {name: (copy / name).read_bytes() for name in old} == old, "nothing else has that model any more"
+    for found in (old, {}):
+        for path in [copy / "result.npz", *(copy / "figures").glob("*.png")] if not found else ():
+            path.unlink()
         digest, iteration = newest(copy)
         models = read_models(record)
         assert models.digests[-1] == (f"after iteration {iteration}", digest)
@@ -63,6 +62,27 @@ def test_of_a_killed_run_the_report_has_the_newest_checkpoint(tmp_path, document
         assert whole.summary["digest"] not in page
         assert ("The problem draws when the run ends." in page) == (not found)
         assert ("They are of an earlier end of the run" in page) == bool(found)
+
+
+def test_a_result_goes_where_the_run_goes_on_from_its_model(tmp_path, document, kinds):
+    out, copy = tmp_path / "run", tmp_path / "killed"
+    run(document, kinds, out)
+    killed(out, copy, kinds, 8, overrides=["blocks.1.iterations=9"])
+    assert not (copy / "result.npz").exists()
+    assert not list((copy / "figures").glob("*.png"))
+
+
+def test_a_result_whose_checkpoint_is_damaged_stays_until_there_is_another(tmp_path, document, kinds):
+    """A process that is killed before leaves the model somewhere."""
+    out, copy = tmp_path / "run", tmp_path / "killed"
+    digest = run(document, kinds, out).summary["digest"]
+    (out / "checkpoints" / "000007" / "state.safetensors").write_bytes(b"damaged")
+    wait(Run.resume(out, kinds=kinds, display=Doing(7, lambda: shutil.copytree(out, copy)), overrides=[RATE]).execute())
+    with np.load(copy / "result.npz") as result:
+        assert model_digest({"x": result["x"]}) == digest
+    assert (copy / "figures" / "signal.png").exists()
+    with np.load(out / "result.npz") as result:
+        assert model_digest({"x": result["x"]}) == newest(out)[0] != digest
 
 
 def test_a_result_that_could_not_be_written_is_not_taken_from_before(tmp_path, document, kinds, monkeypatch):

@@ -11,7 +11,9 @@ from thalweg.runs import rewarded, wal
 from thalweg.runs.bits import IDENTITY
 from thalweg.runs.closing import Closing, model
 from thalweg.runs.differences import settings_text
+from thalweg.runs.digest import model_digest
 from thalweg.runs.display import GuardedDisplay
+from thalweg.runs.ended import result_digest
 from thalweg.runs.history import HistoryWriter
 from thalweg.runs.keeping import Keeper, Retention
 from thalweg.runs.kept_shots import SHOTS, KeptShots, digest_of_study
@@ -76,12 +78,21 @@ def make_loop(
         searching=search,
         seconds=settings.budget.seconds,
         about={"settings": settings_text(study.document), IDENTITY: deciding_bits()},
-        goes_on=Closing(study, work.problem, disk.folder).forget_result if found is not None else None,
+        goes_on=Closing(study, work.problem, disk.folder).forget_result if _has_result(work, disk, found) else None,
     )
     made.append(loop)
     if not disk.history.shared:
         warn(wal.NOT_SHARED)
     return loop
+
+
+def _has_result(work: Work, disk: Disk, found: Resumption | None) -> bool:
+    """Whether what the run goes on from has the model of the result that is there: else that may be the only copy, and
+    stays until the next one takes its place. What a search has chosen from, the history has."""
+    if found is None or work.problem.rewarded:
+        return found is not None
+    model = {n.removeprefix("variable/"): array for n, array in found.arrays.items() if n.startswith("variable/")}
+    return bool(model) and result_digest(disk.folder, model) == model_digest(model)
 
 
 class _Saved:

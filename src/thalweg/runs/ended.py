@@ -14,6 +14,7 @@ import numpy as np
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointError, RunError
 from thalweg.runs.digest import model_digest
+from thalweg.runs.folder import RunFolder
 from thalweg.runs.position import Position
 from thalweg.runs.record import BEGINNINGS, ENDINGS, RunRecord
 
@@ -38,7 +39,7 @@ def ended_digest(record: RunRecord) -> str | None:
     arrays, iteration = _newest(record)
     if arrays and iteration == record.done and "best" not in record.iterations:  # a search chooses after its last one
         return model_digest(arrays)
-    return _of_result(record, arrays)
+    return result_digest(record.folder, arrays)
 
 
 def _newest(record: RunRecord) -> tuple[dict[str, np.ndarray], int]:
@@ -53,11 +54,11 @@ def _newest(record: RunRecord) -> tuple[dict[str, np.ndarray], int]:
     return {}, 0
 
 
-def _of_result(record: RunRecord, names: Iterable[str]) -> str | None:
-    """The digest of what ``result.npz`` has under the variables' names."""
+def result_digest(folder: RunFolder, names: Iterable[str]) -> str | None:
+    """The digest of what ``result.npz`` has under the variables' names; None if it has not all of them."""
     names = list(names)
     try:
-        with open(record.folder.result, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with open(folder.result, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return model_digest({name: file[name] for name in names}) if names else None
     except Exception:  # whatever a damaged archive makes NumPy raise
         return None
