@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import abc
 import copy
+import dataclasses
 import inspect
 import pickle
+import pydoc
+import types
+import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import pydantic
 import pytest
 
 import thalweg as tw
@@ -19,6 +25,39 @@ def said(make: Any, *given: Any, **named: Any) -> str:
     with pytest.raises(HyperparameterError) as caught:
         make(*given, **named)
     return str(caught.value)
+
+
+@dataclass(frozen=True)
+class One(Schedule):
+    kind = "one"
+    initial: float
+
+    def __call__(self, state: Any) -> float:
+        return self.initial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(One):
+    kind = "named"
+    initial: float
+
+
+class Nothing(Schedule):
+    kind = "nothing"
+
+    def __call__(self, state: Any) -> float:
+        return 1.0
+
+
+class Forgotten(Nothing):
+    kind = "forgotten"
+    table: typing.ClassVar[dict[str, float]] = {}
+    factor: float
+
+
+@dataclass(frozen=True)
+class Below(Forgotten):
+    initial: float = 1.0
 
 
 @pytest.mark.parametrize(
@@ -48,6 +87,16 @@ def test_an_unknown_name_is_told_as_in_a_table(cls: Any, first: dict[str, Any], 
         (lambda: Cosine(), "schedule 'cosine' needs 'initial'"),
         (lambda: Cosine(0.1, 3), "write period=3"),
         (lambda: Exp(0.1, 0.9), "write gamma=0.9"),
+        (lambda: Cosine(0.1, 10, 0.01), "and the others by name; write period=10, minimum=0.01"),
+        (lambda: One(1, 2, 3), "schedule 'one' takes initial without a name, and nothing else; leave out 2, 3"),
+        (lambda: Named(1.0), "schedule 'named' takes all parameters by name; write initial=1.0"),
+        (lambda: Named(1.0, 2), "takes all parameters by name; write initial=1.0 and leave out 2"),
+        (lambda: Nothing(2), "schedule 'nothing' takes no parameters; leave out 2"),
+        *(
+            (make, "'factor' is no parameter, since Forgotten is no dataclass; write @dataclass(frozen=True) above")
+            for make in (lambda: Forgotten(2.0), lambda: Forgotten(factor=2.0), lambda: Below(1.0, factor=2.0))
+        ),
+        (lambda: Forgotten(facto=2.0), "there is no parameter of schedule 'forgotten' 'facto'"),
         (lambda: Cosine(0.1, initial=0.1, period=3), "is given 'initial' twice"),
         (lambda: Exp(0.1, last_epoch=-1), "'last_epoch': leave it out, what is counted is the optimizer's"),
         (lambda: Cosine(0.1, period=3, warmup_steps=2), "a warm-up is WarmUp(then, duration=warmup_steps)"),
@@ -82,3 +131,82 @@ def test_a_schedule_is_a_class_like_others(cls: Any) -> None:
     assert list(parameters) == list(inspect.signature(cls.__init__).parameters)[1:]
     one = Exp(1.0)
     assert copy.deepcopy(one) == one == pickle.loads(pickle.dumps(one))
+    twice = dataclasses.replace(one, initial=2.0)
+    assert (type(twice), twice.initial) == (Exp, 2.0)
+    assert "needs 'initial'" in said(Exp)
+    assert copy.copy(one) == one  # __new__ has no arguments there, either
+    assert f"class {cls.__name__}(" in pydoc.render_doc(cls, renderer=pydoc.plaintext)
+    assert str(inspect.signature(cls)).removesuffix(" -> None") in pydoc.render_doc(cls, renderer=pydoc.plaintext)
+
+
+@runtime_checkable
+class HasKind(Protocol):
+    kind: str
+
+
+class Meta(abc.ABCMeta):
+    pass
+
+
+class OfMeta(metaclass=Meta):
+    pass
+
+
+class Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True)
+
+
+def test_a_schedule_may_have_another_base_with_a_metaclass_of_its_own() -> None:
+    for base in (OfMeta, HasKind, typing.Generic[typing.TypeVar("T")]):
+        both = dataclass(frozen=True)(types.new_class("Both", (One, base), {}, lambda space: space.update(kind="both")))
+        made = both(2.0)
+        assert isinstance(made, typing.get_origin(base) or base)
+        assert made.values(2).tolist() == [2.0, 2.0]
+        assert "schedule 'both' needs 'initial'" in said(both)
+
+    class Validated(Model, Nothing):
+        kind: typing.ClassVar[str] = "validated"
+        initial: float = 1.0
+
+        def __call__(self, state: Any) -> float:
+            return self.initial
+
+    assert Validated(initial="3").values(2).tolist() == [3.0, 3.0]  # type: ignore[arg-type]
+    with pytest.raises(pydantic.ValidationError):
+        Validated(initial="three")  # type: ignore[arg-type]
+
+
+def test_whoever_writes_init_or_new_is_asked_as_python_asks() -> None:
+    class Own(One):
+        kind = "own"
+
+        def __init__(self, path: str, *, scale: float = 1.0) -> None:
+            super().__init__(*[float(path) * scale] * (scale < 9))  # from 9 on without what it needs
+
+    class Free(One):
+        kind = "free"
+
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(len(given) + len(named))
+
+    class New(One):
+        kind = "new"
+
+        def __new__(cls, *given: float) -> Any:
+            return super().__new__(cls)
+
+    assert [Own("3", scale=2.0).initial, Free(1, 2, three=3).initial, New(4.0).initial] == [6.0, 3, 4.0]
+    assert "there is no parameter of schedule 'own' 'scal'; did you mean 'scale'?" in said(Own, "3", scal=2.0)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'initial'"):
+        Own("3", scale=9.0)
+    assert "schedule 'new' needs 'initial'" in said(New)
+    assert str(inspect.signature(Own)) == "(path: 'str', *, scale: 'float' = 1.0) -> 'None'"
+    assert copy.deepcopy(Own("3")) == Own("3")
+
+
+def test_a_class_of_a_notebook_can_be_sent() -> None:
+    pickler = pytest.importorskip("cloudpickle")
+    made = type("Local", (Nothing,), {"kind": "local", "__module__": "__main__", "__init__": lambda self, a: None})
+    there = type(pickler.loads(pickler.dumps(made(1))))
+    assert there(1).values(1).tolist() == [1.0]
+    assert "schedule 'local' needs 'a'" in said(there) == said(made)

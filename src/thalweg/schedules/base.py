@@ -30,7 +30,7 @@ _how_many = Interval(0.0, math.inf, closed_high=False, whole=True)
 
 
 @dataclass(frozen=True)
-class Schedule(metaclass=Called):
+class Schedule(Called, abc.ABC):
     """A hyperparameter as a function of the optimization state; subclasses are frozen dataclasses.
 
     A subclass sets ``kind``, its name in study files; ``ranges``, where its numbers are valid; and ``choices``, which
