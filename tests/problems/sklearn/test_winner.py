@@ -13,6 +13,7 @@ from thalweg.problems.sklearn.data import load, split
 from thalweg.problems.sklearn.estimators import ESTIMATORS, SCORE_FUNCTIONS, make_pipeline
 from thalweg.runs import Run, Study
 from thalweg.runs.exporting import export
+from thalweg.search.space import Space
 
 PAGE = (Path(__file__).parents[3] / "docs" / "studies.md").read_text(encoding="utf-8")
 
@@ -122,8 +123,10 @@ def test_features_are_selected_by_name_and_to_the_same_ones_each_time(kind, scor
     assert chosen[0].tobytes() == chosen[1].tobytes()
 
 
-def selecting(data, **score):
+def selecting(data, *branches, **score):
     properties = {"kind": {"const": "select_k_best"}, **score}
+    union = {"anyOf": [{"properties": branch} for branch in branches]} if branches else {}
+    score = branches[0] if branches else score
     model = "ridge" if data == "diabetes" else "svc"
     document = {
         "title": "selecting",
@@ -132,11 +135,11 @@ def selecting(data, **score):
             "data": data,
             "steps": ["select", "model"],
             "space": {
-                "select": {"type": "object", "properties": properties},
+                "select": {"type": "object", "properties": properties, **union},
                 "model": {"type": "object", "properties": {"kind": {"const": model}}},
             },
             "start": {
-                "select": {"kind": "select_k_best", **{k: v.get("const", "f_classif") for k, v in score.items()}},
+                "select": {"kind": "select_k_best", **{k: v.get("const", "f_regression") for k, v in score.items()}},
                 "model": {"kind": model},
             },
         },
@@ -157,6 +160,24 @@ def test_score_functions_of_classes_are_refused_for_numbers():
         selecting("iris", score_func={"const": "anova"})
     with pytest.raises(StudyError, match="needs a score_func that is named"):
         selecting("iris", score_func={"type": "string"})
+
+
+def test_what_stands_beside_branches_is_checked_with_each_of_them():
+    by = {name: {"score_func": {"const": name}} for name in ("f_regression", "r_regression", "chi2")}
+    either = {"anyOf": [{"const": "f_regression"}, {"enum": ["r_regression", "mutual_info_regression"]}]}
+    problem = selecting("diabetes", by["f_regression"], by["r_regression"])
+    space = Space.of_variables(problem.variables)
+    assert [space.at(k)["pipeline"]["select"] for k in range(int(space.size()))] == [
+        {"kind": "select_k_best", "score_func": "f_regression"},
+        {"kind": "select_k_best", "score_func": "r_regression"},
+    ]
+    selecting("diabetes", score_func=either)
+    with pytest.raises(StudyError, match="by chi2 which is of classes"):
+        selecting("diabetes", by["f_regression"], by["chi2"])
+    with pytest.raises(StudyError, match="by f_classif, its own, which is of classes"):
+        selecting("diabetes", by["f_regression"], {"k": {"const": 3}})
+    with pytest.raises(StudyError, match="select_k_best has no parameter 'kk'"):
+        selecting("iris", by["chi2"], {"kk": {"const": 3}})
 
 
 def test_the_page_lists_every_estimator_and_score_function():

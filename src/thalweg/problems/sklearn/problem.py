@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +27,7 @@ from thalweg.problems.sklearn.metrics import check_metric, is_classifier
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
 from thalweg.search.rewards import SampleReward
+from thalweg.search.space_merging import Resolver
 from thalweg.search.structured import StructuredVariable
 from thalweg.search.values import canonical_json
 
@@ -122,7 +124,7 @@ class PipelineProblem(RewardProblem):
                 settings.start, schema, name="pipeline", description="a scikit-learn pipeline"
             )
             make_pipeline(settings.start, settings.steps, seed)
-            kinds = _check_kinds(settings, load(settings.data).classes)
+            kinds = _check_kinds(variable.schema(), settings.steps, load(settings.data).classes)
         except SearchError as error:
             raise StudyError(f"problem.space or problem.start: {error}") from error
         check_metric(settings.metric, load(settings.data), parts, kinds)
@@ -232,40 +234,61 @@ def _own_metric(start: dict[str, Any], steps: list[str]) -> str:
     return "accuracy" if kinds and is_classifier(kinds[-1]) else "R²"
 
 
-def _check_kinds(settings: PipelineSettings, classes: bool) -> list[tuple[str, str]]:
-    """All (step, estimator) that a space has; refuse estimators and parameters that are none before hours are spent on
-    the others."""
+def _check_kinds(schema: dict[str, Any], steps: list[str], classes: bool) -> list[tuple[str, str]]:
+    """All (step, estimator) that a pipeline's schema has; refuse estimators and parameters that are none before hours
+    are spent on the others."""
     found = []
-    for step, schema in settings.space.items():
-        for branch in (schema, *schema.get("oneOf", ()), *schema.get("anyOf", ())):
-            properties = branch.get("properties", {}) if isinstance(branch, dict) else {}
-            kind = properties.get("kind", {})
-            kinds = [kind["const"]] if "const" in kind else list(kind.get("enum", ()))
-            for name in kinds:
-                if name not in ESTIMATORS:
+    resolver = Resolver(schema)
+    for step in steps:
+        for branch in _branches(resolver, schema["properties"][step], step):
+            properties = branch.get("properties", {})
+            for name in _listed(resolver, properties.get("kind", {}), f"{step}.kind"):
+                if not isinstance(name, str) or name not in ESTIMATORS:
                     raise SearchError(f"{step}: there is no estimator {name!r}; known: {', '.join(sorted(ESTIMATORS))}")
                 known = parameters_of(name)
                 unknown = sorted(properties.keys() - {"kind"} - known)
                 if unknown:
                     raise SearchError(f"{step}: {name} has no parameter {unknown[0]!r}")
                 if "score_func" in known:
-                    _check_scores(f"{step}: {name}", properties, classes)
+                    given = "score_func" in properties
+                    scores = _listed(resolver, properties["score_func"], f"{step}.score_func") if given else None
+                    _check_scores(f"{step}: {name}", scores, classes)
                 found.append((step, name))
     return found
 
 
-def _check_scores(what: str, properties: dict[str, Any], classes: bool) -> None:
-    """Refuse score functions that there are not, and those of classes where numbers are predicted."""
-    schema = properties.get("score_func", {"const": "f_classif"})
-    names = [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
-    if not names:
+def _branches(resolver: Resolver, schema: Any, name: str) -> Iterator[dict[str, Any]]:
+    """The schemas of a union's branches, and of theirs, each with what stands beside them."""
+    plain = resolver.plain(schema, name)
+    if "oneOf" not in plain and "anyOf" not in plain:
+        yield plain
+        return
+    for branch in resolver.alternatives(plain, name):
+        yield from _branches(resolver, branch, f"{name}[]")
+
+
+def _listed(resolver: Resolver, schema: Any, name: str) -> list[Any]:
+    """The values that a schema names: none, unless it names all."""
+    found: list[Any] = []
+    for branch in _branches(resolver, schema, name):
+        values = [branch["const"]] if "const" in branch else list(branch.get("enum", ()))
+        if not values:
+            return []
+        found += values
+    return found
+
+
+def _check_scores(what: str, names: list[Any] | None, classes: bool) -> None:
+    """Refuse score functions that there are not, and those of classes where numbers are predicted; None is the
+    estimator's own."""
+    if names == []:
         raise SearchError(
             f"{what} needs a score_func that is named: a const or an enum of {', '.join(SCORE_FUNCTIONS)}"
         )
-    for name in names:
+    for name in names or ["f_classif"]:
         score_function(name, 0)
         if not classes and "regression" not in name:
-            own = "" if "score_func" in properties else ", its own,"
+            own = ", its own," if names is None else ""
             raise SearchError(
                 f"{what} would score features by {name}{own} which is of classes, and the labels of the data are "
                 "numbers; say a score_func, such as 'f_regression'"
