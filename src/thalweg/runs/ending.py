@@ -68,6 +68,7 @@ async def finish(
         told: called with the summary as soon as all but the pictures is there.
     """
     closing = Closing(study, work.problem, disk.folder)
+    closing.warnings += disk.doubts
     if status_of(error) == "failed":
         error = _cause_of(error, disk)
     run = work.runtime.run
@@ -96,6 +97,8 @@ async def finish(
         closing.warnings.append(f"the display broke, so it was left alone: {display.fault}")
     with closing.tolerating("the history"):
         for text in closing.warnings:
+            if text in disk.doubts:  # an event since the run went on
+                continue
             disk.history.event("warning", text, iteration=iteration)
     with closing.tolerating("the history", vital=True):
         await run(disk.history.close)

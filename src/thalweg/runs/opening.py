@@ -31,11 +31,13 @@ class Disk:
         folder: its folder, whose lock it holds.
         history: its history.
         told: of one that goes on: what its user must be told, and from where it does, a text each.
+        doubts: those of them that are about the study, and belong into its summary.
     """
 
     folder: RunFolder
     history: HistoryWriter
     told: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def secure(self) -> None:
         """Bring the history to the disk, before a checkpoint that knows of it is made.
@@ -117,7 +119,7 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
             folder.write_study(study.text)
         for name, value in facts.items():
             disk.history.fact(name, value)
-    return replace(disk, told=(*found.notes, f"resumed {where}", *warnings))
+    return replace(disk, told=(*found.notes, f"resumed {where}", *warnings), doubts=found.doubts)
 
 
 def _what_is_other(found: Resumption, inputs: Mapping[str, str], now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

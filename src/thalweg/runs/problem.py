@@ -11,7 +11,7 @@ present values, and hands the feedback to the optimizer. Whatever a user brings 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +24,7 @@ from thalweg.runs.variables import as_arrays
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from thalweg.errors import ThalwegError
     from thalweg.graph import Variable
     from thalweg.runs.history import History
     from thalweg.runtime import Runtime
@@ -97,11 +98,12 @@ class Problem(abc.ABC):
     must follow from its settings, ``seed`` and the variables' values: then a run is the same to the last bit
     whenever it is repeated, and a resumed one continues as if it had never stopped.
 
-    The methods are called in this order: :meth:`build`, :meth:`check_start`, :meth:`plan`, :meth:`use_folder`,
-    :meth:`prepare`, and for each block :meth:`begin_block` and then, per iteration, :meth:`feedback` and
-    :meth:`metrics`; at the end :meth:`results`, :meth:`summary` and :meth:`figures`, also when the run was interrupted;
-    at last :meth:`close`.
-    ``thalweg check`` calls :meth:`build`, :meth:`check_start`, :meth:`plan`, :meth:`checks` and :meth:`close` only.
+    The methods are called in this order: :meth:`build`, :meth:`check_start`, :meth:`objections`, :meth:`plan`,
+    :meth:`use_folder`, :meth:`prepare`, and for each block :meth:`begin_block` and then, per iteration,
+    :meth:`feedback` and :meth:`metrics`; at the end :meth:`results`, :meth:`summary` and :meth:`figures`, also when the
+    run was interrupted; at last :meth:`close`.
+    ``thalweg check`` calls :meth:`build`, :meth:`check_start`, :meth:`objections`, :meth:`plan`, :meth:`checks` and
+    :meth:`close` only.
 
     Example:
         A straight line through points, one point an item:
@@ -205,13 +207,25 @@ class Problem(abc.ABC):
 
     def check_start(self) -> None:  # noqa: B027 (most have nothing to say)
         """Refuse what is wrong with where a run begins, and with nothing that comes later: a start that lies outside of
-        what the problem bears, records that are too short for anything to be heard.
+        what the problem bears.
 
         Called after :meth:`build`. Where a run goes on, its start is past: then a refusal is told, and stops nothing.
 
         Raises:
             StudyError: the run should not begin.
         """
+
+    def objections(self) -> Iterable[tuple[ThalwegError, tuple[str, ...]]]:
+        """What is wrong with the settings, though runs that began with them should be able to go on: what earlier
+        versions of the problem did not refuse.
+
+        Called after :meth:`check_start`. A run that begins is refused for the first of them; one that goes on for those
+        that come of a change of the study, and is told of the others.
+
+        Returns:
+            Errors, each with the dotted paths of the keys, or tables, that it follows from: ``"blocks.0.frequency"``.
+        """
+        return ()
 
     def plan(self, runtime: Runtime, iterations: int) -> list[tuple[str, str]]:
         """Lines (name, value with unit) printed before the work: grid, memory needed, disk, work.

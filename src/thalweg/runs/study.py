@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from thalweg.errors import StudyError
+from thalweg.errors import StudyError, ThalwegError
 from thalweg.runs.built import check_built
 from thalweg.runs.files import read_small
 from thalweg.runs.kinds import find_kind
+from thalweg.runs.objecting import what_stops
 from thalweg.runs.overrides import apply_overrides, path_of
 from thalweg.runs.problem import Problem
 from thalweg.runs.settings import GenericBlock, StudySettings
@@ -190,7 +192,8 @@ class Study:
         Raises:
             ThalwegError: the problem's own refusal, or a StudyError.
         """
-        with refusing(f"The study {self.name}", f"built by {self.problem_class.__qualname__}"):
+        said_as = nullcontext() if begins else what_stops()
+        with said_as, refusing(f"The study {self.name}", f"built by {self.problem_class.__qualname__}"):
             problem = self.problem_class.build(
                 self.problem_settings, list(self.problem_blocks), seed=self.settings.seed, folder=self.folder
             )
@@ -207,13 +210,26 @@ class Study:
         return problem
 
     def check_start(self, problem: Problem) -> None:
-        """Have the problem refuse its start.
+        """Have the problem refuse its start, and what it objects to.
 
         Raises:
             ThalwegError: the problem's own refusal, or a StudyError.
         """
-        with refusing(f"The study {self.name}", f"begun by {self.problem_class.__qualname__}"):
-            problem.check_start()
+        for error, _ in self.objections(problem):
+            raise error
+
+    def objections(self, problem: Problem) -> Iterator[tuple[ThalwegError, tuple[str, ...]]]:
+        """What a run that begins is refused for: what is wrong with its start, and the problem's objections, each with
+        the dotted paths that it follows from. The start has none: it is past where a run goes on, whatever changes."""
+        name, begun = f"The study {self.name}", f"begun by {self.problem_class.__qualname__}"
+        try:
+            with refusing(name, begun):
+                problem.check_start()
+        except ThalwegError as error:
+            yield error, ()
+        with refusing(name, begun):
+            found = [(error, tuple(keys)) for error, keys in problem.objections()]
+        yield from found
 
     def with_text(self, text: str) -> Study:
         """The same study, frozen as this text, which has its author's order and comments."""

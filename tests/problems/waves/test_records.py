@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runs.going import go_on, stop_after
+from tests.runs.going import every_byte, go_on, stop_after
 from thalweg import errors
 from thalweg.problems.waves import Grid, WaveProblem, ricker, tone_burst
 from thalweg.problems.waves.checks import wave_checks
@@ -200,4 +201,88 @@ def test_a_run_that_an_earlier_version_began_goes_on_and_is_told(crosshole, tmp_
     outcome = go_on(out, kinds)
     assert (outcome.status, outcome.summary["iterations"]) == ("finished", 3)
     told = [event["text"] for event in outcome.history.events() if event["kind"] == "warning"]
-    assert f"a new run would be refused: {refused.value}" in told
+    assert told.count(f"a new run would be refused: {refused.value}") == 1
+    assert f"a new run would be refused: {refused.value}" in outcome.summary["warnings"]
+    assert json.loads((out / "summary.json").read_text())["warnings"] == outcome.summary["warnings"]
+
+
+@pytest.fixture
+def begun(crosshole, tmp_path, monkeypatch):
+    """Makes a run with two blocks that stopped in the first; that of an earlier version was not looked at."""
+
+    def make(change=None, *frequencies, earlier=True):
+        crosshole["problem"] |= change or {}
+        low = dict(crosshole["blocks"][0], iterations=2)
+        crosshole["blocks"] = [{**low, "frequency": frequency} for frequency in frequencies or (100.0, 100.0)]
+        crosshole["output"] = {"figures": False}
+        with monkeypatch.context() as patched:
+            if earlier:
+                patched.setattr(Study, "check_start", lambda *args: None)
+            stop_after(crosshole, {"waves": WaveProblem}, tmp_path / "run", 1)
+        return tmp_path / "run"
+
+    return make
+
+
+KINDS = {"waves": WaveProblem}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("blocks.1.frequency=20.0", "blocks.1: the wavelet of 20 Hz .* cut off"),  # of a block that has not begun
+        ("problem.steps=60", "blocks.0: the wavelet of 100 Hz .* cut off"),
+        ("problem.steps=115", "blocks.0: no receiver can hear anything"),
+        ("problem.wavelet.cycles=8.0", "blocks.0: the wavelet of 100 Hz .* cut off"),
+    ],
+)
+def test_what_a_change_has_cut_off_is_refused_where_a_run_goes_on_as_in_a_new_one(crosshole, begun, change, text):
+    out = begun(earlier=False)
+    with pytest.raises(errors.StudyError, match=text) as new:
+        Study.from_document(crosshole, folder=STUDIES, kinds=KINDS, overrides=[change]).build_problem()
+    before = every_byte(out)
+    with pytest.raises(errors.ThalwegError) as refused:
+        go_on(out, KINDS, change)
+    assert str(new.value) in str(refused.value)
+    assert every_byte(out) == before
+    assert go_on(out, KINDS).summary["warnings"] == []
+
+
+def test_what_was_cut_off_before_hides_nothing_that_is_new(begun):
+    """The second block's wavelet was too long for an earlier version's records already; then the first's is, too."""
+    out = begun({"steps": 130}, 100.0, 50.0)
+    told = "a new run would be refused: blocks.1: the wavelet of 50 Hz"
+    with pytest.raises(errors.StudyError, match=r"^blocks.0: the wavelet of 47 Hz .* cut off"):
+        go_on(out, KINDS, "blocks.0.frequency=47.0")
+    with pytest.raises(errors.StudyError, match=r"^blocks.1: the wavelet of 48 Hz .* cut off"):
+        go_on(out, KINDS, "blocks.1.frequency=48.0")
+    with pytest.raises(errors.StudyError, match=r"^blocks.1: the wavelet of 50 Hz .* cut off"):
+        go_on(out, KINDS, "problem.steps=131")
+    outcome = go_on(out, KINDS, "blocks.1.iterations=3", "optimizer.learning_rate=0.5")
+    assert (outcome.status, outcome.summary["iterations"]) == ("finished", 5)
+    assert [text[: len(told)] for text in outcome.summary["warnings"]] == [told]
+
+
+def test_of_a_run_that_goes_on_what_stops_it_is_said_first(begun):
+    out = begun({"steps": 130, "speeds": [1850.0, 2400.0]}, 100.0, 50.0)
+    for change, text in (
+        (
+            "blocks.0.frequency=400.0",
+            r"^Too few .* the wavelet of blocks.0 reaches .* refused: problem.speeds: the starting model",
+        ),
+        ("problem.time_step=1e-3", r"^The time step 0.001 s is unstable.* refused: problem.speeds: the starting model"),
+    ):
+        with pytest.raises(errors.SimulationError, match=text):
+            go_on(out, KINDS, change)
+
+
+def test_of_what_is_cut_off_and_too_coarse_only_that_block_is_named(crosshole, begun):
+    """That the second block is cut off does not explain that the first reaches too high."""
+    crosshole["problem"]["steps"] = 130
+    crosshole["blocks"] = [{"iterations": 1, "frequency": 50.0}, {"iterations": 1, "frequency": 400.0}]
+    with pytest.raises(errors.DispersionError, match=r"^Too few .* the wavelet of blocks.1 reaches"):
+        build(crosshole)
+    crosshole["blocks"] = [{"iterations": 1, "frequency": 100.0}]
+    out = begun({"steps": 130}, 50.0, 100.0)
+    with pytest.raises(errors.DispersionError, match=r"^Too few .* the wavelet of blocks.1 reaches"):
+        go_on(out, KINDS, "blocks.1.frequency=400.0")

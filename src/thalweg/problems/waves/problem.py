@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.errors import ThalwegError
 from thalweg.graph import Variable, wait
 from thalweg.problems.waves import settings as spec
 from thalweg.problems.waves.grid import Grid
@@ -61,9 +62,13 @@ class WaveProblem(Problem):
         return cls(settings, blocks, seed=seed, folder=folder)
 
     def check_start(self) -> None:
-        """Refuse a start outside of ``speeds``, and records that are too short; see `Problem.check_start`."""
+        """Refuse a start outside of ``speeds``; see `Problem.check_start`."""
         if self.setup.start_fault is not None:
             raise self.setup.start_fault
+
+    def objections(self) -> list[tuple[ThalwegError, tuple[str, ...]]]:
+        """Return what is wrong with records that are too short; see `Problem.objections`."""
+        return [*self.setup.objections]
 
     def inputs(self) -> dict[str, str]:
         """Return digests of what came from files; see `Problem.inputs`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,18 @@ from thalweg.problems.waves.phantom import head, inclusion
 from thalweg.problems.waves.propagator import Propagator
 from thalweg.problems.waves.time_dispersion import AddTimeDispersion, RemoveTimeDispersion
 from thalweg.problems.waves.wavelets import dominant_frequency, ricker, ricker_end, tone_burst, tone_burst_end
+from thalweg.runs.objecting import behind
 
 OBSERVED_ORDER = 8  # of the simulations that make observed data
+
+END_KEYS = ("blocks.{block}.frequency", "problem.wavelet", "problem.time_step", "problem.steps")
+"""What decides whether the wavelet of a block ends before the records do."""
+
+HEARING_KEYS = (
+    *(*END_KEYS, "blocks.{block}.low_pass"),
+    *(f"problem.{key}" for key in ("shape", "spacing", "sources", "receivers", "min_offset", "start")),
+)
+"""What decides whether it is heard in them."""
 
 
 class WaveSetup:
@@ -49,7 +60,8 @@ class WaveSetup:
         region: weight of the gradient, 1 where the model may change and 0 where not.
         correction: what takes the error of the time step out of simulated traces, or None.
         speeds: lowest and highest sound speed that the simulations must bear, m/s.
-        start_fault: what a run that begins is refused for, or None: a start outside of ``speeds``, too short records.
+        start_fault: what a run that begins is refused for, or None: a start outside of ``speeds``.
+        objections: records that are too short, each with the keys that make them so; see `Problem.objections`.
         inputs: digests of the arrays that came from files, by the key of the study that names the file.
     """
 
@@ -81,10 +93,13 @@ class WaveSetup:
         self.correction = RemoveTimeDispersion(s.steps, name="time correction") if s.time_correction else None
         self._latest: Propagator | None = None
         self.start_fault: StudyError | None = None
+        self.objections: list[tuple[StudyError, tuple[str, ...]]] = []
         try:
             self.speeds = self._check_all()
-        except (SimulationError, StudyError) as error:  # what comes of a fault of the start would be misleading
-            raise (self.start_fault or error) from error.__cause__
+        except (SimulationError, StudyError) as error:
+            if self.start_fault is None:
+                raise
+            raise behind(self.start_fault, error) from error.__cause__
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the latest simulator behind: another process makes its own."""
@@ -227,20 +242,24 @@ class WaveSetup:
             raise StudyError("problem.observed: simulated data needs an analytic wavelet (ricker or tone_burst).")
         low, high = stability.check_speeds(self.start, "start")
         if s.speeds is not None:
-            self._about_the_start(stability.check_range, low, high, s.speeds, self.dtype)
+            self.start_fault = _fault_of(stability.check_range, low, high, s.speeds, self.dtype)
         if self.truth is not None:
             true_low, true_high = stability.check_speeds(self.truth, "truth")
             low, high = min(low, true_low), max(high, true_high)
         if s.speeds is not None:
             low, high = min(low, s.speeds[0]), max(high, s.speeds[1])
         stability.check_time_step(s.time_step, high, s.spacing, s.order)
+        cut_offs: list[StudyError | None] = []
         for block in range(len(self.blocks)):
-            self._about_the_start(self._check_end, block)
-            self._check_dispersion(block, low, self.propagator(block), self.driven(block))
+            self.frequency(block)  # where there is none, or no wavelet, that is said
+            cut_offs.append(self._object(block, self._check_end, END_KEYS))
+            with _explained(cut_offs[block]):
+                self._check_dispersion(block, low, self.propagator(block), self.driven(block))
         for shot in range(len(self.sources)):
             if not len(self.receivers_of(shot)):
                 raise StudyError(f"problem.min_offset: {s.min_offset:g} m leaves shot {shot} without any receiver.")
-        self._about_the_start(self._check_hearing)
+        for block in range(len(self.blocks)):
+            self._object(block, self._check_hearing, HEARING_KEYS)
         if isinstance(s.observed, spec.FromFile):
             self.measured(s.observed)
         else:
@@ -248,7 +267,8 @@ class WaveSetup:
             for block in range(len(self.blocks)):
                 fine, driven = self.finer(s.observed, block)
                 stability.check_time_step(fine.time_step, high, fine.grid.spacing, fine.order)
-                self._check_dispersion(block, low, fine, driven)
+                with _explained(cut_offs[block]):
+                    self._check_dispersion(block, low, fine, driven)
         return low, high
 
     def _simulations(self, block: int) -> list[tuple[Propagator, NDArray[Any]]]:
@@ -301,12 +321,12 @@ class WaveSetup:
 
         return key, stability.highest_that_fits(fits, above=present, near=0.95 * ratio * present)
 
-    def _about_the_start(self, check: Callable[..., None], *args: Any) -> None:
-        """Keep what only a run that begins is refused for."""
-        try:
-            check(*args)
-        except StudyError as error:
-            self.start_fault = self.start_fault or error
+    def _object(self, block: int, check: Callable[[int], None], keys: tuple[str, ...]) -> StudyError | None:
+        """Keep what is wrong with a block, with the keys of the study that it follows from, and return it."""
+        fault = _fault_of(check, block)
+        if fault is not None:
+            self.objections.append((fault, tuple(key.format(block=block) for key in keys)))
+        return fault
 
     def _check_end(self, block: int) -> None:
         """Refuse a wavelet that would be cut off by the end of the records."""
@@ -318,19 +338,18 @@ class WaveSetup:
         end = ricker_end(frequency) if burst is None else tone_burst_end(frequency, burst.cycles)
         records.check_end(end, frequency, s.time_step, s.steps, name)
 
-    def _check_hearing(self) -> None:
+    def _check_hearing(self, block: int) -> None:
         """Refuse records in which nothing arrives: no update would change anything."""
         s, fastest = self.settings, float(self.start.max())
         nearest = float(min(self.offsets(shot)[self.receivers_of(shot)].min() for shot in range(len(self.sources))))
-        for block in range(len(self.blocks)):
-            records.check_hearing(
-                self.pulse(block)[0] + nearest / fastest,
-                partial(self.arrivals, block),
-                speed=fastest,
-                time_step=s.time_step,
-                steps=s.steps,
-                name=f"blocks.{block}",
-            )
+        records.check_hearing(
+            self.pulse(block)[0] + nearest / fastest,
+            partial(self.arrivals, block),
+            speed=fastest,
+            time_step=s.time_step,
+            steps=s.steps,
+            name=f"blocks.{block}",
+        )
 
     def arrivals(self, block: int) -> NDArray[np.float64]:
         """Return the first arrivals of a block's wavelet, s, straight through the start: one a source and receiver."""
@@ -397,3 +416,22 @@ class WaveSetup:
                 f"{expected}."
             )
         return traces
+
+
+def _fault_of(check: Callable[..., None], *args: Any) -> StudyError | None:
+    try:
+        check(*args)
+    except StudyError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _explained(cut_off: StudyError | None) -> Iterator[None]:
+    """Where a wavelet is cut off its spectrum has no end: what is said of that alone would be misleading."""
+    try:
+        yield
+    except (SimulationError, StudyError) as error:
+        if cut_off is None:
+            raise
+        raise behind(cut_off, error) from error.__cause__
