@@ -127,7 +127,7 @@ def _print_plan(session: Run, traceback: bool) -> None:
     typer.echo(session.study.settings.title)
     width = max(len(name) for name, _ in plan)
     for name, value in plan:
-        typer.echo(f"  {name:<{width}}  {value}")
+        typer.echo(f"  {name:<{width}}  " + value.replace("\n", "\n" + " " * (width + 4)))
 
 
 def _go_on(

@@ -85,6 +85,7 @@ class Resumption:
         agreed: facts that have to be there before the study in the folder is a changed one.
         newest: the generation of the checkpoint that was named, 0 for the beginning, or of one of the same iteration as
             the newest: newer ones go. None if it is the newest, but for damaged ones.
+        after: how many iterations the history has after it, which are taken out of it.
         doubts: those of the notes that are about the study: what a new run would be refused for.
     """
 
@@ -108,6 +109,7 @@ class Resumption:
     agreed: Mapping[str, Any] = field(default_factory=dict)
     newest: int | None = None
     counted_at: Any = None
+    after: int = 0
     doubts: tuple[str, ...] = ()
 
     @property
@@ -350,6 +352,7 @@ def read(
         stamp=stamp,
         differing=tuple(different(began, wanted)),
         newest=chosen.newest,
+        after=int(np.count_nonzero(numbers > position.iteration)),
     )
 
 

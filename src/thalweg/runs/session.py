@@ -24,7 +24,7 @@ from typing import Any
 
 from thalweg.errors import RunError
 from thalweg.graph.finishing import to_the_end
-from thalweg.runs import opening, resuming, rewarded
+from thalweg.runs import opening, reopening, resuming, rewarded
 from thalweg.runs.assembling import make_loop
 from thalweg.runs.display import Display, GuardedDisplay, QuietDisplay
 from thalweg.runs.ending import finish
@@ -247,9 +247,8 @@ class Run:
             work = await Work.of(self.study, runtime, self._place(), held, start=False, begins=self._begins)
             lines = outline(self.study, work.problem, runtime)
             if self._resumption is not None:
-                await runtime.run(self._try_to_restore, work, self._resumption)
-                done = self._resumption.position.iteration
-                lines.append(("goes on", f"from iteration {done}; at most {self.study.iterations - done} are left"))
+                found = await runtime.run(self._try_to_restore, work, self._resumption)
+                lines += reopening.lines_of(found, work.problem.inputs() or {})
             return [*lines, *self._plan_of(work)]
 
     def _plan_of(self, work: Work) -> list[tuple[str, str]]:
