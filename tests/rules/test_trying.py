@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -253,6 +254,39 @@ def test_what_every_backend_takes_is_taken(name: str, where: str) -> None:
     rate = 0.5 if "terms" in name else 0.1
     found = EVERYWHERE[where](functools.partial(cls, form="two") if "form" in name else cls, X)
     np.testing.assert_allclose(found, (1 - rate) * X, rtol=1e-6)
+
+
+def test_a_list_in_a_text_is_run_in_a_second_process(tmp_path: Path) -> None:
+    """It needs memory of numba's, which a pass from the cache has not."""
+    text = """
+        from typing import Annotated, NamedTuple
+        import numpy as np
+        import thalweg as tw
+        from thalweg.rules.base import NoSlots, Number, Rule
+        from thalweg.rules.ranges import nonnegative
+
+        class Hyper(NamedTuple):
+            learning_rate: Annotated[Number, nonnegative, "η"] = 0.1
+
+        class Mine(tw.LocalOptimizer):
+            rule = Rule(
+                "mine",
+                NoSlots,
+                Hyper,
+                lambda param, grad, slots, h: (param - h.learning_rate * grad, slots),
+                measure=lambda param, grad, slots, h: [grad * grad],
+                conclude=lambda h, sums: Hyper(h.learning_rate * sums[0]),
+            )
+
+        x = tw.Variable(np.array([1.0, -2.0]), name="x")
+        tw.wait(Mine(x).step(grad=x.data.copy()))
+        print(*x.data)
+    """
+    script = tmp_path / "mine.py"
+    script.write_text(textwrap.dedent(text))
+    for _ in range(2):
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+        assert done.stdout.split() == ["0.5", "-1.0"], (done.returncode, done.stderr)
 
 
 def test_a_decorator_that_passes_for_what_it_wraps() -> None:

@@ -129,7 +129,8 @@ def kernel_of(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
             found = None
     if found is None:
         code, symbol = _compile(rule, dtype, shape)
-        objects.write(key, code, symbol)
+        if b"NRT_" not in code:  # numba's memory, for a list in the text, is there in the process that compiled
+            objects.write(key, code, symbol)
         loaded = objects.Loaded(code, symbol)
     return Kernel(rule, dtype, shape, loaded)
 
