@@ -10,11 +10,12 @@ from typing import Any
 
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
-from thalweg.runs.bits import IDENTITY, other_bits
+from thalweg.runs.bits import IDENTITY
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import HistoryWriter
 from thalweg.runs.machine import all_versions, machine
 from thalweg.runs.places import places
+from thalweg.runs.reopening import from_where, what_is_other
 from thalweg.runs.resuming import CHECKPOINTED, INPUTS, NEXT, NEXT_INPUTS, Resumption, stamp_of
 from thalweg.runs.study import Study
 from thalweg.runs.summary import identity
@@ -101,10 +102,10 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
         folder.forget_models(found.unfinished_block)
         for note in found.notes:
             disk.history.event("warning", note, iteration=iteration)
-        where, now = _from_where(found, lost), process()
+        where, now = from_where(found, lost), process()
         details = {"set": found.changed, "study_before": found.before, "inputs_before": found.inputs, **now}
         disk.history.event("resumed", where, iteration=iteration, details=details)
-        warnings = _what_is_other(found, inputs or {}, now)
+        warnings = what_is_other(found, inputs or {}, now)
         for warning, about in warnings.items():
             disk.history.event("warning", warning, iteration=iteration, details=about)
         facts = facts_of(study, inputs, folder)
@@ -120,29 +121,6 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
         for name, value in facts.items():
             disk.history.fact(name, value)
     return replace(disk, told=(*found.notes, f"resumed {where}", *warnings), doubts=found.doubts)
-
-
-def _what_is_other(found: Resumption, inputs: Mapping[str, str], now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What decides the bits from here on and was something else until here: texts, and details of each."""
-    warnings: dict[str, dict[str, Any]] = {
-        f"{key}: what is there is not what the iterations before were made with": {}
-        for key in found.other_inputs(inputs)
-    }
-    if (other := other_bits(found.meta.get(IDENTITY), now[IDENTITY])) is not None:
-        text, lines = other
-        warnings[text] = {"differences": lines}
-    return warnings
-
-
-def _from_where(found: Resumption, lost: int) -> str:
-    """Where a run goes on, and what is done again, in words."""
-    where = f"from iteration {found.position.iteration}" if found.meta else "from the beginning"
-    after = " after its checkpoint" if found.meta else ""
-    are = "is" if lost == 1 else "are"
-    again = "computed again"
-    if found.study.problem_class.rewarded:  # evaluations that ended before are in the history, and cost nothing more
-        again = "gone through again, with the results that are known"
-    return f"{where}; {some(lost, 'iteration')}{after} {are} {again}" if lost else where
 
 
 @contextmanager
