@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
+from reprlib import repr as brief  # of values that may be anybody's: neither long nor too deep
 from typing import Any
 
 from thalweg.errors import MissingExtraError, SearchError
@@ -98,7 +99,7 @@ def score_function(name: Any, seed: int) -> Any:
         MissingExtraError: scikit-learn is not installed.
     """
     if not isinstance(name, str) or name not in SCORE_FUNCTIONS:
-        raise SearchError(f"there is no score function {name!r}; known: {', '.join(sorted(SCORE_FUNCTIONS))}")
+        raise SearchError(f"there is no score function {brief(name)}; known: {', '.join(sorted(SCORE_FUNCTIONS))}")
     found = _imported(SCORE_FUNCTIONS[name])
     return partial(found, random_state=seed) if "random_state" in inspect.signature(found).parameters else found
 
@@ -143,8 +144,10 @@ def make_pipeline(value: Mapping[str, Any], steps: Sequence[str], seed: int) -> 
     for step in steps:
         entry = value.get(step)
         if not isinstance(entry, Mapping) or "kind" not in entry:
-            raise SearchError(f"the step {step!r} is {entry!r}; it must be an object with a kind.")
+            raise SearchError(f"the step {step!r} is {brief(entry)}; it must be an object with a kind.")
         kind = entry["kind"]
+        if not isinstance(kind, str):
+            raise SearchError(f"the step {step!r} has the kind {brief(kind)}; it must be the name of an estimator.")
         if kind == "none":
             continue
         cls = estimator_class(kind)

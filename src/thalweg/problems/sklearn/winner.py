@@ -41,7 +41,10 @@ def load_pipeline(run: Path | str, *, steps: Sequence[str] | None = None, seed: 
                         ('model', Ridge(alpha=0.5, random_state=0))])
     """
     path = Path(run)
-    path = path / "result.json" if path.is_dir() else path
+    try:
+        path = path / "result.json" if path.is_dir() else path
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise RunError(f"{path} cannot be read: {error.strerror}.") from error
     value = _value(path)
     if steps is None or seed is None:
         study = _study(path.parent)
@@ -53,6 +56,11 @@ def load_pipeline(run: Path | str, *, steps: Sequence[str] | None = None, seed: 
         raise RunError(
             f"In which order the steps of {path} come is not known: there is no study.toml of kind sklearn beside it. "
             f"Give steps, some order of {sorted(value)}."
+        )
+    if not all(isinstance(step, str) for step in steps):
+        raise RunError(
+            f"The order of the steps of {path} cannot be used: steps are names, and not all in it are texts. Give "
+            f"steps, some order of {sorted(value)}."
         )
     if sorted(steps) != sorted(value):
         raise RunError(f"{path} has the steps {sorted(value)}, not {sorted(steps)}.")
