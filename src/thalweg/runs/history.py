@@ -143,6 +143,10 @@ class HistoryWriter:
         """Record a JSON value about the run under a name; does not wait for the disk."""
         self._add(tables.INSERT_FACT, (name, json.dumps(value)))
 
+    def forget_fact(self, name: str) -> None:
+        """Take a fact out, if it is there; does not wait for the disk."""
+        self._add(tables.DELETE_FACT, (name,))
+
     def candidate(self, number: int, iteration: int, origin: str, values: dict[str, Any]) -> None:
         """Record what a search tries; does not wait for the disk."""
         self._add(_INSERT_CANDIDATE, (number, iteration, origin, json.dumps(values, allow_nan=False)))

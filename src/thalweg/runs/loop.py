@@ -47,7 +47,7 @@ from thalweg.runs.telling import several
 from thalweg.runs.tuning import change_hyperparameters
 from thalweg.runs.turns import Turns
 from thalweg.runs.variables import as_arrays
-from thalweg.runs.workers import COUNTED, COUNTED_AT, CountsAt, WorkerCounts
+from thalweg.runs.workers import COUNTED, CountsAt, WorkerCounts
 from thalweg.runtime import Runtime
 from thalweg.runtime.failures import FailedItem
 from thalweg.schedules import OptimizationState
@@ -75,7 +75,7 @@ class Loop:
             the optimizer have.
         after_block: called in the runtime with the index of a block that is done and saved.
         counted: items by worker, counted before this process.
-        counted_at: the same of each checkpoint (:class:`thalweg.runs.workers.CountsAt`).
+        counted_at: the facts that have the same of each checkpoint (:class:`thalweg.runs.workers.CountsAt`).
         reweight: whether an item that fails for good is left out, and the sum weighted for it.
         shots: where finished sums of the iteration in progress are kept; by default they are not.
         searching: where feedback comes from if the problem gives rewards.
@@ -99,7 +99,7 @@ class Loop:
         position: Position | None = None,
         after_block: Callable[[int], None] | None = None,
         counted: Mapping[str, int] | None = None,
-        counted_at: Any = None,
+        counted_at: Mapping[str, Any] | None = None,
         reweight: bool = False,
         shots: KeptShots | None = None,
         searching: Searching | None = None,
@@ -118,7 +118,6 @@ class Loop:
         self._blocks = blocks
         self._seed = seed
         self._workers = WorkerCounts(display.items, runtime, counted)
-        self._counts_at = CountsAt(keeper.retention, counted_at)
         self._runtime = BatchRuntime(runtime, self._workers, reweight=reweight, shots=shots)
         self._reweight = reweight
         self._plain = False
@@ -130,6 +129,7 @@ class Loop:
         self._began = began
         self._turns = Turns()
         self.position = position or Position()
+        self._counts_at = CountsAt(history, keeper.retention, counted_at, self.position.iteration)
         self._handed: Position | None = position
         self._last = self.position.iteration
 
@@ -220,8 +220,7 @@ class Loop:
         arrays |= {f"variable/{name}": np.array(data) for name, data in as_arrays(self._problem.variables).items()}
         items = self._workers.items
         self._history.fact(COUNTED, items)
-        mark = Mark(position.iteration, position.block, position.misfit)
-        self._history.fact(COUNTED_AT, self._counts_at.note(mark, items))
+        self._counts_at.note(Mark(position.iteration, position.block, position.misfit), items)
         ledger = {"ledger": self._searching.state()} if self._searching is not None else {}
         return arrays, {**position.meta(), "optimizer": snapshot.meta, "seed": self._seed, **ledger, **self._about}
 

@@ -78,7 +78,7 @@ class Resumption:
         inputs: digests of what the problem read besides the study; empty where the history does not say.
         next_inputs: those of a process that may have been killed before its study took the place of the old one.
         counted: items by worker, as they were counted so far.
-        counted_at: the same of each checkpoint (:class:`thalweg.runs.workers.CountsAt`).
+        counted_at: the facts that have the same of each checkpoint (:class:`thalweg.runs.workers.CountsAt`).
         stamp: see :func:`stamp_of`.
         differing: the dotted paths in which the study is another one than the run was of, changed or edited.
         anew: what decides rewards otherwise than before, as lines, if the search begins anew; None if it goes on.
@@ -108,7 +108,7 @@ class Resumption:
     anew: str | None = None
     agreed: Mapping[str, Any] = field(default_factory=dict)
     newest: int | None = None
-    counted_at: Any = None
+    counted_at: Mapping[str, Any] = field(default_factory=dict)
     after: int = 0
     doubts: tuple[str, ...] = ()
 
@@ -348,7 +348,7 @@ def read(
         inputs=_of(str, facts.get(INPUTS)),
         next_inputs=_of(str, facts.get(NEXT_INPUTS)),
         counted=counted_at(facts, position.iteration),
-        counted_at=facts.get(COUNTED_AT),
+        counted_at={name: value for name, value in facts.items() if name.startswith(f"{COUNTED_AT}/")},
         stamp=stamp,
         differing=tuple(different(began, wanted)),
         newest=chosen.newest,

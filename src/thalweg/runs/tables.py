@@ -72,6 +72,7 @@ _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 
 
 INSERT_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
+DELETE_FACT = "DELETE FROM facts WHERE name = ?"
 
 
 class ForeignError(ValueError):

@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from thalweg.runs.history import HistoryWriter
 from thalweg.runs.keeping import Mark, Retention
 from thalweg.runtime.base import ItemProgress
 
 COUNTED, COUNTED_AT = "items_by_worker", "items_by_worker_at"
-"""The facts that hold the finished items by worker: now, and when each checkpoint was taken (:class:`CountsAt`)."""
+"""The facts that hold the finished items by worker: now, and, with ``/`` and its iteration after the name, when each
+checkpoint was taken (:class:`CountsAt`)."""
 
 
 class WorkerCounts:
@@ -55,49 +57,70 @@ class WorkerCounts:
 
 class CountsAt:
     """What was counted when each checkpoint was taken that may still be there: who goes back to it goes on from there.
+    Each has a fact of its own, so that a run with many is not written again with each of them.
 
     Args:
+        history: has the facts.
         retention: which checkpoints stay.
-        before: as :meth:`note` returned it, of the checkpoints that a run goes on after.
+        facts: of the history, where the run was begun before.
+        iteration: where it goes on; what was noted after it is of checkpoints that are no more.
 
     Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from thalweg.runs.history import History, HistoryWriter
         >>> from thalweg.runs.keeping import Mark, Retention
-        >>> from thalweg.runs.workers import COUNTED_AT, CountsAt, counted_at
-        >>> counts = CountsAt(Retention(keep=1))
-        >>> for iteration in (1, 2, 3, 4):
-        ...     noted = counts.note(Mark(iteration, 0, None), {"MainThread": 8 * iteration})
-        >>> counted_at({COUNTED_AT: noted}, 3), counted_at({COUNTED_AT: noted}, 1)
+        >>> from thalweg.runs.workers import CountsAt, counted_at
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with HistoryWriter(Path(folder) / "run.sqlite") as writer:
+        ...         counts = CountsAt(writer, Retention(keep=1))
+        ...         for iteration in (1, 2, 3, 4):
+        ...             counts.note(Mark(iteration, 0, None), {"MainThread": 8 * iteration})
+        ...     facts = History(folder).facts()
+        >>> counted_at(facts, 3), counted_at(facts, 1)
         ({'MainThread': 24}, {})
     """
 
-    def __init__(self, retention: Retention, before: Any = None) -> None:
+    def __init__(
+        self, history: HistoryWriter, retention: Retention, facts: Mapping[str, Any] | None = None, iteration: int = 0
+    ) -> None:
+        self._history = history
         self._retention = retention
-        self._entries = _entries(before)
+        self._marks = {n: mark for n, (mark, _) in _entries(facts or {}).items()}
+        self._iteration = iteration
 
-    def note(self, mark: Mark, items: Mapping[str, int]) -> list[list[Any]]:
-        """Take note of what is counted where a checkpoint is taken; returns all that is noted, for a fact."""
-        self._entries = {n: entry for n, entry in self._entries.items() if n < mark.iteration}
-        self._entries[mark.iteration] = (mark, dict(items))
-        stay = sorted(self._entries)[-self._retention.keep - 1 :]  # one may not be on the disk yet
-        spared = self._retention.spared({n: mark for n, (mark, _) in self._entries.items()})
-        self._entries = {n: entry for n, entry in self._entries.items() if n in spared or n in stay}
-        return [[m.iteration, m.block, m.misfit, counts] for m, counts in self._entries.values()]
+    def note(self, mark: Mark, items: Mapping[str, int]) -> None:
+        """Take note of what is counted where a checkpoint is taken."""
+        there = {n: found for n, found in self._marks.items() if n <= self._iteration} | {mark.iteration: mark}
+        self._iteration = mark.iteration
+        stay = {*sorted(there)[-self._retention.keep - 1 :], *self._retention.spared(there)}  # one may not be there yet
+        self._history.fact(_name(mark.iteration), [mark.block, mark.misfit, dict(items)])
+        for gone in {*self._marks, *there} - stay:
+            self._history.forget_fact(_name(gone))
+        self._marks = {n: there[n] for n in stay}
 
 
 def counted_at(facts: Mapping[str, Any], iteration: int) -> dict[str, int]:
     """What was counted when the checkpoint of an iteration was taken, from a history's facts; where an earlier version
     has not noted that, all that was counted since."""
-    _, found = _entries(facts.get(COUNTED_AT)).get(iteration, (None, facts.get(COUNTED)))
+    _, found = _entries(facts).get(iteration, (None, facts.get(COUNTED)))
     if not iteration or not isinstance(found, dict):
         return {}
     return {name: count for name, count in found.items() if type(count) is int}
 
 
-def _entries(noted: Any) -> dict[int, tuple[Mark, dict[str, int]]]:
+def _name(iteration: int) -> str:
+    """The fact of a checkpoint."""
+    return f"{COUNTED_AT}/{iteration}"
+
+
+def _entries(facts: Mapping[str, Any]) -> dict[int, tuple[Mark, dict[str, int]]]:
     """What was noted, by iteration; what is somebody else's is left out."""
     found = {}
-    for entry in noted if isinstance(noted, list) else []:
-        match entry:
-            case [int(iteration), int(block), float() | int() | None as misfit, dict(counts)]:
-                found[iteration] = (Mark(iteration, block, misfit), counts)
+    for name, value in facts.items():
+        head, _, number = name.partition("/")
+        if head == COUNTED_AT and number.isdecimal() and len(number) < 19:
+            match value:
+                case [int(block), float() | int() | None as misfit, dict(counts)]:
+                    found[int(number)] = (Mark(int(number), block, misfit), counts)
     return found
