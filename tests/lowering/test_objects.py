@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from thalweg import rules
-from thalweg.lowering import Batch, Part, address_of, compile_rule, objects
+from thalweg.lowering import Batch, Part, address_of, objects
 from thalweg.lowering import numpy as lowering
 
 DOUBLE = np.dtype(np.float64)
@@ -139,7 +139,7 @@ class Compiling:
     def use(self) -> int:
         """Run what the cache or the compiler gives; how often the compiler was asked."""
         before, x, g = self.count, np.ones(3), np.array([1.0, -1.0, 0.0])
-        kernel = compile_rule.__wrapped__(self.rule, DOUBLE)
+        kernel = lowering.kernel_of.__wrapped__(self.rule, DOUBLE)
         batch = Batch(kernel, [Part(address_of(x), 3, ())])
         batch.set_grad(0, address_of(g))
         batch.set_hyper(0, self.rule.hyper(learning_rate=0.5), t=1)
