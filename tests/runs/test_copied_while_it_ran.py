@@ -44,7 +44,8 @@ def test_it_is_refused_and_nothing_goes_until_the_user_names_the_checkpoint(tmp_
     text = str(refused.value)
     assert "has 5 of the 7 iterations that its checkpoint knows" in text
     assert "copied while the run went on, or without run.sqlite-wal" in text
-    assert text.endswith(f"the newest checkpoint that the history covers: thalweg resume {out} --iteration 5")
+    way = "from iteration 5, the newest checkpoint that the history covers, and give up what came after"
+    assert text.endswith(f"{way}: thalweg resume {out} --iteration 5")
     assert every_byte(out) == before
     wait(Run.resume(out, kinds=kinds, iteration=5).execute())
     assert fingerprint(out) == fingerprint(tmp_path / "whole")
@@ -60,7 +61,7 @@ def test_a_copy_without_the_log_is_refused(tmp_path, every, kinds):
         shutil.copytree(out, copy, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
 
     run(every, kinds, out, display=Doing(5, take))
-    with pytest.raises(RunError, match=r"has 0 of the 4 iterations .* covers no checkpoint: .* --iteration 0$"):
+    with pytest.raises(RunError, match=r"has 0 of the 4 iterations .* covers no checkpoint, .* --iteration 0$"):
         Run.resume(copy, kinds=kinds)
     assert kept(copy)[:4] == [1, 2, 3, 4]
 
@@ -101,7 +102,7 @@ def test_where_no_checkpoint_is_old_enough_the_refusal_says_so(tmp_path, every, 
     out = copied(tmp_path / "whole", tmp_path / "copy", 5)
     before = every_byte(out)
     text = (
-        r"has 5 of the 7 iterations that its checkpoint knows: .* the history covers no checkpoint: .* --iteration 0$"
+        r"has 5 of the 7 iterations that its checkpoint knows: .* the history covers no checkpoint, .* --iteration 0$"
     )
     with pytest.raises(RunError, match=text):
         Run.resume(out, kinds=kinds)

@@ -76,6 +76,15 @@ def test_what_decides_rewards_may_not_change_with_the_code_either(tmp_path, docu
         wait(resume(cls, tmp_path / "run", "blocks.0.iterations=6").execute())
 
 
+def test_a_plan_says_that_the_search_would_begin_anew(tmp_path, document):
+    run(document, shifted(0.0), tmp_path / "run")
+    more = [tmp_path / "run", "blocks.0.iterations=6"]
+    assert "note" not in dict(wait(resume(shifted(0.0), *more).plan()))
+    told = dict(wait(resume(shifted(0.0), *more, "problem.noise=0.2").plan()))["note"]
+    assert told.startswith("what decides rewards has changed, so the search begins anew")
+    assert "problem.noise: 0.1 → 0.2" in told
+
+
 @pytest.mark.parametrize(
     ("digest", "overrides"),
     [

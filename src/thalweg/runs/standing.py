@@ -76,14 +76,16 @@ def refuse_lost_iterations(
     """
     if made == known:
         return
-    where = f"from iteration {iteration}, the newest checkpoint that the history covers"
+    way = (
+        f"go on from iteration {iteration}, the newest checkpoint that the history covers, and give up what came after"
+    )
     if iteration is None:
-        where = "from the beginning, since the history covers no checkpoint"
+        way = "begin again, since the history covers no checkpoint, and give up what there is"
     raise RunError(
         f"The history of {path} has {made} of the {known} iterations that its checkpoint knows: {history} was replaced "
         f"or damaged, or copied while the run went on, or without {history.name}-wal. Copy the whole folder again when "
-        "no process works on it, or restore the history from a copy. Or give up what was made after it, and go on "
-        f"{where}: thalweg resume {path} --iteration {iteration or 0}{' --set ...' if changes else ''}"
+        "no process works on it, or restore the history from a copy. Or "
+        f"{way}: thalweg resume {path} --iteration {iteration or 0}{' --set ...' if changes else ''}"
     )
 
 
