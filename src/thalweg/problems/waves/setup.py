@@ -1,11 +1,8 @@
-"""What a wave study describes: grid, array, models, wavelets, simulators; and what is refused before any computing."""
+"""What a wave study describes: grid, array, models, wavelets, simulators."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import copy
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from numpy.typing import NDArray
 
 from thalweg.errors import PositionError, ShapeError, SimulationError, StudyError
 from thalweg.graph import Variable, wait
-from thalweg.problems.waves import records, stability
+from thalweg.problems.waves import records, refusing
 from thalweg.problems.waves import settings as spec
 from thalweg.problems.waves.files import array_digest, read_array
 from thalweg.problems.waves.geometry import line_array, ring_array
@@ -23,19 +20,10 @@ from thalweg.problems.waves.observed import check_low_pass, finer_grid, interpol
 from thalweg.problems.waves.phantom import head, inclusion
 from thalweg.problems.waves.propagator import Propagator
 from thalweg.problems.waves.time_dispersion import AddTimeDispersion, RemoveTimeDispersion
-from thalweg.problems.waves.wavelets import dominant_frequency, ricker, ricker_end, tone_burst, tone_burst_end
+from thalweg.problems.waves.wavelets import dominant_frequency, ricker, tone_burst
 from thalweg.runs.objecting import behind
 
 OBSERVED_ORDER = 8  # of the simulations that make observed data
-
-END_KEYS = ("blocks.{block}.frequency", "problem.wavelet", "problem.time_step", "problem.steps")
-"""What decides whether the wavelet of a block ends before the records do."""
-
-HEARING_KEYS = (
-    *(*END_KEYS, "blocks.{block}.low_pass"),
-    *(f"problem.{key}" for key in ("shape", "spacing", "sources", "receivers", "min_offset", "start")),
-)
-"""What decides whether it is heard in them."""
 
 
 class WaveSetup:
@@ -95,7 +83,7 @@ class WaveSetup:
         self.start_fault: StudyError | None = None
         self.objections: list[tuple[StudyError, tuple[str, ...]]] = []
         try:
-            self.speeds = self._check_all()
+            self.speeds = refusing.check_all(self)
         except (SimulationError, StudyError) as error:
             if self.start_fault is None:
                 raise
@@ -235,122 +223,6 @@ class WaveSetup:
             raise ShapeError(f"wavelet in {table.path} has shape {wavelet.shape}, steps is {self.settings.steps}.")
         return wavelet
 
-    def _check_all(self) -> tuple[float, float]:
-        """Refuse what would fail or be wrong later, before any computing."""
-        s = self.settings
-        if isinstance(s.wavelet, spec.FromFile) and isinstance(s.observed, spec.Simulated):
-            raise StudyError("problem.observed: simulated data needs an analytic wavelet (ricker or tone_burst).")
-        low, high = stability.check_speeds(self.start, "start")
-        if s.speeds is not None:
-            self.start_fault = _fault_of(stability.check_range, low, high, s.speeds, self.dtype)
-        if self.truth is not None:
-            true_low, true_high = stability.check_speeds(self.truth, "truth")
-            low, high = min(low, true_low), max(high, true_high)
-        if s.speeds is not None:
-            low, high = min(low, s.speeds[0]), max(high, s.speeds[1])
-        stability.check_time_step(s.time_step, high, s.spacing, s.order)
-        cut_offs: list[StudyError | None] = []
-        for block in range(len(self.blocks)):
-            self.frequency(block)  # where there is none, or no wavelet, that is said
-            cut_offs.append(self._object(block, self._check_end, END_KEYS))
-            with _explained(cut_offs[block]):
-                self._check_dispersion(block, low, self.propagator(block), self.driven(block))
-        for shot in range(len(self.sources)):
-            if not len(self.receivers_of(shot)):
-                raise StudyError(f"problem.min_offset: {s.min_offset:g} m leaves shot {shot} without any receiver.")
-        for block in range(len(self.blocks)):
-            self._object(block, self._check_hearing, HEARING_KEYS)
-        if isinstance(s.observed, spec.FromFile):
-            self.measured(s.observed)
-        else:
-            assert self.truth is not None
-            for block in range(len(self.blocks)):
-                fine, driven = self.finer(s.observed, block)
-                stability.check_time_step(fine.time_step, high, fine.grid.spacing, fine.order)
-                with _explained(cut_offs[block]):
-                    self._check_dispersion(block, low, fine, driven)
-        return low, high
-
-    def _simulations(self, block: int) -> list[tuple[Propagator, NDArray[Any]]]:
-        """Return the simulators that a block needs, and what drives each: its own first."""
-        own = [(self.propagator(block), self.driven(block))]
-        observed = self.settings.observed
-        return [*own, self.finer(observed, block)] if isinstance(observed, spec.Simulated) else own
-
-    def _check_dispersion(self, block: int, low: float, simulator: Propagator, driven: NDArray[Any]) -> None:
-        """Refuse a wavelet that a grid is too coarse for; the advice is one with which the whole study passes."""
-        step, grid, order = simulator.time_step, simulator.grid, simulator.order
-        least = simulator.min_points_per_wavelength
-
-        def advice() -> str:
-            points = stability.resolution(driven, step, low, grid.spacing)[1]
-            spacing = stability.round_down(self.settings.spacing * points / least)
-            finer = f"refine the grid (a spacing of at most {spacing:g} m, and more cells)."
-            key, frequency = self._fitting(block, low, points / least)
-            if frequency is None:
-                return f"No lower {key} helps: {finer[0].upper()}{finer[1:]}"
-            return f"Set {key} to at most {frequency:g} Hz, or {finer}"
-
-        name = f"the wavelet of blocks.{block}"
-        stability.check_dispersion(driven, step, low, grid.spacing, order, least, name=name, advice=advice)
-
-    def _fitting(self, block: int, low: float, ratio: float) -> tuple[str, float | None]:
-        """Return the key that decides how far up a block's wavelet reaches, and the highest value, Hz, that passes."""
-        own, wavelet = self.blocks[block], self.settings.wavelet
-        name = "low_pass" if isinstance(wavelet, spec.FromFile) else "frequency"
-        present = own.low_pass if name == "low_pass" else self.frequency(block)
-        if present is None:  # above this a low-pass leaves the wavelet as it is
-            present = stability.resolution(self.driven(block), self.settings.time_step, low, self.grid.spacing)[0]
-        inherited = name == "frequency" and own.frequency is None
-        key = "problem.wavelet.frequency" if inherited else f"blocks.{block}.{name}"
-
-        def fits(value: float) -> bool:
-            other = copy(self)
-            other.blocks = [*self.blocks]
-            other.blocks[block] = own.model_copy(update={name: value})
-            try:
-                other._check_end(block)
-                simulations = other._simulations(block)
-            except (SimulationError, StudyError):
-                return False  # so low, or so long, that something else would be refused
-            return all(
-                stability.resolution(driven, simulator.time_step, low, simulator.grid.spacing)[1]
-                >= simulator.min_points_per_wavelength
-                for simulator, driven in simulations
-            )
-
-        return key, stability.highest_that_fits(fits, above=present, near=0.95 * ratio * present)
-
-    def _object(self, block: int, check: Callable[[int], None], keys: tuple[str, ...]) -> StudyError | None:
-        """Keep what is wrong with a block, with the keys of the study that it follows from, and return it."""
-        fault = _fault_of(check, block)
-        if fault is not None:
-            self.objections.append((fault, tuple(key.format(block=block) for key in keys)))
-        return fault
-
-    def _check_end(self, block: int) -> None:
-        """Refuse a wavelet that would be cut off by the end of the records."""
-        s, frequency, name = self.settings, self.frequency(block), f"blocks.{block}"
-        if isinstance(s.wavelet, spec.FromFile):
-            records.check_tail(self.wavelet(block), frequency, s.time_step, name)
-            return
-        burst = s.wavelet if isinstance(s.wavelet, spec.ToneBurst) else None
-        end = ricker_end(frequency) if burst is None else tone_burst_end(frequency, burst.cycles)
-        records.check_end(end, frequency, s.time_step, s.steps, name)
-
-    def _check_hearing(self, block: int) -> None:
-        """Refuse records in which nothing arrives: no update would change anything."""
-        s, fastest = self.settings, float(self.start.max())
-        nearest = float(min(self.offsets(shot)[self.receivers_of(shot)].min() for shot in range(len(self.sources))))
-        records.check_hearing(
-            self.pulse(block)[0] + nearest / fastest,
-            partial(self.arrivals, block),
-            speed=fastest,
-            time_step=s.time_step,
-            steps=s.steps,
-            name=f"blocks.{block}",
-        )
-
     def arrivals(self, block: int) -> NDArray[np.float64]:
         """Return the first arrivals of a block's wavelet, s, straight through the start: one a source and receiver."""
         shots = ((source, self.receivers[self.receivers_of(shot)]) for shot, source in enumerate(self.sources))
@@ -416,22 +288,3 @@ class WaveSetup:
                 f"{expected}."
             )
         return traces
-
-
-def _fault_of(check: Callable[..., None], *args: Any) -> StudyError | None:
-    try:
-        check(*args)
-    except StudyError as error:
-        return error
-    return None
-
-
-@contextmanager
-def _explained(cut_off: StudyError | None) -> Iterator[None]:
-    """Where a wavelet is cut off its spectrum has no end: what is said of that alone would be misleading."""
-    try:
-        yield
-    except (SimulationError, StudyError) as error:
-        if cut_off is None:
-            raise
-        raise behind(cut_off, error) from error.__cause__
