@@ -11,7 +11,6 @@ Whatever is refused is refused before anything is written.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from thalweg.runs.choosing import checkpoint_of, fitting, newest_whole
 from thalweg.runs.differences import different, is_inside, refuse_past, refuse_unnamed, settings_at, settings_from
 from thalweg.runs.files import is_file, read_small
 from thalweg.runs.folder import RunFolder
+from thalweg.runs.frozen import document_of, study_text
 from thalweg.runs.history import History
 from thalweg.runs.objecting import follows
 from thalweg.runs.overrides import apply_overrides, path_of
@@ -43,8 +43,6 @@ from thalweg.runs.validation import study_error
 from thalweg.runs.workers import COUNTED_AT, counted_at
 
 T = TypeVar("T")
-
-_CURE = "Remove it, and it is made again of the history; or restore it from a copy."
 
 NEXT = "study_next"
 """The fact that holds a changed study before it takes the place of the old one: whichever of them a process that is
@@ -272,8 +270,8 @@ def read(
     overrides = list(overrides)
     stamp = stamp_of(folder)
     moment = History(folder.history).moment()
-    text, lost = _study(folder, moment.facts)
-    frozen = _document(text, folder.study)
+    text, lost = study_text(folder, moment.facts)
+    frozen = document_of(text, folder.study)
     wanted, faults = apply_overrides(frozen, overrides)
     if faults:
         raise study_error(f"{path}", faults)
@@ -282,7 +280,7 @@ def read(
     facts = moment.facts
     began = frozen
     if "study" in facts and text not in (facts["study"], facts.get(NEXT)):
-        began = _document(facts["study"], folder.history, "Restore it from a copy.")
+        began = document_of(facts["study"], folder.history, "Restore it from a copy.")
         refuse_unnamed(began, frozen, allowed, f"{folder.study} was edited")
     if given is not None:
         refuse_unnamed(frozen, given.document, allowed, f"the study is another one than that of {path}")
@@ -367,7 +365,7 @@ def stamp_of(folder: RunFolder) -> tuple[Any, ...]:
     moment = History(folder.history).moment(last=1)
     newest = moment.iterations["iteration"].tolist()
     generations = CheckpointStore(folder.checkpoints).generations()
-    return tuple(generations), newest, len(moment.events), moment.facts.get("study"), _study(folder, moment.facts)
+    return tuple(generations), newest, len(moment.events), moment.facts.get("study"), study_text(folder, moment.facts)
 
 
 def _of(kind: type[T], found: Any) -> dict[str, T]:
@@ -387,21 +385,3 @@ def _status(folder: RunFolder) -> str:
         return str(json.loads(read_small(folder.summary))["status"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unknown"
-
-
-def _study(folder: RunFolder, facts: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The text of the study, and what must be said of it: where the file is gone the history has it."""
-    text = facts.get("study")
-    if isinstance(text, str) and not os.path.lexists(folder.study):
-        return text, (f"{folder.study.name} was missing; it is made again of the history",)
-    try:
-        return read_small(folder.study), ()
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder.study}, the study as it ran, cannot be read: {error}. {_CURE}") from error
-
-
-def _document(text: Any, path: Path, cure: str = _CURE) -> dict[str, Any]:
-    try:
-        return parse(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RunError(f"The study as it ran, in {path}, is damaged: {error}. {cure}") from error
