@@ -12,7 +12,8 @@ from tests.faults import victim
 from thalweg.checkpoints import CheckpointStore
 from thalweg.graph import wait
 from thalweg.runs import Run, Study
-from thalweg.runs.history import HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 
 
 def good(path):

@@ -22,7 +22,8 @@ from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointError, RunError
 from thalweg.graph import wait
 from thalweg.runs import History, QuietDisplay, Run, Study
-from thalweg.runs.history import HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.record import RunRecord
 
 ROOT = Path(__file__).parents[2]

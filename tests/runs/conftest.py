@@ -4,7 +4,8 @@ import pytest
 
 from tests.runs.deconvolution import Deconvolution
 from thalweg.runs.folder import RunFolder
-from thalweg.runs.history import HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 
 
 @pytest.fixture

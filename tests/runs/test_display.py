@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from thalweg.runs.display import Ending, PlainDisplay, QuietDisplay, duration
-from thalweg.runs.history import IterationRecord
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.live import LiveDisplay
 from thalweg.runs.settings import GenericBlock
 

@@ -18,7 +18,8 @@ import pytest
 from tests.runs.going import Doing, run
 from thalweg.errors import RunError
 from thalweg.runs.evaluation import Evaluation
-from thalweg.runs.history import History, HistoryWriter, IterationRecord
+from thalweg.runs.history import History, HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 
 
 def record(k, **metrics):
@@ -122,7 +123,8 @@ def test_what_was_flushed_survives_a_kill(tmp_path):
     script = f"""
         import os, signal
         from pathlib import Path
-        from thalweg.runs.history import HistoryWriter, IterationRecord
+        from thalweg.runs.history import HistoryWriter
+        from thalweg.runs.iteration import IterationRecord
         writer = HistoryWriter(Path({str(tmp_path / "run.sqlite")!r}))
         for k in range(1, 8):
             writer.iteration(IterationRecord(k, 0, 1, 1, 1.0 / k, (0,), 0.0))

@@ -18,7 +18,8 @@ from thalweg.errors import CheckpointCorruptError, CheckpointError, RunError
 from thalweg.runs import History, tables, wal
 from thalweg.runs.exporting import export
 from thalweg.runs.folder import RunFolder
-from thalweg.runs.history import HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.lock import WriterLock
 from thalweg.runs.record import RunRecord
 

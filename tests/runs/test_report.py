@@ -14,7 +14,8 @@ from thalweg.errors import RunError
 from thalweg.graph import wait
 from thalweg.runs import History, Run, Study
 from thalweg.runs.folder import RunFolder
-from thalweg.runs.history import HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.loop import Loop
 from thalweg.runs.norms import norm
 from thalweg.runs.record import RunRecord

@@ -7,7 +7,8 @@ import re
 import numpy as np
 
 from tests.runs.test_report import Page
-from thalweg.runs.history import HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.record import RunRecord
 from thalweg.runs.report import write_report
 from thalweg.runs.report.happened import happened

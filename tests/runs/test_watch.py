@@ -20,7 +20,8 @@ from thalweg.errors import RunError
 from thalweg.graph import wait
 from thalweg.runs import History, Run, Study
 from thalweg.runs.folder import RunFolder
-from thalweg.runs.history import HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.record import RunRecord
 from thalweg.runs.watch import Sight, watch_run
 
@@ -267,7 +268,8 @@ def test_reading_a_run_changes_nothing(command, tmp_path):
 KILLED = """
 import os, pathlib, sys
 from thalweg.runs.folder import RunFolder
-from thalweg.runs.history import HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 folder = RunFolder.create(pathlib.Path(sys.argv[1]))
 writer = HistoryWriter(folder.history)
 for k in range(1, 50):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from thalweg.runs.history import IterationRecord
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.settings import GenericBlock
 from thalweg.runs.telling import line_of
 

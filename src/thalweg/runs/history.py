@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ from thalweg.errors import RunError
 from thalweg.runs import tables, wal
 from thalweg.runs.evaluation import Evaluation
 from thalweg.runs.folder import RunFolder
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.lock import WriterLock
 
 _INSERT_ITERATION = "INSERT INTO iterations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -44,37 +45,6 @@ _INSERT_CANDIDATE = "INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?)"
 _INSERT_EVALUATION = f"INSERT OR REPLACE INTO evaluations VALUES ({', '.join('?' * len(fields(Evaluation)))})"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class IterationRecord:
-    """One committed step.
-
-    Args:
-        iteration: from 1.
-        block: from 0.
-        epoch: passes through the data that were begun.
-        items: number of items in the batch.
-        loss: the batch's loss before the step; the table has 0 for −0, as SQLite has none.
-        metrics: finite numbers by name: those of the feedback, of the problem after the step, and of the
-            optimizer.
-        batch: the indices of the items.
-        seconds: since the run began, at the end of the step.
-    """
-
-    iteration: int
-    block: int
-    epoch: int
-    items: int
-    loss: float
-    batch: tuple[int, ...]
-    seconds: float
-    metrics: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def misfit(self) -> float:
-        """The loss an item, which can be compared between batches of different sizes."""
-        return self.loss / self.items
 
 
 class HistoryWriter:
@@ -91,7 +61,8 @@ class HistoryWriter:
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from thalweg.runs.history import History, HistoryWriter, IterationRecord
+        >>> from thalweg.runs.history import History, HistoryWriter
+        >>> from thalweg.runs.iteration import IterationRecord
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with HistoryWriter(Path(folder) / "run.sqlite") as writer:
         ...         writer.iteration(IterationRecord(1, 0, 1, items=2, loss=6.0, batch=(0, 1), seconds=0.5))

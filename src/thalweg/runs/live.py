@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.runs.display import Ending, Pace, duration
-from thalweg.runs.history import IterationRecord
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.settings import GenericBlock
 from thalweg.runs.telling import line_of, several, within
 

@@ -33,7 +33,8 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.runs.accepting import awaited, check_feedback, check_metrics, is_finite, named_numbers
 from thalweg.runs.batches import FAILED_ITEMS, BatchRuntime
 from thalweg.runs.display import Display
-from thalweg.runs.history import HistoryWriter, IterationRecord
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.keeping import Keeper, Mark
 from thalweg.runs.kept_shots import KeptShots
 from thalweg.runs.norms import apply_measured
