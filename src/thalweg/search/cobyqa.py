@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from thalweg.errors import MissingExtraError, SchemaError, SearchError, ValueMismatchError
-from thalweg.search.engine import Proposal, Told
+from thalweg.search.candidates import Proposal, Told
 from thalweg.search.options import real, truth, whole
 from thalweg.search.replaying import ReplayEngine
 from thalweg.search.space import Space, Values

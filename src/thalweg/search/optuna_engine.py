@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg.errors import MissingExtraError, ValueMismatchError
-from thalweg.search.engine import Proposal, Told
+from thalweg.search.candidates import Proposal, Told
 from thalweg.search.options import truth
 from thalweg.search.replaying import ReplayEngine
 from thalweg.search.space import Space, Values

@@ -30,7 +30,7 @@ from thalweg.optimizers.snapshot import OptimizerSnapshot
 from thalweg.schedules import OptimizationState
 from thalweg.search.alike import Alike
 from thalweg.search.budget import Spent
-from thalweg.search.engine import Candidate
+from thalweg.search.candidates import Candidate
 from thalweg.search.told import ToldSearch
 from thalweg.search.trials import Scored, Trial
 

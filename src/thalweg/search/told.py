@@ -18,7 +18,7 @@ from typing import Any
 from thalweg.errors import SearchError
 from thalweg.graph import Variable
 from thalweg.search.bound import BoundSearch
-from thalweg.search.engine import Candidate
+from thalweg.search.candidates import Candidate
 from thalweg.search.optimizer import Rewarded
 from thalweg.search.rewards import Reward, SampleReward
 from thalweg.search.structured import StructuredVariable

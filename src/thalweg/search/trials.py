@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from thalweg.search.engine import Candidate
+from thalweg.search.candidates import Candidate
 from thalweg.search.rewards import SampleReward
 from thalweg.search.values import copy_json
 
