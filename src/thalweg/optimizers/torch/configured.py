@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +19,7 @@ from thalweg.optimizers.torch import state as torch_state
 from thalweg.optimizers.torch import twin
 from thalweg.optimizers.torch.checks import Footprint, usable
 from thalweg.optimizers.torch.groups import Spelling, unchanged
+from thalweg.optimizers.torch.names import agree, check_hooks, check_names
 from thalweg.optimizers.torch.seating import KERNELS, Plan
 from thalweg.optimizers.torch.tables import Params, tables
 from thalweg.optimizers.unbound import refuse_keywords, unbound
@@ -87,7 +87,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         named = [name for group in groups for name in group.get("param_names", ())]
         if named:
             assign(self._patterns, named)  # refuses a pattern that fits nothing
-        self._check_hooks(named, bool(named))
+        check_hooks(self, named)
         present = self._spelling.read(self._spelling.shown(self._settings), {}, self._optimization_state, self.name)
         super().__init__(groups, self._spelling.shown(present._asdict()))
 
@@ -132,7 +132,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         for tensor, label in zip(tensors, labels, strict=True):
             usable(tensor, label)
         known = self._listing()
-        self._check_names(names, [label for _, label, _ in known])
+        check_names(self, names, [label for _, label, _ in known])
         Footprint([*(p for p, _, _ in known), *tensors], [*(label for _, label, _ in known), *labels])
         given = self._spelling.given(table)
         numbers = {key: value for key, value in table.items() if key not in ("params", "param_names")}
@@ -151,7 +151,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
                 group["param_names"] = [names[k] for k in members]
             parts.append((group, origin, scheduled))
         if tensors:
-            self._agree(names is not None)
+            agree(self, names is not None)
         for group, origin, scheduled in parts:
             super().add_param_group(group)
             self._origins.append(origin)
@@ -166,37 +166,6 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
             several = enumerate(self._patterns, start=1) if named else ()
             found.setdefault(next((k for k, group in several if group.holds(label)), 0), []).append(index)
         return dict(sorted(found.items())) or {0: []}
-
-    def _agree(self, named: bool) -> None:
-        """Have param groups without parameters say of names what those with parameters say."""
-        for group in self.param_groups:
-            if not group["params"] and named:
-                group["param_names"] = []
-            elif not group["params"]:
-                group.pop("param_names", None)
-
-    def _check_names(self, names: list[str] | None, known: list[str]) -> None:
-        held = [group for group in self.param_groups if group["params"]]
-        if held and ("param_names" in held[0]) != (names is not None):
-            raise OptimizerError(
-                f"{self.name}: either all parameters have names or none; give named_parameters() of all"
-            )
-        if not names:
-            return
-        twice = [name for name, times in Counter([*names, *known]).items() if times > 1]
-        if twice:
-            raise OptimizerError(f"{self.name}: two parameters are named {twice[0]!r}; state is kept by name")
-
-    def _check_hooks(self, names: Sequence[str], named: bool) -> None:
-        by_name = [p.what for p in (self._process_grad, self._process_model) if isinstance(p.hook, Mapping)]
-        if not named and (self._patterns or by_name):
-            what = " and ".join([*(["groups"] if self._patterns else []), *by_name])
-            raise OptimizerError(
-                f"{self.name}: {what} find parameters by name, and these have none; give model.named_parameters()"
-            )
-        if named:
-            self._process_grad.check_names(names)
-            self._process_model.check_names(names)
 
     def _listing(self) -> list[tuple[torch.Tensor, str, int]]:
         """All parameters with their names (or numbers) and param groups, in order."""
