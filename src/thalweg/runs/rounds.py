@@ -34,6 +34,7 @@ from thalweg.runs.history import HistoryWriter
 from thalweg.runs.ledger import FINAL, SEARCH, Job, Ledger
 from thalweg.runs.reserve import Reserve, needs_of
 from thalweg.runs.rewards import RewardProblem
+from thalweg.runs.shortening import said
 from thalweg.runs.turns import Turns
 from thalweg.runtime import Runtime
 from thalweg.search.budget import Spent
@@ -356,28 +357,6 @@ class Rounds:
             f"candidate {row.candidate} on {self._problem.item_name} {row.item}: {said(row.error)}",
             traceback=row.error.strip(),
         )
-
-
-def said(error: str) -> str:
-    """What an error says in one line: of a traceback the last one's type and message, without its frames and notes.
-
-    Example:
-        >>> import traceback
-        >>> from thalweg.runs.rounds import said
-        >>> try:
-        ...     float("a number")
-        ... except ValueError as error:
-        ...     error.add_note("while working on item 0")
-        ...     text = "".join(traceback.format_exception(error))
-        >>> said(text), said("RunError: no reward"), said("")
-        ("ValueError: could not convert string to float: 'a number'", 'RunError: no reward', 'no message')
-    """
-    _, header, rest = error.rpartition("Traceback (most recent call last):\n")
-    lines = rest.strip("\n").splitlines()
-    plain = [line for line in lines if line.strip() and not (header and line.startswith(" "))]
-    if not plain:
-        return "no message"
-    return plain[0 if header else -1].strip()
 
 
 def _once(wait: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
