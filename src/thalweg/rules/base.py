@@ -33,11 +33,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thalweg.errors import GradientDtypeError, GradientShapeError, HyperparameterError
-from thalweg.rules.checking import check_state, native, step_number
+from thalweg.errors import HyperparameterError
+from thalweg.rules.checking import check_state, fitting_gradient, native, step_number
 from thalweg.rules.declaring import Hyperparameter, declarations, extended, named_tuple
-from thalweg.rules.keeping import kept_with_rule
-from thalweg.rules.ranges import is_masked, number, number_or_array, stays_inside
+from thalweg.rules.forms import by_convention, in_form
+from thalweg.rules.ranges import number, number_or_array, stays_inside
 from thalweg.rules.spelling import unknown
 from thalweg.rules.trying import explain, starts, unpacked
 
@@ -177,7 +177,7 @@ class Rule:
                 message = f"{self.name}: {name} is {value!r}; it may be {values}"
                 raise HyperparameterError(message, name=name, value=value)
         complete = {name: options.get(name, self.chosen.get(name, values[0])) for name, values in self.options.items()}
-        return _form(self, tuple(complete.items()))
+        return in_form(self, tuple(complete.items()))
 
     def convention(self, library: str) -> Rule:
         """This rule as a library computes it, with that library's defaults.
@@ -193,7 +193,7 @@ class Rule:
         """
         if library not in self.conventions:
             raise unknown(f"convention of {self.name}:", str(library), self.conventions)
-        return _by_convention(self, library)
+        return by_convention(self, library)
 
     def with_defaults(self, **defaults: float) -> Rule:
         """This rule with other defaults of its hyperparameters.
@@ -362,13 +362,7 @@ class Rule:
             RuleError: a text returns something else than it is to, or reads a name that is not there.
         """
         given = native(param, self.name)
-        if np.shape(grad) != given.shape:
-            raise GradientShapeError(f"{self.name}: gradient of shape {np.shape(grad)}, parameter {given.shape}")
-        if not isinstance(grad, np.ndarray | np.generic) or is_masked(grad):
-            raise GradientDtypeError(f"{self.name}: the gradient is a {type(grad).__name__}; give a NumPy array")
-        gradient = np.asarray(grad)
-        if gradient.dtype.newbyteorder("=") != given.dtype:
-            raise GradientDtypeError(f"{self.name}: gradient of dtype {gradient.dtype}, parameter {given.dtype}")
+        gradient = fitting_gradient(grad, given, self.name)
         check_state(state, self.state, self.slot_names, given, self.name)
         slots = self.slots(*state[: len(self.slot_names)])
         carried = self.carried(*state[len(self.slot_names) :]) if self.carried else None
@@ -400,24 +394,3 @@ class Rule:
             message = f"{self.name}: with {hyper} what the rule computes from them does not fit into {dtype}"
             raise HyperparameterError(f"{message}; use smaller values", owner=self.name)
         return h
-
-
-@kept_with_rule
-def _form(rule: Rule, options: tuple[tuple[str, Any], ...]) -> Rule:
-    chosen = dict(options)
-    if rule.variant is None or chosen == dict(rule.chosen):
-        return rule
-    defaults = {n: h.default for n, h in rule.hyperparameters.items()}
-    made = replace(rule, **rule.variant(**chosen), chosen=chosen)
-    kept = {n: d for n, d in defaults.items() if n in made.hyperparameters and d != made.hyperparameters[n].default}
-    return made.with_defaults(**kept) if kept else made
-
-
-@kept_with_rule
-def _by_convention(rule: Rule, library: str) -> Rule:
-    given = dict(rule.conventions[library])
-    if "weight_decay" not in rule.hyperparameters:  # what it says of weight decay is for the rule with decay
-        given = {name: value for name, value in given.items() if name not in ("decay", "weight_decay")}
-    options = {name: given.pop(name) for name in list(given) if name in rule.options}
-    made = rule.form(**options) if options else rule
-    return made.with_defaults(**given) if given else made

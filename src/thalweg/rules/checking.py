@@ -1,4 +1,4 @@
-"""What a rule's pure face is given, checked before anything is computed: parameter, state, number of the step."""
+"""What a rule's pure face is given, checked before anything is computed: parameter, gradient, state, step number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.errors import ParameterError, StateMismatchError
+from thalweg.errors import GradientDtypeError, GradientShapeError, ParameterError, StateMismatchError
 from thalweg.rules.ranges import is_masked
 
 
@@ -31,6 +31,31 @@ def native(param: Any, owner: str) -> np.ndarray:
     if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ParameterError(f"{owner}: the parameter's dtype is {array.dtype}; float32 and float64 can be updated")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def fitting_gradient(grad: Any, param: np.ndarray, owner: str) -> np.ndarray:
+    """A gradient that fits its parameter.
+
+    Args:
+        grad: what was given.
+        param: the parameter, from :func:`native`.
+        owner: the rule's name, for the message.
+
+    Returns:
+        An array of the parameter's shape and dtype, in any byte order.
+
+    Raises:
+        GradientShapeError: its shape is another one.
+        GradientDtypeError: it is not a NumPy array, or its dtype is another one.
+    """
+    if np.shape(grad) != param.shape:
+        raise GradientShapeError(f"{owner}: gradient of shape {np.shape(grad)}, parameter {param.shape}")
+    if not isinstance(grad, np.ndarray | np.generic) or is_masked(grad):
+        raise GradientDtypeError(f"{owner}: the gradient is a {type(grad).__name__}; give a NumPy array")
+    gradient = np.asarray(grad)
+    if gradient.dtype.newbyteorder("=") != param.dtype:
+        raise GradientDtypeError(f"{owner}: gradient of dtype {gradient.dtype}, parameter {param.dtype}")
+    return gradient
 
 
 def check_state(state: Any, expected: type[Any], slot_names: Sequence[str], param: np.ndarray, owner: str) -> None:
