@@ -52,11 +52,11 @@ def newest_whole(store: CheckpointStore, fits: Fits) -> Chosen:
         except CheckpointCorruptError as error:
             notes.append(f"checkpoint {number} is damaged, so the one before is used: {error}")
             continue
-        if not fits(meta):
-            for other in _of(iterations, iterations.get(number)):
-                with suppress(CheckpointError):
-                    if other < number and fits(store.meta(other)):
-                        return Chosen(*store.load(other)[:2], tuple(notes), other)
+        older = [other for other in _of(iterations, iterations.get(number)) if other < number]
+        before = None if fits(meta) else _end_before(store, meta, older, fits)
+        if before is not None:
+            with suppress(CheckpointError):
+                return Chosen(*store.load(before)[:2], tuple(notes), before)
         return Chosen(arrays, meta, tuple(notes))
     if generations:
         raise RunError(
@@ -66,7 +66,8 @@ def newest_whole(store: CheckpointStore, fits: Fits) -> Chosen:
 
 
 def checkpoint_of(store: CheckpointStore, iteration: int, path: Path, fits: Fits) -> Chosen:
-    """The checkpoint of an iteration; of several the newest that fits, or else the newest.
+    """The checkpoint of an iteration: the newest, or where that begins a block that the study does not begin there, the
+    end of the block before.
 
     Args:
         store: the run's checkpoints.
@@ -88,7 +89,10 @@ def checkpoint_of(store: CheckpointStore, iteration: int, path: Path, fits: Fits
             f"The run {path} has no checkpoint of iteration {iteration}; it has those of iterations {there}, and 0 is "
             "its beginning."
         )
-    number = next((number for number in numbers if fits(store.meta(number))), numbers[0])
+    number, newest = numbers[0], store.meta(numbers[0])
+    if not fits(newest):
+        before = _end_before(store, newest, numbers[1:], fits)
+        number = number if before is None else before
     arrays, meta, _ = store.load(number)
     return Chosen(arrays, meta, newest=number)
 
@@ -106,6 +110,19 @@ def fitting(store: CheckpointStore, fits: Fits, covered: int) -> int | None:
             if iteration <= covered and fits(store.meta(number)):
                 store.load(number)
                 return iteration
+    return None
+
+
+def _end_before(store: CheckpointStore, meta: Mapping[str, Any], older: list[int], fits: Fits) -> int | None:
+    """Of the generations of its iteration the one that ends the block before the one that ``meta`` begins, if that fits;
+    what does not fit for another reason is not passed over."""
+    with suppress(RunError):
+        begun = Position.from_meta(meta)
+        for number in older if begun.block_iteration == 0 else ():
+            with suppress(CheckpointError, RunError):
+                before = store.meta(number)
+                if Position.from_meta(before).block == begun.block - 1 and fits(before):
+                    return number
     return None
 
 
