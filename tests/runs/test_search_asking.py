@@ -244,11 +244,11 @@ def test_the_plan_has_what_asking_can_cost_at_most(tmp_path, candidates):
 
 
 def test_a_plan_without_asking_has_no_such_words(tmp_path):
-    study = document("http://127.0.0.1:9/v1", None)
+    study = document("http://127.0.0.1:9/v1", None, blocks=[{"iterations": 1}])
     study["optimizer"] = {"kind": "random", "finalists": 1}
     study["problem"]["tokens"] = 10
     plan = dict(wait(Run(Study.from_document(study, kinds={"texts": kind()}), out=tmp_path / "run").plan()))
-    assert plan["tokens"] == "at most 120"
+    assert plan["tokens"] == "at most 20"
 
 
 def test_a_missing_key_is_said_before_anything_is_asked_or_evaluated(tmp_path, monkeypatch):
@@ -347,7 +347,7 @@ def test_an_asking_whose_candidates_a_search_that_begins_anew_forgets_is_shown_a
 
 
 def test_an_engine_that_pays_nothing_has_no_such_rows(tmp_path):
-    study = document("http://127.0.0.1:9/v1", None)
+    study = document("http://127.0.0.1:9/v1", None, blocks=[{"iterations": 1}])
     study["optimizer"] = {"kind": "random", "finalists": 1}
     wait(Run(Study.from_document(study, kinds={"texts": kind()}), out=tmp_path / "run").execute())
     assert {row.stage for row in History(tmp_path / "run").evaluations()} == {"search"}
