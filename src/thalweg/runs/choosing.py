@@ -114,8 +114,8 @@ def fitting(store: CheckpointStore, fits: Fits, covered: int) -> int | None:
 
 
 def _end_before(store: CheckpointStore, meta: Mapping[str, Any], older: list[int], fits: Fits) -> int | None:
-    """Of the generations of its iteration the one that ends the block before the one that ``meta`` begins, if that fits;
-    what does not fit for another reason is not passed over."""
+    """Of the generations of its iteration the one that ends the block before the one that ``meta`` begins, if that
+    fits; what does not fit for another reason is not passed over."""
     with suppress(RunError):
         begun = Position.from_meta(meta)
         for number in older if begun.block_iteration == 0 else ():

@@ -143,9 +143,7 @@ class Rewrite(Engine):
         self._parts = {name: part for name, part in parts.items() if part is not None}
         if not self._parts:
             raise SearchError("there is nothing to rewrite: the schemas leave nothing free besides examples.")
-        self.model: LanguageModel | None = None
-        if lm is not None:
-            self.model = own_model(lm)
+        self.model: LanguageModel | None = None if lm is None else own_model(lm)
         self.pricing: LanguageModel | None = None
         self.counts = RewriteCounts()
         self._spent = Spent()
