@@ -7,10 +7,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
 import pytest
 
 jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 
 import thalweg as tw  # noqa: E402
 from thalweg.errors import ParameterError  # noqa: E402
@@ -99,8 +101,7 @@ def test_it_has_the_methods_of_a_compiled_function() -> None:
 
 
 def cloudpickled(one: Any) -> Any:
-    pickler = pytest.importorskip("cloudpickle")
-    return pickler.loads(pickler.dumps(one))
+    return cloudpickle.loads(cloudpickle.dumps(one))
 
 
 @pytest.mark.parametrize("sent", [copy.deepcopy, cloudpickled])
@@ -108,6 +109,8 @@ def test_an_optimizer_that_has_made_a_step_can_be_copied_and_sent(sent: Callable
     here = JaxOptimizer(tw.Momentum(learning_rate=0.5, momentum=0.5))
     params, state = here.jitted_step(ones(), ones(), here.init(ones()))
     params, state = here.step(params, ones(), state)
+    x = tw.Variable(np.ones(2), name="x", needs_grad=True)
+    tw.wait(tw.Momentum(x, learning_rate=0.5).step(grad=np.ones(2)))  # its kernel is kept with the same rule
     there = sent(here)
     assert there.jitted_step.__wrapped__.__self__ is there
     assert "input_output_alias" in there.jitted_step.lower(params, ones(), state).compile().as_text()

@@ -128,6 +128,9 @@ class Rule:
     made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     """What was made of this rule, see :func:`thalweg.rules.keeping.kept_with_rule`."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "made": {}}  # machine code cannot be copied or sent: it is made again
+
     @property
     def slot_names(self) -> tuple[str, ...]:
         """The names of the state slots, in order."""
