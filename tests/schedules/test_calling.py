@@ -13,6 +13,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import cloudpickle
 import pydantic
 import pytest
 
@@ -205,8 +206,7 @@ def test_whoever_writes_init_or_new_is_asked_as_python_asks() -> None:
 
 
 def test_a_class_of_a_notebook_can_be_sent() -> None:
-    pickler = pytest.importorskip("cloudpickle")
     made = type("Local", (Nothing,), {"kind": "local", "__module__": "__main__", "__init__": lambda self, a: None})
-    there = type(pickler.loads(pickler.dumps(made(1))))
+    there = type(cloudpickle.loads(cloudpickle.dumps(made(1))))
     assert there(1).values(1).tolist() == [1.0]
     assert "schedule 'local' needs 'a'" in said(there) == said(made)
