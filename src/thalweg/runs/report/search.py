@@ -47,7 +47,8 @@ def search_sections(record: RunRecord) -> list[Markup]:
     return [
         section(
             "Search",
-            element("div", *_engine(record), _chosen(record), _best(record, means), class_="charts"),
+            *_engine(record),
+            element("div", _chosen(record), _best(record, means), class_="charts"),
             _values(record),
         ),
         section(

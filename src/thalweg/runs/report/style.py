@@ -82,6 +82,7 @@ td:has(.bar) { width: 60%; vertical-align: middle; }
   figure { padding: 10px; } .cards { grid-template-columns: 1fr 1fr; gap: 8px; }
   .panels { grid-template-columns: 1fr 1fr; gap: 8px; }
   th, td { padding-right: 9px; } table { font-size: .85rem; }
+  .wide td:last-child { min-width: 300px; }
   .event { grid-template-columns: 90px 1fr; } .event div:nth-child(3) { grid-column: 1 / 3; }
   dl > div { grid-template-columns: 1fr; gap: 0; } }
 @media print { body { background: #fff; } section { break-inside: avoid-page; } }
