@@ -127,6 +127,22 @@ def test_all_workers_dead_is_an_error_within_a_minute_without_further_settings(c
         worker.wait()
 
 
+@pytest.mark.slow
+def test_a_worker_that_comes_and_dies_before_it_was_seen_counts_as_dead(cluster, tmp_path):
+    """Else the run would wait for a first worker, for ever."""
+    with Dask(cluster.address, patience=3.0) as runtime:
+
+        async def main():
+            work = asyncio.ensure_future(limited(runtime.map_reduce(holding(values(5, 0), tmp_path, 2), range(5))))
+            worker = cluster.add_worker()
+            await asyncio.to_thread(wait_for, lambda: pid_of(tmp_path, 2))
+            worker.kill()
+            with pytest.raises(RunError, match="All workers died: for 3 s"):
+                await work
+
+        asyncio.run(main())
+
+
 def test_a_scheduler_that_dies_is_an_error_at_once(cluster, tmp_path):
     """And the only one: what Dask's client has to say of it is of no use."""
     cluster.add_worker()

@@ -59,6 +59,8 @@ class Crew:
         now = time.monotonic()
         if found["age"] is not None:
             self.alive = max(self.alive or 0.0, now - found["age"])
+        elif self.alive is None and found["lost"]:  # it came and died between two surveys
+            self.alive = now
         for address in found["removed"]:
             self.note(f"the worker {address} has been silent for {self.patience / 2:g} s; its items are computed again")
         known = {*found["workers"], *found["removed"]}

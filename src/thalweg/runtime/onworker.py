@@ -167,7 +167,7 @@ async def attend(token: str, silence: float, dask_scheduler: Any = None) -> dict
     Returns:
         ``workers``: what to call them, by address; ``threads``: how many they have; ``age``: s since the last sign of
         life of any of them; ``removed``: the addresses of those that were taken out now; ``paused``: how many take no
-        work.
+        work; ``lost``: whether there is none, and one has died with something of ours.
     """
     from distributed.metrics import time
 
@@ -184,6 +184,7 @@ async def attend(token: str, silence: float, dask_scheduler: Any = None) -> dict
         "age": min(ages.values(), default=None),
         "removed": silent,
         "paused": sum(state.status.name == "paused" for state in workers),
+        "lost": not workers and any(task.suspicious for key, task in dask_scheduler.tasks.items() if token in str(key)),
     }
 
 
