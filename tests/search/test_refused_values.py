@@ -8,6 +8,7 @@ from optuna.samplers import TPESampler
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tests.search.forgetful import Forgetful
+from tests.search.weights import Weights
 from thalweg.errors import SearchError, ValueMismatchError
 from thalweg.graph import wait
 from thalweg.runs import Feedback, History, RewardProblem, Run, Study
@@ -224,19 +225,6 @@ def test_a_refused_candidate_has_no_reward():
 
 
 # -- validators that change what they are given -------------------------------------------
-
-
-class Weights(BaseModel):
-    a: float = Field(0.2, ge=0, le=1)
-    b: float = Field(0.3, ge=0, le=1)
-    c: float = Field(0.5, ge=0.01, le=1)
-
-    @model_validator(mode="after")
-    def sum_to_one(self):
-        total = self.a + self.b + self.c
-        for name in ("a", "b", "c"):
-            object.__setattr__(self, name, getattr(self, name) / total)
-        return self
 
 
 class Percent(BaseModel):

@@ -25,9 +25,9 @@ from pydantic import (
     computed_field,
     field_serializer,
     field_validator,
-    model_validator,
 )
 
+from tests.search.weights import Weights
 from thalweg.errors import ValueMismatchError
 from thalweg.search import StructuredVariable
 from thalweg.search.modeling import fitted
@@ -183,19 +183,6 @@ def test_what_stays_is_not_refused():
 
 
 # -- validators that change what they are given -------------------------------------------
-
-
-class Weights(BaseModel):
-    a: float = Field(ge=0, le=1)
-    b: float = Field(ge=0, le=1)
-    c: float = Field(ge=0.01, le=1)
-
-    @model_validator(mode="after")
-    def sum_to_one(self):
-        total = self.a + self.b + self.c
-        for name in ("a", "b", "c"):
-            object.__setattr__(self, name, getattr(self, name) / total)
-        return self
 
 
 class Percent(BaseModel):
