@@ -7,7 +7,7 @@ import pytest
 
 from tests.runs.going import fingerprint, go_on, run
 from thalweg.checkpoints import CheckpointStore
-from thalweg.errors import RunError
+from thalweg.errors import CheckpointCorruptError, RunError
 from thalweg.graph import wait
 from thalweg.runs import History, Run, Selection, Study
 from thalweg.runs.loop import Loop
@@ -129,3 +129,26 @@ def test_a_refusal_names_the_checkpoint_that_the_change_fits(tmp_path, every, ki
     with pytest.raises(RunError) as error:
         Run.resume(out, kinds=kinds, overrides=["seed=4"])
     assert "--iteration" not in str(error.value)
+
+
+@pytest.mark.parametrize("named", [None, 4])
+def test_where_one_of_the_two_is_damaged_the_other_is_gone_on_from_and_that_is_told(
+    stopped, kinds, every, tmp_path, named
+):
+    out = stopped()
+    by_an_earlier_version(out, kinds)
+    newest = CheckpointStore(out / "checkpoints").generations()[-1]
+    (out / "checkpoints" / f"{newest:06d}" / "state.safetensors").write_bytes(b"damaged")
+    session = Run.resume(out, kinds=kinds, iteration=named)
+    [note] = [text for name, text in wait(session.plan()) if name == "note"]
+    assert note.startswith(f"checkpoint {newest} is damaged, so the one before is used")
+    wait(session.execute())
+    run(every, kinds, tmp_path / "whole")
+    assert fingerprint(out) == fingerprint(tmp_path / "whole")
+
+
+def test_a_named_iteration_of_which_all_are_damaged_says_how(stopped, kinds):
+    out = stopped()
+    (out / "checkpoints" / "000004" / "state.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointCorruptError, match=r"000004.*state\.safetensors"):
+        Run.resume(out, kinds=kinds, iteration=4)

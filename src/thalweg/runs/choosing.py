@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,23 +44,14 @@ def newest_whole(store: CheckpointStore, fits: Fits) -> Chosen:
     Raises:
         RunError: there are checkpoints, and none can be read.
     """
-    notes: list[str] = []
-    generations, iterations = store.generations(), iterations_of(store)
-    for number in reversed(generations):
-        try:
-            arrays, meta, _ = store.load(number)
-        except CheckpointCorruptError as error:
-            notes.append(f"checkpoint {number} is damaged, so the one before is used: {error}")
-            continue
-        older = [other for other in _of(iterations, iterations.get(number)) if other < number]
-        before = None if fits(meta) else _end_before(store, meta, older, fits)
-        if before is not None:
-            with suppress(CheckpointError):
-                return Chosen(*store.load(before)[:2], tuple(notes), before)
-        return Chosen(arrays, meta, tuple(notes))
-    if generations:
+    generations = store.generations()
+    chosen, damaged = _first_whole(store, generations[::-1], fits)
+    if chosen is not None:
+        return chosen
+    if damaged:
         raise RunError(
-            "None of the run's checkpoints can be read, so it cannot go on:\n" + "\n".join(f"- {n}" for n in notes)
+            "None of the run's checkpoints can be read, so it cannot go on:\n"
+            + "\n".join(f"- checkpoint {number} is damaged: {error}" for number, error in damaged.items())
         )
     return Chosen({}, {}, ("there is no checkpoint yet: the run begins again",))
 
@@ -89,12 +80,37 @@ def checkpoint_of(store: CheckpointStore, iteration: int, path: Path, fits: Fits
             f"The run {path} has no checkpoint of iteration {iteration}; it has those of iterations {there}, and 0 is "
             "its beginning."
         )
-    number, newest = numbers[0], store.meta(numbers[0])
-    if not fits(newest):
-        before = _end_before(store, newest, numbers[1:], fits)
-        number = number if before is None else before
-    arrays, meta, _ = store.load(number)
-    return Chosen(arrays, meta, newest=number)
+    chosen, damaged = _first_whole(store, numbers, fits)
+    if chosen is None:
+        raise damaged[numbers[0]]
+    arrays, meta, notes, number = chosen
+    return Chosen(arrays, meta, notes, numbers[len(notes)] if number is None else number)
+
+
+def _first_whole(
+    store: CheckpointStore, numbers: Sequence[int], fits: Fits
+) -> tuple[Chosen | None, dict[int, CheckpointCorruptError]]:
+    """Of the generations the first that is whole, or the end of the block before the one that it begins, if that is
+    what the study fits; None if there is none. And those before it, with what is wrong with each.
+    """
+    damaged: dict[int, CheckpointCorruptError] = {}
+    iterations = iterations_of(store)
+    for number in numbers:
+        try:
+            arrays, meta, _ = store.load(number)
+        except CheckpointCorruptError as error:
+            damaged[number] = error
+            continue
+        notes = tuple(
+            f"checkpoint {other} is damaged, so the one before is used: {error}" for other, error in damaged.items()
+        )
+        older = [other for other in _of(iterations, iterations.get(number)) if other < number]
+        before = None if fits(meta) else _end_before(store, meta, older, fits)
+        if before is not None:
+            with suppress(CheckpointError):
+                return Chosen(*store.load(before)[:2], notes, before), damaged
+        return Chosen(arrays, meta, notes), damaged
+    return None, damaged
 
 
 def fitting(store: CheckpointStore, fits: Fits, covered: int) -> int | None:
