@@ -14,7 +14,7 @@ from tests.references.libraries import imported_keras
 from thalweg.errors import HyperparameterError
 from thalweg.optimizers.elsewhere import ADVICE
 from thalweg.rules.spelling import USUAL
-from thalweg.schedules import calling
+from thalweg.schedules.elsewhere import ADVICE as SCHEDULES
 
 PAIRS = [
     *[("torch.optim", name, name) for name in ("SGD", "Adadelta", "Adam", "AdamW", "Adamax", "RAdam", "Rprop")],
@@ -83,7 +83,7 @@ def test_a_number_for_decay_is_told_what_it_is() -> None:
     assert tw.RMSProp(decay="decoupled").rule.chosen["decay"] == "decoupled"
 
 
-@pytest.mark.parametrize("text", [*ADVICE.values(), *calling.ADVICE.values()])
+@pytest.mark.parametrize("text", [*ADVICE.values(), *SCHEDULES.values()])
 def test_what_advice_names_is_there(text: str) -> None:
     for word in text.replace("(", " ").replace(",", " ").replace("=", " ").split():
         if word.startswith("tw."):
@@ -95,7 +95,8 @@ def test_what_advice_names_is_there(text: str) -> None:
 
 def test_a_usual_name_stands_for_names_that_are_there() -> None:
     hyperparameters = {name for cls in tw.optimizers.registry.values() for name in cls.keywords()}
-    known = hyperparameters | {p for cls in tw.schedules.registry.values() for p in inspect.signature(cls).parameters}
+    called = [*tw.schedules.registry.values(), *tw.transforms.registry.values()]
+    known = hyperparameters | {p for cls in called for p in inspect.signature(cls).parameters}
     assert {one for several in USUAL.values() for meant in several for one in meant.split(" and ")} <= known
 
 

@@ -52,6 +52,15 @@ USUAL: dict[str, tuple[str, ...]] = {
     "boundaries_and_scales": ("boundaries and factor",),
     "anneal_strategy": ("annealing",),
     "schedulers": ("schedules", "factors"),
+    "max_norm": ("limit",),
+    "max_delta": ("limit",),
+    "clip_value": ("limit",),
+    "clipping": ("limit",),
+    "min": ("lower",),
+    "max": ("upper",),
+    "low": ("lower",),
+    "high": ("upper",),
+    "std": ("sigma",),
 }
 """What other libraries call a hyperparameter, and what it can be here: whatever is known comes first."""
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from thalweg.errors import HyperparameterError, StateMismatchError
+from thalweg.rules.calling import Called
 from thalweg.rules.ranges import Interval, number
 from thalweg.rules.spelling import unknown
-from thalweg.schedules.calling import Called
+from thalweg.schedules.elsewhere import ADVICE
 from thalweg.schedules.plotting import draw
 from thalweg.schedules.state import OptimizationState, State
 
@@ -49,6 +50,8 @@ class Schedule(Called, abc.ABC):
         array([1.        , 0.5       , 0.33333333])
     """
 
+    noun = "schedule"
+    advice = ADVICE
     kind: ClassVar[str]
     ranges: ClassVar[dict[str, Interval]] = {}
     choices: ClassVar[dict[str, tuple[str, ...]]] = {}

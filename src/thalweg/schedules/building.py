@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from thalweg.errors import HyperparameterError
+from thalweg.rules.calling import fault
 from thalweg.rules.spelling import unknown
 from thalweg.schedules.base import Schedule
-from thalweg.schedules.calling import fault
 
 
 def build_schedule(table: Mapping[str, Any], registry: Mapping[str, type[Schedule]]) -> Schedule:

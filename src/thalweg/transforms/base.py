@@ -21,19 +21,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from thalweg.rules.calling import Called
+
 Array = Any
 """A NumPy array, a JAX array, a PyTorch tensor or a PyTensor variable."""
 
 ArrayFunction = Callable[[Array], Array]
 
 
-class Described(abc.ABC):
+class Described(Called, abc.ABC):
     """A callable with declared parameters; what the three kinds share. Subclasses are frozen dataclasses.
 
     A subclass sets ``kind``, its name in study files, and ``array_parameters``, those of its fields that are
     arrays (a study names them, the problem supplies them).
     """
 
+    noun = "transform"
     kind: ClassVar[str]
     array_parameters: ClassVar[tuple[str, ...]] = ()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from thalweg.errors import HyperparameterError
+from thalweg.rules.calling import fault
 from thalweg.rules.spelling import unknown
 from thalweg.transforms.base import Described, array_digest
 
@@ -36,15 +37,13 @@ def build_transform(
         raise unknown("transform", str(kind), registry)
     cls = registry[kind]
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    wrong = fault(cls, (), parameters)
+    if wrong is not None:
+        raise wrong
     for name, value in parameters.items():
-        if name not in known:
-            raise unknown(f"parameter of transform {kind!r}", name, known)
         absent = value is None and known[name].default is None
         if name in cls.array_parameters and not absent:
             parameters[name] = _named(value, name, kind, arrays)
-    for name, declared in known.items():
-        if declared.default is MISSING and name not in parameters:
-            raise HyperparameterError(f"transform {kind!r} needs {name!r}, which has no default", name=name)
     return cls(**parameters)
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in the names of a schedule's parameters: the same words where it is made and where a table says it."""
+"""Mistakes in the names of parameters: the same words where something is made and where a table says it."""
 
 from __future__ import annotations
 
@@ -210,3 +210,38 @@ def test_a_class_of_a_notebook_can_be_sent() -> None:
     there = type(cloudpickle.loads(cloudpickle.dumps(made(1))))
     assert there(1).values(1).tolist() == [1.0]
     assert "schedule 'local' needs 'a'" in said(there) == said(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "told"),
+    [
+        ("clip_norm", {"max_norm": 1.0}, "no parameter of transform 'clip_norm' 'max_norm'; did you mean 'limit'?"),
+        ("bounds", {"min": 1.0, "max": 2.0}, "no parameter of transform 'bounds' 'min'; did you mean 'lower'?"),
+        ("smooth", {"std": 1.0}, "did you mean 'sigma'?"),
+        ("clip_norm", {}, "transform 'clip_norm' needs 'limit', which has no default"),
+        ("mask", {}, "transform 'mask' needs 'array', which has no default"),
+        ("nonnegative", {"lower": 0.0}, "no parameter of transform 'nonnegative' 'lower' (known: none)"),
+    ],
+)
+def test_a_transform_is_told_as_in_a_table(kind: str, given: dict[str, float], told: str) -> None:
+    assert told in said(tw.transforms.registry[kind], **given)
+    assert said(tw.transforms.build, {"kind": kind, **given}) == said(tw.transforms.registry[kind], **given)
+
+
+def test_values_without_a_name_that_a_transform_does_not_take() -> None:
+    assert said(tw.transforms.nonnegative, 1.0) == "transform 'nonnegative' takes no parameters; leave out 1.0"
+    assert said(tw.transforms.clip_norm, 1.0, 2.0) == (
+        "transform 'clip_norm' takes limit without a name, and nothing else; leave out 2.0"
+    )
+
+
+def test_a_transform_of_one_s_own_that_is_no_dataclass_is_told() -> None:
+    class power(tw.transforms.Transform):
+        kind = "power"
+        exponent: int
+
+        def __call__(self, array: Any) -> Any:
+            return array**self.exponent
+
+    assert "write @dataclass(frozen=True) above class power" in said(power, 2)
+    assert dataclass(frozen=True)(power)(2)(3.0) == 9.0

@@ -1,40 +1,21 @@
-"""A schedule that is made with a name that it does not know, or without one that it needs: the error a table gives."""
+"""What is made with a name that it does not know, or without one that it needs: the error that its table gives."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from thalweg.errors import HyperparameterError
 from thalweg.rules.spelling import unknown
 
-ADVICE: dict[str, str] = {
-    "optimizer": "leave it out, and give the schedule to the optimizer: learning_rate=...",
-    "last_epoch": "leave it out, what is counted is the optimizer's and is saved with it",
-    "verbose": "leave it out; plot(n) draws the schedule",
-    "warmup_steps": "a warm-up is WarmUp(then, duration=warmup_steps)",
-    "num_warmup_steps": "a warm-up is WarmUp(then, duration=num_warmup_steps)",
-    "alpha": "give minimum=alpha * initial",
-    "end_factor": "a warm-up ends at what follows, WarmUp(then, duration=..., fraction=start_factor)",
-    "staircase": "tw.schedules.Step goes down in steps",
-    "steps_per_epoch": "give the product, duration=epochs * steps_per_epoch, and decay_on_iteration=True",
-    "lr_lambda": "any function is a schedule: learning_rate=lambda state: 0.1 / (1 + state.completed_iterations)",
-    "transition_begin": "what comes before is a schedule in Join",
-    "m_mul": "multiply with another schedule in Chain",
-    "cycle_momentum": "give momentum a schedule of its own",
-    "base_momentum": "give momentum a schedule of its own",
-    "max_momentum": "give momentum a schedule of its own",
-}
-"""What schedules elsewhere are given and ours are not: what to do here."""
 
-
-def fault(cls: type, positional: Sequence[Any], named: Mapping[str, Any]) -> HyperparameterError | None:
-    """What is wrong with the arguments that a schedule is to be made of, if it is their names or number.
+def fault(cls: type[Called], positional: Sequence[Any], named: Mapping[str, Any]) -> HyperparameterError | None:
+    """What is wrong with the arguments that something is to be made of, if it is their names or number.
 
     Args:
-        cls: the schedule's class.
+        cls: its class, a :class:`Called`.
         positional: the arguments without a name.
         named: those with.
 
@@ -43,7 +24,7 @@ def fault(cls: type, positional: Sequence[Any], named: Mapping[str, Any]) -> Hyp
 
     Example:
         >>> from thalweg.schedules import Cosine
-        >>> from thalweg.schedules.calling import fault
+        >>> from thalweg.rules.calling import fault
         >>> print(fault(Cosine, [0.1], {"T_max": 3}))
         there is no parameter of schedule 'cosine' 'T_max'; did you mean 'period'? (known: decay_on_iteration, ...)
         >>> print(fault(Cosine, [0.1], {}))
@@ -53,7 +34,7 @@ def fault(cls: type, positional: Sequence[Any], named: Mapping[str, Any]) -> Hyp
         >>> print(fault(Cosine, [0.1, 3, 0.01], {}))
         schedule 'cosine' takes initial without a name, and the others by name; write period=3, minimum=0.01
     """
-    kind = str(getattr(cls, "kind", cls.__name__))
+    owner = f"{cls.noun} {getattr(cls, 'kind', cls.__name__)!r}"
     parameters = list(_signature(cls).parameters.values())
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):  # it sees for itself
         return None
@@ -61,9 +42,9 @@ def fault(cls: type, positional: Sequence[Any], named: Mapping[str, Any]) -> Hyp
     undeclared = _undeclared(cls)
     for name in named:
         if name in undeclared and name not in known:
-            return _undecorated(kind, cls, name)
+            return _undecorated(owner, cls, name)
         if name not in known:
-            return unknown(f"parameter of schedule {kind!r}", str(name), known, advice=ADVICE.get(str(name)))
+            return unknown(f"parameter of {owner}", str(name), known, advice=cls.advice.get(str(name)))
     first = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
     given = {*first[: len(positional)], *named}
     left = [p.name for p in parameters if p.name not in given]
@@ -71,23 +52,25 @@ def fault(cls: type, positional: Sequence[Any], named: Mapping[str, Any]) -> Hyp
     if len(positional) > len(first):
         free = missing + [name for name in left if name not in missing]
         if undeclared and not free:
-            return _undecorated(kind, cls, undeclared[0])
-        return _too_many(kind, first, positional[len(first) :], free, others=len(known) > len(first))
+            return _undecorated(owner, cls, undeclared[0])
+        return _too_many(owner, first, positional[len(first) :], free, others=len(known) > len(first))
     for name in first[: len(positional)]:
         if name in named:
-            return HyperparameterError(f"schedule {kind!r} is given {name!r} twice", name=name)
+            return HyperparameterError(f"{owner} is given {name!r} twice", name=name)
     if missing:
-        return HyperparameterError(f"schedule {kind!r} needs {missing[0]!r}, which has no default", name=missing[0])
+        return HyperparameterError(f"{owner} needs {missing[0]!r}, which has no default", name=missing[0])
     return None
 
 
 def _signature(cls: Any) -> inspect.Signature:
+    if cls.__init__ is object.__init__:
+        return inspect.Signature()
     whole = inspect.signature(cls.__init__)
     return whole.replace(parameters=list(whole.parameters.values())[1:])
 
 
 def _too_many(
-    kind: str, first: Sequence[str], surplus: Sequence[Any], free: Sequence[str], *, others: bool
+    owner: str, first: Sequence[str], surplus: Sequence[Any], free: Sequence[str], *, others: bool
 ) -> HyperparameterError:
     """Values without a name that no parameter takes so: those that are free take them by name, in their order."""
     if not first:
@@ -97,7 +80,7 @@ def _too_many(
     write = ", ".join(f"{name}={value!r}" for name, value in zip(free, surplus, strict=False))
     out = ", ".join(map(repr, surplus[len(free) :]))
     advice = " and ".join([f"write {write}"] * bool(write) + [f"leave out {out}"] * bool(out))
-    return HyperparameterError(f"schedule {kind!r} {takes}; {advice}", name=next(iter(free), None))
+    return HyperparameterError(f"{owner} {takes}; {advice}", name=next(iter(free), None))
 
 
 def _undeclared(cls: type) -> list[str]:
@@ -106,11 +89,11 @@ def _undeclared(cls: type) -> list[str]:
     return [name for c in plain for name, kind in inspect.get_annotations(c).items() if "ClassVar" not in str(kind)]
 
 
-def _undecorated(kind: str, cls: type, name: str) -> HyperparameterError:
-    owner = next(c for c in cls.__mro__ if name in inspect.get_annotations(c))
+def _undecorated(owner: str, cls: type, name: str) -> HyperparameterError:
+    plain = next(c for c in cls.__mro__ if name in inspect.get_annotations(c))
     return HyperparameterError(
-        f"schedule {kind!r}: {name!r} is no parameter, since {owner.__name__} is no dataclass; write "
-        f"@dataclass(frozen=True) above class {owner.__name__}",
+        f"{owner}: {name!r} is no parameter, since {plain.__name__} is no dataclass; write "
+        f"@dataclass(frozen=True) above class {plain.__name__}",
         name=name,
     )
 
@@ -122,10 +105,19 @@ class Called:
     when the class is there already: so it is guarded when the first instance is made.
     """
 
+    noun: ClassVar[str]
+    """What it is, for messages."""
+
+    advice: ClassVar[Mapping[str, str]] = {}
+    """What its like elsewhere is given and ours is not: what to do here."""
+
     if not TYPE_CHECKING:  # who checks types reads __init__
 
         def __new__(cls, /, *positional: Any, **named: Any) -> Any:  # noqa: D102  # says what __init__ does
-            if not hasattr(cls.__init__, _MARK):
+            if cls.__init__ is object.__init__:  # which refuses nothing, since there is this method
+                if (found := fault(cls, positional, named)) is not None:
+                    raise found
+            elif not hasattr(cls.__init__, _MARK):
                 _guard(cls)
             make = super().__new__
             return make(cls) if make is object.__new__ else make(cls, *positional, **named)
