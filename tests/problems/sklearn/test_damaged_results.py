@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -94,3 +95,14 @@ def test_what_is_wrong_is_named(tmp_path):
     with pytest.raises(RunError, match=r"steps are names"):
         load_pipeline(tmp_path)
     assert load_pipeline(tmp_path, steps=["m"], seed=0)["m"].alpha == 0.5
+
+
+@pytest.mark.parametrize("seed", [7.0, "7", True, [7]])
+def test_a_seed_that_is_none_is_refused_and_not_taken_for_0(tmp_path, seed):
+    (tmp_path / "result.json").write_text(json.dumps({"pipeline": {"m": GOOD}}))
+    with pytest.raises(RunError, match=r"seed .*is an integer"):
+        load_pipeline(tmp_path, steps=["m"], seed=seed)
+    (tmp_path / "study.toml").write_text(dumps({"seed": seed, "problem": {"kind": "sklearn", "steps": ["m"]}}))
+    with pytest.raises(RunError, match=r"study\.toml.*seed .*is an integer"):
+        load_pipeline(tmp_path)
+    assert load_pipeline(tmp_path, seed=np.int64(7))["m"].random_state == 7

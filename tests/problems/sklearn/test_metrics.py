@@ -137,3 +137,66 @@ iterations = 2
 
     failures = [event for event in History(tmp_path / "run").events() if event["kind"] == "failure"]
     assert "in broken" in failures[0]["details"]["error"]
+
+
+def of_kinds(document, *kinds, **changes):
+    branches = [{"type": "object", "properties": {"kind": {"const": kind}}, "required": ["kind"]} for kind in kinds]
+    document["problem"] |= {"space": {"model": {"oneOf": branches}}, "start": {"model": {"kind": kinds[0]}}, **changes}
+    return Study.from_document(document)
+
+
+@pytest.mark.parametrize("kinds", [("logistic_regression", "ridge"), ("ridge", "svc", "logistic_regression")])
+def test_accuracies_and_r2_are_not_ranked_together(document, kinds):
+    with pytest.raises(StudyError, match=r"(logistic_regression|svc) .*accuracy, .*ridge .*R².* give problem\.metric"):
+        of_kinds(document, *kinds, data="iris").build_problem()
+
+
+def test_a_metric_of_both_ranks_them_together_and_steps_before_the_last_do_not_count(document):
+    of_kinds(document, "logistic_regression", "ridge", data="iris", metric="r2").build_problem()
+    of_kinds(document, "logistic_regression", "ridge", data="breast_cancer", metric="roc_auc").build_problem()
+    del document["problem"]["metric"]
+    study = of_kinds(document, "svc", "logistic_regression", data="iris")
+    scale = {"type": "object", "properties": {"kind": {"enum": ["none", "standard_scaler", "select_k_best"]}}}
+    study.settings.problem["steps"].insert(0, "scale")
+    study.settings.problem["space"]["scale"] = scale
+    study.settings.problem["start"]["scale"] = {"kind": "none"}
+    assert study.build_problem().measure == "accuracy"
+
+
+@pytest.fixture
+def named(tmp_path):
+    def save(*names):
+        features = np.random.default_rng(0).normal(size=(60, 2))
+        np.savez(tmp_path / "own.npz", features=features, labels=np.array(names)[(features[:, 0] > 0).astype(int)])
+        return str(tmp_path / "own.npz")
+
+    return save
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("ridge", {}), ("random_forest_regressor", {"metric": "roc_auc"})])
+def test_numbers_are_not_predicted_of_classes_with_names(document, named, kind, changes):
+    with pytest.raises(StudyError, match=rf"problem\.space\.model: {kind} predicts numbers, .* are names, such as '"):
+        with_model(document, kind, data=named("a", "b"), **changes).build_problem()
+    with_model(document, kind, data=named("0", "1"), **changes).build_problem()  # they are read as numbers
+
+
+@pytest.mark.parametrize(
+    ("metric", "names", "instead"),
+    [
+        ("f1", ("a", "b"), "f1_macro"),
+        ("recall", (2, 3), "recall_macro"),
+        ("average_precision", ("0", "1"), "roc_auc"),
+        ("neg_brier_score", ("a", "b"), "neg_log_loss"),
+    ],
+)
+def test_a_metric_of_one_class_needs_to_know_which(document, named, metric, names, instead):
+    with pytest.raises(
+        StudyError, match=rf"'{metric}' .* the classes are {names[0]}, {names[1]}.* 0 and 1, .*{instead}"
+    ):
+        with_model(document, "logistic_regression", data=named(*names), metric=metric).build_problem()
+    with_model(document, "logistic_regression", data=named(*names), metric=instead).build_problem()
+
+
+@pytest.mark.parametrize(("metric", "names"), [("f1", (1, 2)), ("f1", (False, True)), ("neg_brier_score", (2, 3))])
+def test_one_that_knows_is_taken(document, named, metric, names):
+    with_model(document, "logistic_regression", data=named(*names), metric=metric).build_problem()

@@ -17,12 +17,16 @@ _OF_TWO_CLASSES = {
     "recall": "recall_macro",
     "jaccard": "jaccard_macro",
 }
+_OF_CLASS_ONE = {**_OF_TWO_CLASSES, "average_precision": "roc_auc"}  # takes the class 1 for the positive one
 _OF_TWO_CLASSES |= {"roc_auc": "roc_auc_ovr"}
+_OF_LAST_CLASS = {"neg_brier_score": "neg_log_loss", "d2_brier_score": "d2_log_loss_score"}  # of names it takes none
 _OF_ALL_CLASSES = ("roc_auc", "neg_log_loss")  # how their names begin: each class must be among what is scored
 
 
 def check_metric(metric: str | None, data: Labelled, parts: Parts, kinds: Iterable[tuple[str, str]]) -> None:
-    """Refuse a metric that no scorer is called, or that would fail with every pipeline of a study.
+    """Refuse a metric that no scorer is called; estimators that cannot predict the labels, or have no metric in common;
+    and what is known of a metric to fail by the labels and folds alone. What only a fitted pipeline tells, such as that
+    it has no probabilities, its evaluations say.
 
     Args:
         metric: its name; None is the estimators' own.
@@ -33,13 +37,10 @@ def check_metric(metric: str | None, data: Labelled, parts: Parts, kinds: Iterab
     Raises:
         StudyError: the metric does not go with the labels, the folds or the estimators.
     """
-    for step, kind in kinds:
-        if is_classifier(kind) and not data.classes:
-            raise StudyError(
-                f"problem.space.{step}: {kind} predicts classes, and the labels of the data are numbers; take an "
-                "estimator for regression, or save the labels as integers if they are classes."
-            )
+    kinds = list(kinds)
+    _check_estimators(data, kinds)
     if metric is None:
+        _check_one_sort(kinds)
         return
     about = _about(metric)
     if about != "regression" and about and not data.classes:
@@ -62,6 +63,33 @@ def check_metric(metric: str | None, data: Labelled, parts: Parts, kinds: Iterab
         _check_classes(metric, data.labels, parts)
 
 
+def _check_estimators(data: Labelled, kinds: list[tuple[str, str]]) -> None:
+    name = None if _are_numbers(data.labels) else data.labels[0]
+    for step, kind in kinds:
+        if is_classifier(kind) and not data.classes:
+            raise StudyError(
+                f"problem.space.{step}: {kind} predicts classes, and the labels of the data are numbers; take an "
+                "estimator for regression, or save the labels as integers if they are classes."
+            )
+        if is_regressor(kind) and name is not None:
+            raise StudyError(
+                f"problem.space.{step}: {kind} predicts numbers, and the labels of the data are names, such as "
+                f"{str(name)!r}; take an estimator for classification, or save the labels as numbers."
+            )
+
+
+def _check_one_sort(kinds: list[tuple[str, str]]) -> None:
+    """Without a metric each pipeline is scored by its estimator's own, and accuracies do not compare with R²."""
+    classes = next((one for one in kinds if is_classifier(one[1])), None)
+    numbers = next((one for one in kinds if is_regressor(one[1])), None)
+    if classes and numbers:
+        raise StudyError(
+            f"problem.space: {classes[1]} of the step {classes[0]} is scored by its accuracy, {numbers[1]} of the step "
+            f"{numbers[0]} by its R², and the two do not compare: give problem.metric, such as 'r2', by which all are "
+            "scored, or take estimators of one sort only."
+        )
+
+
 def is_classifier(kind: str) -> bool:
     """Whether an estimator predicts classes."""
     return _mixes(kind, "Classifier")
@@ -70,6 +98,14 @@ def is_classifier(kind: str) -> bool:
 def is_regressor(kind: str) -> bool:
     """Whether an estimator predicts numbers."""
     return _mixes(kind, "Regressor")
+
+
+def _are_numbers(labels: Any) -> bool:
+    try:
+        labels.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _mixes(kind: str, what: str) -> bool:
@@ -96,6 +132,14 @@ def _check_classes(metric: str, labels: Any, parts: Parts) -> None:
         raise StudyError(
             f"problem.metric: {metric!r} is for two classes, and the data has {len(classes)}; take "
             f"{_OF_TWO_CLASSES[metric]!r}."
+        )
+    instead, first = {**_OF_CLASS_ONE, **_OF_LAST_CLASS}.get(metric), metric in _OF_CLASS_ONE
+    named = labels.dtype.kind not in "iub"
+    if len(classes) == 2 and instead and (named or (first and 1 not in classes)):
+        one, other = classes.tolist()
+        raise StudyError(
+            f"problem.metric: {metric!r} scores how well one class is found, and does not know which if the classes "
+            f"are {one}, {other}; save the labels as 0 and 1, or take {instead!r}."
         )
     if not metric.startswith(_OF_ALL_CLASSES):
         return

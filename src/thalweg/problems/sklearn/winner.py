@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
+
+import numpy as np
 
 from thalweg.errors import RunError
 from thalweg.problems.sklearn.estimators import make_pipeline
@@ -19,13 +24,14 @@ def load_pipeline(run: Path | str, *, steps: Sequence[str] | None = None, seed: 
     Args:
         run: the run's folder, its ``result.json``, or what ``thalweg export`` wrote of it.
         steps: the order of the steps; default: what ``study.toml`` beside the file says.
-        seed: the random state of each estimator that has one; default: that of the study, as in the run.
+        seed: the random state of each estimator that has one, an integer; default: that of the study, as in the run.
 
     Returns:
         A ``sklearn.pipeline.Pipeline``.
 
     Raises:
-        RunError: there is no result, it is no pipeline's, or no study beside it says the order of the steps.
+        RunError: there is no result, it is no pipeline's, no study beside it says the order of the steps, or the seed
+            is no integer.
         SearchError: it names estimators or parameters that there are not.
         MissingExtraError: scikit-learn is not installed.
 
@@ -46,12 +52,14 @@ def load_pipeline(run: Path | str, *, steps: Sequence[str] | None = None, seed: 
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise RunError(f"{path} cannot be read: {error.strerror}.") from error
     value = _value(path)
+    given: Any = seed
+    whose = "the seed" if seed is not None else f"the seed of {path.parent / 'study.toml'}"
     if steps is None or seed is None:
         study = _study(path.parent)
         table = study.get("problem")
         found = table.get("steps") if isinstance(table, dict) and table.get("kind") == "sklearn" else None
         steps = steps if steps is not None else found
-        seed = seed if seed is not None else study.get("seed", 0)
+        given = seed if seed is not None else study.get("seed", 0)
     if not isinstance(steps, (list, tuple)):
         raise RunError(
             f"In which order the steps of {path} come is not known: there is no study.toml of kind sklearn beside it. "
@@ -64,7 +72,15 @@ def load_pipeline(run: Path | str, *, steps: Sequence[str] | None = None, seed: 
         )
     if sorted(steps) != sorted(value):
         raise RunError(f"{path} has the steps {sorted(value)}, not {sorted(steps)}.")
-    return make_pipeline(value, steps, seed if isinstance(seed, int) else 0)
+    return make_pipeline(value, steps, _whole(given, whose))
+
+
+def _whole(seed: Any, what: str) -> int:
+    """A seed as Python's integer: NumPy's are as good."""
+    if not isinstance(seed, bool | np.bool_):
+        with suppress(TypeError):
+            return operator.index(seed)
+    raise RunError(f"{what} is {brief(seed)}; a seed is an integer, such as 0.")
 
 
 def _value(path: Path) -> dict[str, Any]:
