@@ -16,7 +16,16 @@ from thalweg.lm.endpoint import Endpoint
 from thalweg.lm.paying import Counts, Payer, Refused
 from thalweg.lm.requests import Message, check_messages, most_usage, request_key
 from thalweg.lm.spending import Spending, Usage
-from thalweg.lm.structured import Structured, Validator, cannot, instructed, repairing, response_format
+from thalweg.lm.structured import (
+    LONGEST_FAULT,
+    Structured,
+    Validator,
+    cannot,
+    instructed,
+    objection,
+    repairing,
+    response_format,
+)
 
 _OURS = frozenset({"model", "messages", "temperature", "seed", "max_tokens", "max_completion_tokens", "stream", "n"})
 
@@ -184,6 +193,7 @@ class LanguageModel:
         repairs: int = 1,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        refusal: Callable[[Any], str | None] | None = None,
     ) -> Structured:
         """Ask for a JSON value that fits a schema.
 
@@ -194,6 +204,7 @@ class LanguageModel:
             repairs: how often an answer that does not fit is sent back with what is wrong.
             max_tokens: instead of the model's own.
             temperature: instead of the model's own.
+            refusal: why a value is refused although it fits the schema, in words for the model; None if it is taken.
 
         Raises:
             AnswerError: no answer fits; ``details["usage"]`` has what they cost.
@@ -211,10 +222,15 @@ class LanguageModel:
                 error.details["usage"] = before + error.details.get("usage", Usage())
                 raise
             answers.append(answer)
+            fault = None
             try:
-                return Structured(read(answer.text), tuple(answers))
+                value = read(answer.text)
             except ValueError as error:
                 fault = str(error)
+            if fault is None:
+                fault = objection(refusal, value)
+            if fault is None:
+                return Structured(value, tuple(answers))
             if len(answers) > repairs:
                 raise cannot(answers, fault, max_tokens or self.max_tokens)
             self.counts.repaired += 1
@@ -250,7 +266,7 @@ class LanguageModel:
                 most = most_usage(body, limit)
             total += most
             longest = Answer("x" * LONGEST_OF_A_TOKEN * limit, "stop", Usage())
-            asked = repairing(asked, longest, "x" * 400)
+            asked = repairing(asked, longest, "x" * LONGEST_FAULT)
         return total.times(self._payer.paid_attempts if attempts is None else attempts)
 
     def check_key(self) -> None:

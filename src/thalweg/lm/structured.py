@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -26,6 +26,8 @@ from thalweg.lm.requests import Message
 from thalweg.lm.spending import Usage
 
 NAME = "answer"
+LONGEST_FAULT = 400
+"""Bytes of what is wrong that are sent back."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,14 @@ def repairing(messages: Sequence[Message], answer: Answer, fault: str) -> list[M
     """The messages that ask for a repaired answer."""
     text = f"That is no valid answer: {fault}. Answer again, with the corrected JSON value and nothing else."
     return [*messages, {"role": "assistant", "content": answer.text}, {"role": "user", "content": text}]
+
+
+def objection(refusal: Callable[[Any], str | None] | None, value: Any) -> str | None:
+    """Why a value is refused that fits its schema, as a part of a message; None if it is not."""
+    fault = None if refusal is None else refusal(value)
+    if fault is None:
+        return None
+    return fault.rstrip(".").encode("utf-8", "replace")[:LONGEST_FAULT].decode("utf-8", "ignore")
 
 
 class Validator:
@@ -140,7 +150,7 @@ def cannot(answers: Sequence[Answer], fault: str, max_tokens: int) -> AnswerErro
     """The error after the last repair."""
     cut = f" It was cut off at max_tokens = {max_tokens}; raise that." if answers[-1].truncated else ""
     return AnswerError(
-        f"The model's answer does not fit the schema, also after {len(answers) - 1} repairs: {fault}. It was "
+        f"The model's answer does not fit, also after {len(answers) - 1} repairs: {fault}. It was "
         f"{answers[-1].text[:200]!r}.{cut} Otherwise say in the prompt what is expected, or ask a larger model.",
         usage=sum((answer.charged for answer in answers), Usage()),
         answers=tuple(answers),

@@ -102,7 +102,7 @@ class Rounds:
         self._flushed = Shared()
         self.start = 0
         """The candidate that takes part in the final choice in any case."""
-        self._failures, self._succeeded = 0, False
+        self._failures, self._refusals, self._succeeded = 0, 0, False
         self._rewarded = ledger.rewarded  # by all processes of this run
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
         self._order = generator.permutation(problem.items)
@@ -125,6 +125,8 @@ class Rounds:
             candidate = trial.candidate
             if not trial.again:  # else it is known since it was new
                 self._history.candidate(candidate.number, iteration, candidate.origin, candidate.values)
+            if trial.refused is not None:
+                self._note_refusal(candidate.number, trial.refused, iteration)
             items = self._samples(batch, candidate.resource)
             wanted.append(self._jobs(candidate.number, candidate.values, [i for i in items if i not in trial.seen]))
             jobs += wanted[-1]
@@ -348,6 +350,12 @@ class Rounds:
                 f"{row.money:g} in money; the problem had said at most {most.tokens} and {most.money:g}"
             )
             self._history.event("warning", text, iteration=row.iteration)
+
+    def _note_refusal(self, number: int, why: str, iteration: int) -> None:
+        self._refusals += 1
+        if self._refusals <= TOLD:
+            text = f"candidate {number} is refused and not evaluated: {why}"
+            self._history.event("failure", text, iteration=iteration)
 
     def _give_up(self, done: Mapping[tuple[str, int], Evaluation]) -> None:
         self.ledger.give_up()

@@ -204,6 +204,9 @@ class Searching:
         if self._ledger.failed > TOLD:
             text = f"{self._ledger.failed} evaluations have failed in all; the table of evaluations has each of them"
             self._history.event("failure", text, iteration=iteration)
+        if (refused := self._refused()) > TOLD:
+            text = f"{refused} candidates were refused in all, each for such a reason; none of them was evaluated"
+            self._history.event("failure", text, iteration=iteration)
         scores, problem, start = self._search.scores, self._problem, self._search.first
         self.stopped = self.stopped or self._cut
         finalists = self._search.best_of(self._search.finalists)
@@ -257,6 +260,10 @@ class Searching:
             found["best"] = {"candidate": best, "values": self._search.values(best), "search": search}
         return found
 
+    def _refused(self) -> int:
+        """How many candidates the variables refused, of an engine that is paid; another is asked anew in their place."""
+        return self._search.refused if self._search.spent != Spent() else 0
+
     def _record(self, chosen: dict[str, Any]) -> None:
         """Say what was chosen, and what the search has cost."""
         chosen["scored_on"] = self._scored_on
@@ -266,6 +273,7 @@ class Searching:
         chosen["lost_in_flight"] = self._ledger.lost
         chosen["stopped"] = self.stopped
         chosen["failed"] = self._ledger.failed
+        chosen |= {"refused": refused} if (refused := self._refused()) else {}
         if self._search.first:
             chosen["not_compared"] = self._search.first  # candidates of before the search began anew
         self._history.fact("search", chosen)

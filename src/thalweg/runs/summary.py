@@ -157,6 +157,8 @@ def search_lines(search: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("spent", amount(search["spent"])))
     if search.get("failed"):
         lines.append(("failed", f"{search['failed']} evaluations"))
+    if search.get("refused"):
+        lines.append(("refused", f"{some(search['refused'], 'candidate')}, by the variables; the events say why"))
     if search.get("unused"):
         lines.append(("of it not used", f"{amount(search['unused'])}: no longer asked for, or given up"))
     if search.get("not_compared"):

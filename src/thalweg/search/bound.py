@@ -25,7 +25,7 @@ from thalweg.search.space import Space
 from thalweg.search.space_nodes import Draws
 from thalweg.search.structured import StructuredVariable
 from thalweg.search.trials import Scored, Trial, trial_of, trial_state
-from thalweg.search.values import copy_json, digest_json
+from thalweg.search.values import copy_json, digest_json, in_order
 
 REFUSALS = 20  # in a row, until a random point that the variables accept is tried instead
 DRAWS = 10_000  # random points among which one is looked for
@@ -79,6 +79,7 @@ class BoundSearch(RewardOptimizer):
         self._trials: list[Trial] = []
         self._first = 0
         self.stuck: str | None = None  # why the last asking gave up: nothing was found that the variables accept
+        self._refused: dict[int, str] = {}  # of the candidates that it gave, why the variables refuse some of them
 
     # -- binding -------------------------------------------------------------------------
 
@@ -101,6 +102,7 @@ class BoundSearch(RewardOptimizer):
         space = Space.of_variables(list(variables))
         known = {"evaluations": self.evaluations} if "evaluations" in engine_options(self.kind) else {}
         self._engine = engine_class(self.kind)(space, seed=self.seed, start=start, **{**known, **self.options})
+        self._engine.refusal = self._refusal
         self._scores = Scores(samples, confidence=self.confidence)
         self._bound = tuple(variables)
 
@@ -173,11 +175,12 @@ class BoundSearch(RewardOptimizer):
         points. If none is found either, there are fewer candidates, and :attr:`stuck` says why.
         """
         fresh: list[Candidate] = []
-        row, self.stuck = 0, None
+        row, self.stuck, self._refused, found = 0, None, {}, False
         while True:
             asked, refused = await self._numbered(count - len(fresh))
             free = self.engine.most_ask(1) == Spent()
             if not refused or not (free or whatever_it_costs):
+                self._refused = refused
                 return fresh + asked
             accepted = [one for one in asked if one.number not in refused]
             fresh += accepted
@@ -185,19 +188,22 @@ class BoundSearch(RewardOptimizer):
             before, row = (0 if accepted else row), len(refused) + (0 if accepted else row)
             if len(fresh) < count and before < REFUSALS <= row:
                 offered = self._offered()
-                fresh += offered
-                row = 0 if offered else row
+                fresh += offered or []
+                row, found = 0 if offered else row, offered is not None
             if len(fresh) == count or (fresh and self.engine.sequential):
                 return fresh
             if row >= (IN_A_ROW if free else REFUSALS):
+                kind, none = self.engine.kind, f"nothing new that they accept was found among {DRAWS:,} random ones"
+                others = f"{kind} takes none but its own, though others that they accept were found: take another kind"
                 self.stuck = (
-                    f"the variables refuse {row} candidates of {self.engine.kind} in a row, and nothing new that they "
-                    f"accept was found among {DRAWS:,} random ones; of the last: {list(refused.values())[-1]}"
+                    f"the variables refuse {row} candidates of {kind} in a row, and {others if found else none}; of "
+                    f"the last: {list(refused.values())[-1]}"
                 )
                 return fresh
 
-    def _offered(self) -> list[Candidate]:
-        """A random point that the variables accept and that was not there before, as a candidate of the engine's."""
+    def _offered(self) -> list[Candidate] | None:
+        """A random point that the variables accept and that was not there before, as a candidate of the engine's: none
+        if the engine does not take it. None if there is no such point."""
         rng = np.random.default_rng([self.seed, self.asked, _STREAM])
         found: dict[str, Any] = {}
         for _ in range(DRAWS):
@@ -213,7 +219,7 @@ class BoundSearch(RewardOptimizer):
                     one = self.engine.offer(values, f"random (the variables refuse what {self.kind} proposes)")
                     return [] if one is None else [self._noted(one)[0]]
                 found = {}
-        return []
+        return None
 
     def _fault(self, variable: StructuredVariable, value: Any) -> str | None:
         try:
@@ -249,11 +255,14 @@ class BoundSearch(RewardOptimizer):
                 fault = fault or str(error)
         return point, fault
 
+    def _refusal(self, values: Mapping[str, Any]) -> str | None:
+        return self._held(values)[1]
+
     def _as_saved(self, saved: dict[str, Any]) -> dict[str, Any]:
         """A point that was saved, with the keys, which are by name there, in their order again. Its numbers are those
         that were scored, also where a model would give them other last bits today."""
         held, _ = self._held(saved)
-        return dict(_in_order(saved, held)) if nearly(held, saved) else held
+        return dict(in_order(saved, held)) if nearly(held, saved) else held
 
     def _count(self) -> None:
         self._iteration.assign({"iteration": self.iterations + 1})
@@ -388,12 +397,3 @@ class BoundSearch(RewardOptimizer):
             "confidence": self.confidence,
             "seed": self.seed,
         }
-
-
-def _in_order(value: Any, pattern: Any) -> Any:
-    """A value with its keys in the order of one that is like it."""
-    if isinstance(value, dict):
-        return {key: _in_order(value[key], part) for key, part in pattern.items()}
-    if isinstance(value, list):
-        return [_in_order(item, part) for item, part in zip(value, pattern, strict=True)]
-    return value

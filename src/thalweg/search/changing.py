@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,13 @@ def other_examples(
 
 
 def other_values(
-    space: Space, base: Values, name: str, tried: Sequence[Values], rng: np.random.Generator, seen: Set[str]
+    space: Space,
+    base: Values,
+    name: str,
+    tried: Sequence[Values],
+    rng: np.random.Generator,
+    seen: Set[str],
+    refusal: Callable[[Values], str | None] | None = None,
 ) -> Values | None:
     """Values with a variable changed; None if nothing new was found.
 
@@ -59,6 +65,7 @@ def other_values(
         tried: what texts are recombined of, in the same form.
         rng: where the choices come from.
         seen: digests of what is there already.
+        refusal: why the variables refuse what the schemas allow, if they do.
     """
     schema = space.schemas[name]
     pool: dict[Path, list[str]] = {}
@@ -87,7 +94,7 @@ def other_values(
             space.check(values)
         except ValueMismatchError:
             continue
-        if digest_json(values) not in seen:
+        if digest_json(values) not in seen and (refusal is None or refusal(values) is None):
             return values
     return None
 

@@ -72,6 +72,7 @@ class Engine(abc.ABC):
         self.seed = seed
         self.start: Values | None = None if start is None else space.normal_form(start)
         self.start_first = start_first
+        self.refusal: Callable[[Values], str | None] | None = None  # why the variables refuse a point, if they do
         self._outside = _outside(space, self.start)
         self._digests: list[str] = []  # of the candidates' values
         self._seen: dict[str, int] = {}  # the first candidate with that digest

@@ -101,6 +101,12 @@ class Search(ToldSearch):
         """Whether there is nothing left to try."""
         return self.engine.exhausted and not self._trials
 
+    @property
+    def refused(self) -> int:
+        """How many candidates have failed since the variables refuse them: a data model does, and its schema cannot."""
+        failed = (number for first in self._scores.failed for number in self._alike.of(first))
+        return sum(self._refusal(self._values[number]) is not None for number in failed)
+
     async def propose(self) -> list[Trial]:
         """The candidates of the next iteration: new ones, and those that are scored again.
 
@@ -111,7 +117,9 @@ class Search(ToldSearch):
             fresh = await self._ask(self.candidates)
             if self.stuck is not None and not fresh:
                 return []
-            trials = [Trial(c, self._known_of(c.number), again=self._was_told(c.number)) for c in fresh]
+            trials = [
+                Trial(c, self._known_of(c.number), self._was_told(c.number), self._refused.get(c.number)) for c in fresh
+            ]
             asked = {self._alike.first(candidate.number) for candidate in fresh}
             for number in self._scores.contenders(self.rescore + len(asked)):
                 if number not in asked and sum(trial.again for trial in trials) < self.rescore:

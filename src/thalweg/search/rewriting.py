@@ -3,7 +3,7 @@
 ::
 
     ask the model  →  an answer that fits the schema and is new          a candidate
-                   →  one that does not fit                              sent back with what is wrong (``repairs``)
+                   →  one that does not fit, or the variables refuse     sent back with what is wrong (``repairs``)
                    →  still none, or one that was there before           asked again, another draw (``attempts``)
                    →  still none, or no answer at all                    a search without a model, and counted
 
@@ -26,14 +26,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
 
-from thalweg.errors import AnswerError, LanguageModelError, SearchError, ValueMismatchError
-from thalweg.lm import LanguageModel, Message, Usage
+from thalweg.errors import SearchError
+from thalweg.lm import LanguageModel, Message
 from thalweg.lm.before_paying import BEFORE_PAYING
+from thalweg.search.asked import Asked, ask_for_values
 from thalweg.search.budget import Spent
 from thalweg.search.changing import all_seen, other_examples, other_values
 from thalweg.search.engine import Engine, Proposal, Told
@@ -53,16 +54,6 @@ from thalweg.search.rewritten import (
 from thalweg.search.shelves import find_shelves
 from thalweg.search.space import Space, Values
 from thalweg.search.values import Json, copy_json, digest_json
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What came of asking for one candidate."""
-
-    values: Values | None
-    why: str  # there is none
-    spent: Spent
-    counts: RewriteCounts
 
 
 class Rewrite(Engine):
@@ -250,6 +241,10 @@ class Rewrite(Engine):
         self._tried = [*self._tried, *(copy_json(proposal.values) for proposal in proposals)]
         return proposals
 
+    def _offered(self, values: Values, origin: str) -> Proposal:
+        self._tried = [*self._tried, values]
+        return Proposal(values, origin)
+
     def _turns(self, count: int) -> list[str]:
         """What each of the next candidates changes: what was changed least, of what leaves anything to try."""
         base, seen, visits = self._base(), self._seen.keys(), dict(self._visits)
@@ -263,7 +258,7 @@ class Rewrite(Engine):
         return turns
 
     def _settled(
-        self, name: str, found: _Asked, rng: np.random.Generator, seen: set[str], visits: dict[str, int]
+        self, name: str, found: Asked, rng: np.random.Generator, seen: set[str], visits: dict[str, int]
     ) -> tuple[Proposal | None, RewriteCounts]:
         """A turn's proposal: the model's; else a change of the same thing without it, or of whatever was changed least;
         else any other point of the space."""
@@ -287,49 +282,34 @@ class Rewrite(Engine):
     def _without(self, name: str, rng: np.random.Generator, seen: set[str]) -> Values | None:
         """The best candidate's values with one thing changed, without a model."""
         if name not in self._shelves:
-            return other_values(self.space, self._base(), name, self._tried, rng, seen)
+            return other_values(self.space, self._base(), name, self._tried, rng, seen, self.refusal)
         told = [(self._tried[number], reward) for number, reward in sorted(self._rewards.items()) if reward is not None]
         return other_examples(self._shelves[name], self._base(), told, rng, seen)
 
-    async def _ask(self, name: str, number: int) -> _Asked:
+    async def _ask(self, name: str, number: int) -> Asked:
         """Ask for one candidate; whatever goes wrong with the model is said, not raised."""
         assert self.model is not None
         if name in self._shelves:
-            return _Asked(None, "all examples were tried", Spent(), RewriteCounts())
-        model, part = self.model, self._parts[name]
-        base = self._base()
-        why = ""
-        spent, counts = Spent(), RewriteCounts()
-        for attempt in range(self.attempts):
-            counts += RewriteCounts(repeated=int(attempt > 0))
-            try:
-                found = await model.structured(
-                    self._question(name),
-                    part,
-                    sample=number * self.attempts + attempt,
-                    repairs=self.repairs,
-                    temperature=self.temperature,
-                    max_tokens=self.max_tokens,
-                )
-            except AnswerError as error:
-                spent += _charged(error, model)
-                counts += RewriteCounts(repaired=max(len(error.details.get("answers", ())) - 1, 0))
-                why = "the model's answer was invalid"
-                continue
-            except LanguageModelError as error:
-                return _Asked(None, f"there was no answer: {_short(error)}", spent + _charged(error, model), counts)
-            spent += Spent(tokens=found.usage.tokens, money=model.spending.prices.money(found.usage))
-            counts += RewriteCounts(repaired=found.repairs)
-            try:
-                values = self.space.normal_form({**base, name: put_into(base[name], found.value, part)})
-                self.space.check(values)
-            except ValueMismatchError:
-                why = "the model's answer was invalid"
-                continue
-            if digest_json(values) not in self._seen:
-                return _Asked(values, "", spent, counts)
-            why = "the model repeated itself"
-        return _Asked(None, why, spent, counts)
+            return Asked(None, "all examples were tried", Spent(), RewriteCounts())
+        part, base = self._parts[name], self._base()
+
+        def merged(value: Json) -> Values:
+            values = self.space.normal_form({**base, name: put_into(base[name], value, part)})
+            self.space.check(values)
+            return values
+
+        return await ask_for_values(
+            self.model,
+            self._question(name),
+            part,
+            draws=range(number * self.attempts, (number + 1) * self.attempts),
+            repairs=self.repairs,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            merged=merged,
+            refusal=self.refusal,
+            seen=self._seen.keys(),
+        )
 
     def _base(self) -> Values:
         """The values of the best candidate so far, the first of equals; the start before any was told."""
@@ -388,13 +368,3 @@ class Rewrite(Engine):
         self._feedback = {int(number): tuple(map(str, texts)) for number, texts in state["feedback"]}
         self.counts = RewriteCounts(**state["counts"])
         self._spent = Spent(**state["spent"])
-
-
-def _charged(error: LanguageModelError, model: LanguageModel) -> Spent:
-    """What may have been paid although there is no value: for answers that do not fit, and requests that broke off."""
-    usage = error.details.get("usage", Usage())
-    return Spent(tokens=usage.tokens, money=model.spending.prices.money(usage))
-
-
-def _short(error: Exception) -> str:
-    return str(error).partition(". ")[0][:120]

@@ -19,11 +19,13 @@ class Trial:
         candidate: what is tried.
         seen: the samples that are behind it already.
         again: whether the engine was told of it before.
+        refused: why the variables refuse it, if they do: it has failed, and is not scored.
     """
 
     candidate: Candidate
     seen: frozenset[int]
     again: bool
+    refused: str | None = None
 
     def with_values(self, values: Mapping[str, Any]) -> Trial:
         """The same with a copy of these values, in their order."""
@@ -51,7 +53,8 @@ def trial_state(trial: Trial) -> dict[str, Any]:
     """A trial as JSON."""
     c = trial.candidate
     entry = {"number": c.number, "values": copy_json(c.values), "origin": c.origin, "resource": c.resource}
-    return {**entry, "seen": sorted(trial.seen), "again": trial.again}
+    refused = {} if trial.refused is None else {"refused": trial.refused}
+    return {**entry, "seen": sorted(trial.seen), "again": trial.again, **refused}
 
 
 def trial_of(entry: Mapping[str, Any]) -> Trial:
@@ -64,4 +67,5 @@ def trial_of(entry: Mapping[str, Any]) -> Trial:
     if not 0.0 < resource <= 1.0:
         raise ValueError(f"the share of the samples is {resource}")
     candidate = Candidate(int(entry["number"]), copy_json(entry["values"]), str(entry["origin"]), resource)
-    return Trial(candidate, frozenset(int(item) for item in entry["seen"]), bool(entry["again"]))
+    refused = str(entry["refused"]) if "refused" in entry else None
+    return Trial(candidate, frozenset(int(item) for item in entry["seen"]), bool(entry["again"]), refused)

@@ -34,6 +34,21 @@ BITS = 1023
 """Of an integer: a larger one could not be compared with a float."""
 
 
+def in_order(value: Any, pattern: Any) -> Any:
+    """A value with its keys in the order of one that has the same.
+
+    Example:
+        >>> from thalweg.search.values import in_order
+        >>> in_order({"a": 1, "b": 2}, {"b": 0, "a": 0})
+        {'b': 2, 'a': 1}
+    """
+    if isinstance(value, dict):
+        return {key: in_order(value[key], part) for key, part in pattern.items()}
+    if isinstance(value, list):
+        return [in_order(item, part) for item, part in zip(value, pattern, strict=True)]
+    return value
+
+
 def copy_json(value: Any, *, what: str = "the value") -> Any:
     """Copy a JSON value, all of it, and refuse what is none.
 

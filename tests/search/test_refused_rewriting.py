@@ -1,0 +1,178 @@
+"""Rewriting where a data model refuses texts that its schema allows: the model is told why, and goes on."""
+
+import json
+import re
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tests.search.forgetful import Forgetful
+from thalweg.errors import SearchError
+from thalweg.graph import wait
+from thalweg.lm import LanguageModel
+from thalweg.lm.stub import Stub
+from thalweg.runs import History, RewardProblem, Run, Study
+from thalweg.search import SampleReward, Search, StructuredVariable
+from thalweg.search.asked import ask_for_values
+from thalweg.search.engine import Proposal
+from thalweg.search.rewritten import RewriteCounts
+
+REASON = "the text needs {question}"
+
+
+class Prompt(BaseModel):
+    text: str = "Answer {question} briefly."
+    temperature: float = Field(0.5, ge=0, le=1)
+
+    @field_validator("text")
+    @classmethod
+    def asks(cls, value):
+        if "{question}" not in value:
+            raise ValueError(REASON)
+        return value
+
+
+def heeding(body):
+    """A model that leaves the question out until it is told."""
+    told = REASON in body["messages"][-1]["content"]
+    return json.dumps({"text": f"Version {body['seed']}." + " {question}" * told, "temperature": 0.75})
+
+
+def stubborn(body):
+    return json.dumps({"text": f"Version {body['seed']}.", "temperature": 0.75})
+
+
+def searched(stub, steps, saved_at=None):
+    variable, search = StructuredVariable(Prompt(), name="prompt"), Search("rewrite", seed=0)
+    search.bind([variable])
+    search.engine.model = LanguageModel(stub.url, "stub")
+    tried = []
+    for step in range(steps):
+        if step == saved_at:
+            store = {}
+            search.save_own_variables(store)
+            model, search = search.engine.model, Search("rewrite", seed=0)
+            present, variable = variable.json(), StructuredVariable(Prompt(), name="prompt")
+            search.bind([variable])
+            search.engine.model = model
+            search.load_own_variables(json.loads(json.dumps(store)))
+            variable.assign(present)
+        wait(search.apply_optimization([variable], variable.json()["temperature"]))
+        tried.append(variable.json())
+    return tried, search
+
+
+def test_the_model_is_told_what_the_variable_says_against_its_answer():
+    with Stub(heeding) as stub:
+        tried, search = searched(stub, 3)
+        repair = stub.requests[1]["messages"][-1]["content"]
+    assert re.search(
+        r"no valid answer: the value of 'prompt' does not fit Prompt at text: .*needs \{question\}\.", repair
+    )
+    assert [one["text"].endswith("{question}") for one in tried] == [True] * 3
+    assert search.engine.counts == RewriteCounts(accepted=3, repaired=3)
+    assert search.metrics()["failed"] == 0
+
+
+@pytest.mark.parametrize("saved_at", [None, 5])
+def test_a_model_that_does_not_listen_makes_a_search_worse_and_never_ends_it(saved_at):
+    with Stub(stubborn) as stub:
+        tried, search = searched(stub, 8, saved_at)
+        whole, _ = searched(stub, 8)
+    assert tried == whole
+    assert all("{question}" in one["text"] for one in tried)
+    assert len({json.dumps(one) for one in tried}) == 8
+    assert search.engine.counts == RewriteCounts(repaired=16, repeated=8, replaced=8)
+    assert search.metrics()["failed"] == 0
+
+
+def test_a_random_point_takes_the_place_of_twenty_that_are_refused():
+    with Stub(stubborn) as stub:
+        variable, search = StructuredVariable(Prompt(), name="prompt"), Search("rewrite", seed=0)
+        search.bind([variable])
+        search.engine.model = LanguageModel(stub.url, "stub")
+        search.engine.refusal = None  # as if nobody said so before they are candidates
+        wait(search.apply_optimization([variable], 0.5))
+        offered = search.asked - 1
+        assert offered == 21
+        assert search.engine.pending[0].origin == "random (the variables refuse what rewrite proposes)"
+        store = {}
+        search.save_own_variables(store)
+    again = Search("rewrite", seed=0)
+    again.bind([StructuredVariable(Prompt(), name="prompt")])
+    again.load_own_variables(json.loads(json.dumps(store)))
+    assert again.values(offered) == search.values(offered) == {"prompt": variable.json()}
+
+
+class Deaf(Forgetful):
+    """Has one idea, and takes none of others."""
+
+    async def _propose(self, count):
+        return [Proposal({"prompt": {"text": "Version 1.", "temperature": self.asked / 1000}}, "mine")]
+
+
+def test_what_is_said_where_an_engine_does_not_take_what_was_found_is_true(monkeypatch):
+    monkeypatch.setattr("thalweg.search.bound.engine_class", lambda kind: Deaf)
+    variable, search = StructuredVariable(Prompt(), name="prompt"), Search("random", seed=0)
+    with pytest.raises(
+        SearchError, match=r"in a row, and .* takes none but its own, though others .* accept were found"
+    ):
+        wait(search.apply_optimization([variable]))
+
+
+class Prompts(RewardProblem):
+    kind = "prompts"
+    items, held_out, test = 2, 2, 2
+
+    class Settings(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    class BlockSettings(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    def __init__(self):
+        self.variables = (StructuredVariable(Prompt(), name="prompt"),)
+
+    @classmethod
+    def build(cls, settings, blocks, *, seed, folder):
+        return cls()
+
+    async def reward(self, values, item, runtime):
+        return SampleReward(values["prompt"]["temperature"] + 0.1 * item)
+
+
+def run(stub, out):
+    document = {
+        "title": "prompts",
+        "problem": {"kind": "prompts"},
+        "optimizer": {"kind": "rewrite", "candidates": 2, "lm": {"base_url": stub.url, "model": "stub"}},
+        "blocks": [{"iterations": 4}],
+        "output": {"figures": False},
+    }
+    return wait(Run(Study.from_document(document, kinds={"prompts": Prompts}), out=out).execute())
+
+
+def test_a_run_tries_what_the_variables_accept(tmp_path):
+    with Stub(heeding) as stub:
+        outcome = run(stub, tmp_path / "run")
+    history = History(tmp_path / "run" / "run.sqlite")
+    assert [one["origin"] for one in history.candidates()] == ["the start", *["rewritten"] * 7]
+    assert all("{question}" in one["values"]["prompt"]["text"] for one in history.candidates())
+    assert history.iterations()["failed"].tolist() == [0.0] * 4
+    assert outcome.summary["search"]["winner"]["values"]["prompt"]["temperature"] == 0.75
+
+
+def test_a_run_says_which_candidates_were_refused_and_why(tmp_path, monkeypatch):
+    def unchecked(*args, **options):  # as an engine asks that does not know what the variables refuse
+        return ask_for_values(*args, **{**options, "refusal": None})
+
+    monkeypatch.setattr("thalweg.search.rewriting.ask_for_values", unchecked)
+    with Stub(stubborn) as stub:
+        outcome = run(stub, tmp_path / "run")
+    said = [event["text"] for event in History(tmp_path / "run" / "run.sqlite").events() if event["kind"] == "failure"]
+    assert len(said) == 6
+    assert re.fullmatch(
+        r"candidate 1 is refused and not evaluated: the value of 'prompt' .* needs \{question\}\.", said[0]
+    )
+    assert said[-1] == "7 candidates were refused in all, each for such a reason; none of them was evaluated"
+    assert (outcome.summary["search"]["refused"], outcome.summary["search"]["failed"]) == (7, 0)
