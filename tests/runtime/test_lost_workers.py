@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -44,3 +45,14 @@ def test_the_end_of_a_cluster_is_no_loss():
             tw.wait(cluster.map_reduce(abs, range(5)))
             cluster.close()
     assert not [note for note in notes if "gone" in note]
+
+
+def test_a_worker_that_comes_again_between_two_calls_is_waited_for():
+    """Who was silent while nobody asked had nothing to do."""
+    with Dask(workers=1, patience=8.0) as cluster:
+        assert tw.wait(cluster.map_reduce(abs, range(3))) == 3
+        [pid] = cluster._client.run(os.getpid).values()
+        time.sleep(9.0)
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.3)
+        assert tw.wait(cluster.map_reduce(abs, range(3))) == 3

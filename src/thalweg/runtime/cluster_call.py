@@ -92,7 +92,7 @@ class ClusterCall:
         """
         survey = asyncio.ensure_future(self._survey())
         try:
-            await self._crew.survey()  # before anything is sent: a mixture is refused
+            await self._crew.begin()  # before anything is sent: a mixture is refused
             self._submit()
             if self._reduction is not None:
                 return await self._collect(survey, self._reduction)

@@ -42,6 +42,14 @@ class Crew:
     waiting: bool = False
     paused: bool = False
 
+    async def begin(self) -> list[str]:
+        """As :meth:`survey`, for a call that begins: who was silent since the one before had nothing to do, and is
+        waited for as long as anybody.
+        """
+        if self.alive is not None:
+            self.alive = time.monotonic()
+        return await self.survey()
+
     async def survey(self) -> list[str]:
         """Ask the scheduler who is there; returns the workers' addresses.
 
@@ -66,8 +74,8 @@ class Crew:
         known = {*found["workers"], *found["removed"]}
         if gone := [who for address, who in self.present.items() if address not in known]:
             named = ", ".join(gone[:_NAMED]) + (f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else "")
-            are = "is" if len(gone) == 1 else "are"
-            self.note(f"{named} {are} gone; what was being computed there is computed again")
+            are, they = ("is", "it") if len(gone) == 1 else ("are", "they")
+            self.note(f"{named} {are} gone; what {they} had not finished is computed again")
         self.present = found["workers"]
         if self.alive is None:
             if not self.waiting:
