@@ -85,6 +85,51 @@ def test_a_change_holds_from_where_the_run_went_on_at_last(tmp_path, document, k
     assert comparison.to_json()["runs"][1]["changes"] == []
 
 
+def test_a_change_that_was_taken_back_before_a_step_was_made_with_it_is_none(tmp_path, document, kinds):
+    document["output"] = {"checkpoint_every": 1, "keep": 10, "figures": False}
+    run(document, kinds, tmp_path / "whole")
+    run(document, kinds, tmp_path / "back")
+    for iteration, rate in ((5, 0.5), (3, 0.05)):
+        change = f"optimizer.learning_rate={rate}"
+        wait(Run.resume(tmp_path / "back", kinds=kinds, iteration=iteration, overrides=[change]).execute())
+    comparison = Comparison.read([tmp_path / "whole", tmp_path / "back"])
+    assert len(comparison.same_model()) == 1
+    assert "the studies are the same" in printed(comparison)
+    change = "optimizer.learning_rate=0.01"
+    wait(Run.resume(tmp_path / "back", kinds=kinds, iteration=3, overrides=[change]).execute())
+    [found] = Comparison.read([tmp_path / "back", tmp_path / "whole"]).to_json()["runs"][0]["changes"]
+    assert (found["before"], found["after"], found["after_iteration"]) == ("0.05", "0.01", 3)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_was_edited_in_the_folder_and_then_named_is_a_change(tmp_path, document, kinds, edited):
+    stop_after(document, kinds, tmp_path / "run", 3)
+    if edited:
+        study = tmp_path / "run" / "study.toml"
+        text = study.read_text(encoding="utf-8")
+        assert "learning_rate = 0.05" in text
+        study.write_text(text.replace("learning_rate = 0.05", "learning_rate = 0.5"), encoding="utf-8")
+    go_on(tmp_path / "run", kinds, "optimizer.learning_rate=0.5")
+    run(document, kinds, tmp_path / "whole", "optimizer.learning_rate=0.5")
+    comparison = Comparison.read([tmp_path / "run", tmp_path / "whole"])
+    [found] = comparison.to_json()["runs"][0]["changes"]
+    assert (found["before"], found["after"], found["after_iteration"]) == ("0.05", "0.5", 3)
+    assert "the studies end as the same" in printed(comparison)
+
+
+def test_an_edit_that_is_put_back_by_its_name_is_put_back_in_the_folder(tmp_path, document, kinds):
+    stop_after(document, kinds, tmp_path / "run", 3)
+    study = tmp_path / "run" / "study.toml"
+    text = study.read_text(encoding="utf-8")
+    study.write_text(text.replace("learning_rate = 0.05", "learning_rate = 0.5"), encoding="utf-8")
+    go_on(tmp_path / "run", kinds, "optimizer.learning_rate=0.05")
+    run(document, kinds, tmp_path / "whole")
+    comparison = Comparison.read([tmp_path / "run", tmp_path / "whole"])
+    assert comparison.to_json()["runs"][0]["changes"] == []
+    assert "learning_rate = 0.05" in study.read_text(encoding="utf-8")
+    assert len(comparison.same_model()) == 1
+
+
 def test_json_has_all_of_it(runs):
     comparison = Comparison.read(runs)
     found = json.loads(json.dumps(comparison.to_json(), allow_nan=False))

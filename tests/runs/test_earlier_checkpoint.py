@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.runs.going import Doing, fingerprint, go_on, run, stop_after
+from tests.runs.going import Doing, fingerprint, go_on, run, stop_after, stopped
 from thalweg.checkpoints import CheckpointStore
 from thalweg.cli import app
 from thalweg.errors import RunError
 from thalweg.graph import wait
-from thalweg.runs import History, Run
+from thalweg.runs import History, QuietDisplay, Run, Study
 from thalweg.runs.choosing import iterations_of
+from thalweg.runs.compare import changed_on_the_way
+from thalweg.runs.history import HistoryWriter
+from thalweg.runs.record import RunRecord
 
 
 @pytest.fixture
@@ -74,6 +77,45 @@ def test_newer_checkpoints_go_before_anything_is_computed(tmp_path, every, kinds
     run(every, kinds, tmp_path / "whole")
     go_on(tmp_path / "run", kinds)
     assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("dies_in", ["discard_after", "forget_after"])
+def test_killed_while_it_goes_back_a_run_is_at_its_end_no_more(tmp_path, every, kinds, monkeypatch, dies_in):
+    """Else it would be said to have finished, with the model of where it goes back to."""
+    run(every, kinds, tmp_path / "run")
+    with monkeypatch.context() as patched:
+
+        def died(*_):
+            raise KeyError("it dies")
+
+        patched.setattr({"discard_after": CheckpointStore, "forget_after": HistoryWriter}[dies_in], dies_in, died)
+        with pytest.raises(KeyError):
+            earlier(tmp_path / "run", kinds, 3, "optimizer.learning_rate=0.5")
+    assert RunRecord.read(tmp_path / "run").status == "killed"
+    assert changed_on_the_way(RunRecord.read(tmp_path / "run")) == []
+    wait(Run.resume(tmp_path / "run", kinds=kinds, iteration=3).execute())
+    run(every, kinds, tmp_path / "whole")
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+    assert changed_on_the_way(RunRecord.read(tmp_path / "run")) == []
+
+
+def test_a_folder_with_a_blank_in_its_name_stands_in_quotes(tmp_path, every, kinds):
+    out = tmp_path / "a run"
+    run(every, kinds, out)
+    with pytest.raises(RunError, match=rf"thalweg resume '{out}' --iteration 4 "):
+        Run.resume(out, kinds=kinds, overrides=["blocks.0.iterations=6"])
+
+
+def test_where_nothing_was_made_a_refusal_says_how_to_begin_again(tmp_path, every, kinds):
+    class AtOnce(QuietDisplay):
+        def begin_block(self, *_, **__):
+            self.task.cancel()
+
+    display = AtOnce()
+    stopped(Run(Study.from_document(every, kinds=kinds), out=tmp_path / "run", display=display), display)
+    with pytest.raises(RunError, match=r"has seed 3, and the study now 4.* --iteration 0 --set"):
+        Run.resume(tmp_path / "run", kinds=kinds, overrides=["seed=4"])
+    assert earlier(tmp_path / "run", kinds, 0, "seed=4").status == "finished"
 
 
 def test_killed_before_it_has_a_checkpoint_again_it_begins_again(tmp_path, document, kinds):

@@ -52,6 +52,7 @@ def newest_whole(store: CheckpointStore, fits: Fits) -> Chosen:
         raise RunError(
             "None of the run's checkpoints can be read, so it cannot go on:\n"
             + "\n".join(f"- checkpoint {number} is damaged: {error}" for number, error in damaged.items())
+            + "\nRestore the folder checkpoints from a copy, or give up what there is, and begin again: --iteration 0"
         )
     return Chosen({}, {}, ("there is no checkpoint yet: the run begins again",))
 

@@ -7,7 +7,7 @@ changed when a run went on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,13 @@ class Comparison:
 
 def changed_on_the_way(record: RunRecord) -> list[Change]:
     """What was changed in the study when the run went on, so that only a part of it was made with what the study says
-    now; not where the work was done."""
-    return [change for change in changes_of(record) if change.iteration and change.key not in PLACING]
+    now; not where the work was done, and not what was changed again before an iteration was made with it."""
+    found: dict[tuple[str, int], Change] = {}
+    for change in changes_of(record):
+        if change.iteration and change.key not in PLACING:
+            before = found.setdefault((change.key, change.iteration), change).before
+            found[change.key, change.iteration] = replace(change, before=before)
+    return [change for change in found.values() if change.before != change.after]
 
 
 def misfits_of(record: RunRecord) -> list[dict[str, Any]]:

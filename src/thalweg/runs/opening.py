@@ -95,28 +95,28 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
         folder.write_summary({"status": "running", **identity(study)})  # before there is less of it than it said
         if not found.meta:  # what is killed before its first checkpoint has not lost one
             disk.history.fact(CHECKPOINTED, None)
-            disk.history.flush()
-        if found.newest is not None:  # before the history is shorter: a process that dies now leaves a run that goes on
-            CheckpointStore(folder.checkpoints).discard_after(found.newest)
-        lost = disk.history.forget_after(iteration)
-        folder.forget_models(found.unfinished_block)
         for note in found.notes:
             disk.history.event("warning", note, iteration=iteration)
-        where, now = from_where(found, lost), process()
+        where, now = from_where(found, found.after), process()
         details = {"set": found.changed, "study_before": found.before, "inputs_before": found.inputs, **now}
         disk.history.event("resumed", where, iteration=iteration, details=details)
         warnings = what_is_other(found, inputs or {}, now)
         for warning, about in warnings.items():
             disk.history.event("warning", warning, iteration=iteration, details=about)
+        disk.history.flush()  # before there is less of the run, which is at its end no more
+        if found.newest is not None:  # before the history is shorter: a process that dies now leaves a run that goes on
+            CheckpointStore(folder.checkpoints).discard_after(found.newest)
+        disk.history.forget_after(iteration)
+        folder.forget_models(found.unfinished_block)
         facts = facts_of(study, inputs, folder)
         disk.history.fact(NEXT_INPUTS, facts[INPUTS])
         disk.history.fact(COUNTED, found.counted)
         for name, value in found.agreed.items():
             disk.history.fact(name, value)
-        if found.changed:
+        if found.rewritten:
             disk.history.fact(NEXT, study.text)
             disk.history.flush()
-        if found.changed or not folder.study.exists():
+        if found.rewritten or not folder.study.exists():
             folder.write_study(study.text)
         for name, value in facts.items():
             disk.history.fact(name, value)

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,18 +68,19 @@ class Resumption:
         position: where the checkpoint was taken; the beginning if there is none.
         arrays: the checkpoint's arrays.
         meta: the checkpoint's meta; empty if there is none.
-        changed: the dotted paths that the user changed, or that have changed with where the work is done.
+        changed: the dotted paths in which the study is another one than the run was of: changed or edited, or
+            changed with where the work is done.
         named: the dotted paths that the user has named: for this process, or with a value that is another one.
         notes: what the user must be told: a checkpoint that was passed over.
         seconds: what the run has taken so far.
-        before: the text of the study as it was.
+        before: the text of the study as it was, without what was edited in the folder.
         was: what of the study that the checkpoint was made with decides the hyperparameters.
         inputs: digests of what the problem read besides the study; empty where the history does not say.
         next_inputs: those of a process that may have been killed before its study took the place of the old one.
         counted: items by worker, as they were counted so far.
         counted_at: the facts that have the same of each checkpoint (:class:`thalweg.runs.workers.CountsAt`).
         stamp: see :func:`stamp_of`.
-        differing: the dotted paths in which the study is another one than the run was of, changed or edited.
+        rewritten: whether the study in the folder is not the one that the run goes on with.
         anew: what decides rewards otherwise than before, as lines, if the search begins anew; None if it goes on.
         agreed: facts that have to be there before the study in the folder is a changed one.
         newest: the generation of the checkpoint that was named, 0 for the beginning, or of one of the same iteration as
@@ -102,7 +104,7 @@ class Resumption:
     next_inputs: dict[str, str]
     counted: dict[str, int]
     stamp: tuple[Any, ...]
-    differing: tuple[str, ...]
+    rewritten: bool
     anew: str | None = None
     agreed: Mapping[str, Any] = field(default_factory=dict)
     newest: int | None = None
@@ -156,7 +158,7 @@ class Resumption:
         if not self.meta:
             return self
         now = problem.inputs() or {}
-        changed, blocks = (*self.differing, *self.other_inputs(now)), len(parse(self.before).get("blocks", ()))
+        changed, blocks = (*self.changed, *self.other_inputs(now)), len(parse(self.before).get("blocks", ()))
         old = []
         for error, keys in self.study.objections(problem):
             if follows(keys, changed, blocks):
@@ -178,7 +180,7 @@ class Resumption:
             return self
         model = {str(v.name): self.arrays[f"variable/{v.name}"] for v in problem.variables}
         before = settings_at(self.was, self.position).get("process_model")
-        same = not any(is_inside(key, "problem") for key in self.differing)
+        same = not any(is_inside(key, "problem") for key in self.changed)
         new, old = going_on_faults(optimizer, problem, model, self.position.iteration, before, same=same)
         if new:
             raise study_error(f"The study of {self.folder.path}", new, self.named)
@@ -207,10 +209,11 @@ class Resumption:
             key for key in other if not any(is_inside(name, tables[key]) or is_inside(key, name) for name in self.named)
         ]
         if unnamed:
+            command = f"thalweg resume {quote(str(self.folder.path))} --set {unnamed[0]}=..."
             raise RunError(
                 f"{', '.join(unnamed)}: what is there is not what the run in {self.folder.path} began with (relative "
                 f"paths start at {self.study.folder.absolute()}). Put back what was there, or begin a new run. To go "
-                f"on with what is there now, name it: thalweg resume {self.folder.path} --set {unnamed[0]}=...",
+                f"on with what is there now, name it: {command}",
                 differences=unnamed,
             )
 
@@ -218,7 +221,7 @@ class Resumption:
         """Refuse what a problem reads for its beginning only; a file that holds the same may have another name."""
         for table in (f"problem.{key}" for key in problem.initial_keys if self.meta):
             was, here = ({k: d for k, d in found.items() if is_inside(k, table)} for found in (self.inputs, now))
-            other = [key for key in self.differing if is_inside(key, table)] or [k for k in was if k in here]
+            other = [key for key in self.changed if is_inside(key, table)] or [k for k in was if k in here]
             if other and not (was and was == here):
                 raise RunError(
                     f"{other[0]}: this is not where the model of the run {self.folder.path} began. That is past: it "
@@ -285,7 +288,7 @@ def read(
     if given is not None:
         refuse_unnamed(frozen, given.document, allowed, f"the study is another one than that of {path}")
         wanted = given.document
-    changed = tuple(different(frozen, wanted))
+    changed = tuple(different(began, wanted))
     name = str(facts.get("study_name", path.name))
     place, elsewhere = (given.folder, None) if given is not None else place_of(facts, name, path)
     study = Study.from_document(
@@ -296,7 +299,8 @@ def read(
         source=str(folder.study),
         named=allowed,
     )
-    if not changed:
+    rewritten = bool(different(frozen, wanted))
+    if not rewritten:
         study = study.with_text(text)
     store = CheckpointStore(folder.checkpoints)
     numbers = moment.iterations["iteration"]
@@ -323,7 +327,8 @@ def read(
     try:
         position = placed(meta)
     except RunError as error:
-        raise naming(error, path, fitting(store, fits, covered)) from None
+        there = fitting(store, fits, covered)
+        raise naming(error, path, 0 if there is None and not len(numbers) else there) from None
     is_last = position.iteration == len(numbers)  # else something is given up, and that is to be done
     if is_last and not _lacks_means(facts) and status == "finished":
         refuse_finished(path, study.blocks, position)
@@ -341,14 +346,14 @@ def read(
         (*map(path_of, overrides), *(name for name in named if _changes(name, changed))),
         (*lost, *chosen.notes, *([elsewhere] if elsewhere else ())),
         seconds=float(past[-1]) if len(past) else 0.0,
-        before=text,
+        before=text if began is frozen else facts["study"],
         was=settings_from(meta["settings"]) if "settings" in meta else began,
         inputs=_of(str, facts.get(INPUTS)),
         next_inputs=_of(str, facts.get(NEXT_INPUTS)),
         counted=counted_at(facts, position.iteration),
         counted_at={name: value for name, value in facts.items() if name.startswith(f"{COUNTED_AT}/")},
         stamp=stamp,
-        differing=tuple(different(began, wanted)),
+        rewritten=rewritten,
         newest=chosen.newest,
         after=int(np.count_nonzero(numbers > position.iteration)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from thalweg.errors import RunError
@@ -53,8 +54,8 @@ def naming(error: RunError, path: Path, iteration: int | None) -> RunError:
     """
     if iteration is None:
         return error
-    text = f"To go on from before that, and make what came after it anew: thalweg resume {path} --iteration {iteration}"
-    return RunError(f"{error} {text} --set ...", **error.details)
+    command = f"thalweg resume {quote(str(path))} --iteration {iteration} --set ..."
+    return RunError(f"{error} To go on from before that, and make what came after it anew: {command}", **error.details)
 
 
 def refuse_lost_iterations(
@@ -85,7 +86,7 @@ def refuse_lost_iterations(
         f"The history of {path} has {made} of the {known} iterations that its checkpoint knows: {history} was replaced "
         f"or damaged, or copied while the run went on, or without {history.name}-wal. Copy the whole folder again when "
         "no process works on it, or restore the history from a copy. Or "
-        f"{way}: thalweg resume {path} --iteration {iteration or 0}{' --set ...' if changes else ''}"
+        f"{way}: thalweg resume {quote(str(path))} --iteration {iteration or 0}{' --set ...' if changes else ''}"
     )
 
 
@@ -126,5 +127,5 @@ def refuse_lost_checkpoints(path: Path, made: int, status: str, began: Mapping[s
         raise RunError(
             f"The run {path} has made {made} iterations, and there is no checkpoint in it to go on from: they were "
             "removed. Restore the folder checkpoints from a copy, or begin a new run in another folder; or give up "
-            f"what there is, and begin again here: thalweg resume {path} --iteration 0"
+            f"what there is, and begin again here: thalweg resume {quote(str(path))} --iteration 0"
         )
