@@ -209,3 +209,27 @@ def test_every_engine_begins_anew(tmp_path, document, kind):
     assert outcome.summary["search"]["winner"]["search"]["mean"] < -99.0
     values = [one["values"] for one in candidates]
     assert values[first : first + 3] == values[:3], "which no reward has a say in"
+
+
+def test_begun_again_by_its_first_rewards_all_candidates_are_compared(document, tmp_path):
+    """That it began anew was said of what is given up."""
+    document["blocks"][0]["iterations"] = 3
+    cls, whole, out = valley(), tmp_path / "whole", tmp_path / "run"
+    run(document, cls, whole)
+    run(document, cls, out)
+    wait(resume(cls, out, "problem.noise=0.2", "blocks.0.iterations=5").execute())
+    assert misfits_of(RunRecord.read(out)) != misfits_of(RunRecord.read(whole))
+    changes = ["problem.noise=0.1", "blocks.0.iterations=3"]
+    wait(Run.resume(out, overrides=changes, kinds={"valley": cls}, iteration=0).execute())
+    assert misfits_of(RunRecord.read(out)) == misfits_of(RunRecord.read(whole))
+    assert candidate_means(History(out)) == candidate_means(History(whole))
+
+
+def test_what_is_given_up_is_not_among_the_candidates(document, tmp_path):
+    cls, whole, out = valley(), tmp_path / "whole", tmp_path / "run"
+    run({**document, "blocks": [{"iterations": 3}]}, cls, whole)
+    run(document, cls, out)
+    assert len(History(out).candidates()) > len(History(whole).candidates())
+    wait(Run.resume(out, overrides=["blocks.0.iterations=3"], kinds={"valley": cls}, iteration=2).execute())
+    assert History(out).candidates() == History(whole).candidates()
+    assert candidate_means(History(out)) == candidate_means(History(whole))

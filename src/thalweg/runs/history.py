@@ -129,7 +129,8 @@ class HistoryWriter:
         self._add(_INSERT_EVALUATION, cells, soon=soon)
 
     def forget_after(self, iteration: int) -> int:
-        """Take out what is known of later iterations: they will be computed again. Waits for the disk.
+        """Take out what is known of later iterations: they will be computed again. Evaluations stay, which are paid
+        for. Waits for the disk.
 
         Args:
             iteration: the last that stays.
@@ -145,6 +146,7 @@ class HistoryWriter:
         def forget() -> int:
             assert self._database is not None
             self._database.execute("DELETE FROM events WHERE kind = 'failed_item' AND iteration > ?", (iteration,))
+            self._database.execute("DELETE FROM candidates WHERE iteration > ?", (iteration,))
             cursor = self._database.execute("DELETE FROM iterations WHERE iteration > ?", (iteration,))
             return cursor.rowcount
 

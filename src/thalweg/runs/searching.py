@@ -161,8 +161,7 @@ class Searching:
         first = self._search.first
         if compared_from({BEGAN_ANEW: self._anew})[0] != first:
             self._anew = {"first": first, "iteration": self._iteration} if first else None
-        if self._goes_on:
-            self._history.fact(BEGAN_ANEW, self._anew)
+        self._history.fact(BEGAN_ANEW, self._anew)
 
     def _say_engine(self, begins: bool) -> None:
         """Which engine was chosen, where the study leaves that open."""
