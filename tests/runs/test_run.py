@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from tests.runs.deconvolution import Deconvolution
+from tests.runs.going import Doing, go_on
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import NonFiniteGradientError, RunError, StudyError
 from thalweg.graph import wait
 from thalweg.runs import History, QuietDisplay, Run, Study, model_digest, run_study
+from thalweg.runs.seconds import Seconds
 from thalweg.runs.selection import Selection
 
 
@@ -639,3 +641,22 @@ def test_a_rate_for_each_element_is_a_study_like_any_other(tmp_path, document, k
     other = wait(Run(Study.from_document(document, kinds=kinds), out=tmp_path / "number").execute())
     assert one.summary["digest"] == other.summary["digest"]
     assert "learning_rate" not in one.history.iterations()
+
+
+def test_what_the_budget_ends_keeps_no_model_of_a_block_that_is_not_done(tmp_path, document, kinds, monkeypatch):
+    document["budget"] = {"seconds": 1e6}
+    document["output"] = {"figures": False}
+    over = []
+    monkeypatch.setattr(Seconds, "over", lambda self: over[0] if over else None)
+    outcome = wait(
+        Run(
+            Study.from_document(document, kinds=kinds),
+            out=tmp_path / "run",
+            display=Doing(4, lambda: over.append("the budget")),
+        ).execute()
+    )
+    assert (outcome.summary["stopped"], outcome.summary["iterations"]) == ("the budget", 4)
+    assert [path.name for path in (tmp_path / "run" / "models").iterdir()] == ["block-0.npz"]
+    over.clear()
+    go_on(tmp_path / "run", kinds)
+    assert {path.name for path in (tmp_path / "run" / "models").iterdir()} == {"block-0.npz", "block-1.npz"}

@@ -111,6 +111,21 @@ def test_lines_until_the_run_ends(slow):
     ]
 
 
+def test_a_block_of_all_items_has_all(slow):
+    slow.writer.fact("study", STUDY.replace("batch_size = 5\n", "").replace('random"\n', 'all"\n'))
+    slow.writer.fact("items", 6)
+    for _ in range(2):
+        slow.step()
+    assert Sight.of(RunRecord.read(slow.folder.path)).left == 1.0 * (2 * 2 + 3 * 6)
+
+
+def test_of_a_run_that_was_stopped_nothing_is_left(slow):
+    for _ in range(3):
+        slow.step()
+    slow.folder.write_summary({"status": "interrupted"})
+    assert Sight.of(RunRecord.read(slow.folder.path)).left is None
+
+
 def test_few_lines_of_a_fast_run(slow):
     _, text = watched(slow, sleep=slow.finish, least=3600.0)
     assert [line for line in text.splitlines() if line.startswith("iteration")] == [

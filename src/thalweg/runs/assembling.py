@@ -20,6 +20,7 @@ from thalweg.runs.kept_shots import SHOTS, KeptShots, digest_of_study
 from thalweg.runs.loop import Loop
 from thalweg.runs.opening import Disk
 from thalweg.runs.problem import Problem
+from thalweg.runs.record import CAPTIONS, ITEMS
 from thalweg.runs.resuming import CHECKPOINTED, Resumption
 from thalweg.runs.study import Study
 from thalweg.runs.work import Work
@@ -47,6 +48,8 @@ def make_loop(
         display.note(text)
 
     settings, output = study.settings, study.settings.output
+    disk.history.fact(ITEMS, work.problem.items)
+    disk.history.fact(CAPTIONS, {str(key): str(text) for key, text in work.problem.captions.items()})
     search = None
     if work.problem.rewarded:
         search = rewarded.searching(

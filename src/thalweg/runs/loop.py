@@ -157,7 +157,7 @@ class Loop:
                 if self._is_due():
                     await to_the_end(self._hand_over())
             await to_the_end(self._hand_over())
-            if self._after_block is not None:
+            if self._after_block is not None and self.position.block_iteration >= block.iterations:
                 await self._runtime.run(self._after_block, index)
             if self.stopped is not None:
                 break

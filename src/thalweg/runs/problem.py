@@ -11,7 +11,7 @@ present values, and hands the feedback to the optimizer. Whatever a user brings 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -165,6 +165,9 @@ class Problem(abc.ABC):
 
     rewarded: ClassVar[bool] = False
     """Whether its feedback is a reward, for a search (:class:`thalweg.runs.RewardProblem`), and not a gradient."""
+
+    captions: ClassVar[Mapping[str, str]] = {}
+    """What a report writes below figures of :meth:`summary`, by key; below others it writes the key."""
 
     initial_keys: ClassVar[tuple[str, ...]] = ()
     """The keys of the ``[problem]`` table that only say where the variables begin, such as ``("start",)``. A run that

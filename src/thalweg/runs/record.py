@@ -23,6 +23,10 @@ from thalweg.runs.toml import parse
 
 ENDINGS = ("finished", "interrupted", "failed")
 BEGINNINGS = ("started", "resumed")
+ITEMS = "items"
+"""The fact that holds how many items the problem has."""
+CAPTIONS = "captions"
+"""The fact that holds what stands below figures of the summary (:attr:`thalweg.runs.Problem.captions`)."""
 _LOOKS = 10
 
 

@@ -9,6 +9,7 @@ with the median over the newest iterations of the present block, since blocks di
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -25,7 +26,7 @@ from rich.text import Text
 
 from thalweg.runs.compared import ScoredOn
 from thalweg.runs.display import duration
-from thalweg.runs.record import ENDINGS, RunRecord
+from thalweg.runs.record import ENDINGS, ITEMS, RunRecord
 from thalweg.runs.tables import COLUMNS
 from thalweg.runs.telling import line_of, within
 
@@ -103,18 +104,20 @@ def _left(record: RunRecord, index: int, left_here: int) -> float | None:
     columns = record.iterations
     here = columns["block"] == index
     seconds, items = columns["seconds"][here], columns["items"][here]
-    if len(seconds) < 2 or record.done >= record.total:
+    if len(seconds) < 2 or record.done >= record.total or record.status != "running":
         return None
     an_item = float(np.median(np.diff(seconds) / items[1:]))
     batch = float(items.mean())
     blocks = record.document.get("blocks") or []
-    later = sum(n * _batch(blocks[i], batch) for i, n in enumerate(record.block_iterations) if i > index)
+    every = record.facts.get(ITEMS)
+    all_items = float(every) if isinstance(every, int) else batch
+    later = sum(n * _batch(blocks[i], all_items) for i, n in enumerate(record.block_iterations) if i > index)
     return an_item * (left_here * batch + later)
 
 
-def _batch(block: dict[str, Any], otherwise: float) -> float:
+def _batch(block: dict[str, Any], all_items: float) -> float:
     size = block.get("batch_size")
-    return float(size) if isinstance(size, int) else otherwise
+    return float(size) if isinstance(size, int) else all_items
 
 
 def watch_run(
@@ -202,6 +205,6 @@ def _conclude(console: Console, record: RunRecord) -> None:
     error = record.summary.get("error")
     if isinstance(error, dict):
         console.print(Text(f"{error.get('type')}: {error.get('text')}", style="red"), soft_wrap=True)
-    path = record.folder.path
+    path = shlex.quote(str(record.folder.path))
     hint = f"thalweg report {path}" if record.status == "finished" else f"thalweg resume {path}"
     console.print(Text(f"next: {hint}"), soft_wrap=True)

@@ -7,7 +7,7 @@ adjoint run a shot, and the shots' gradients are added in the runtime's fixed tr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,6 +43,12 @@ class WaveProblem(Problem):
     Settings = spec.WaveSettings
     BlockSettings = spec.WaveBlock
     item_name = "shot"
+    captions: ClassVar[Mapping[str, str]] = {
+        "gpts_per_second": "billion grid points a second, forward and adjoint together",
+        "model_error_start": "model error at the start",
+        "model_error_constant": "model error of the best constant, which has to be beaten",
+        "model_error_end": "model error at the end: ‖model − truth‖ ÷ ‖start − truth‖ inside the mask",
+    }
     initial_keys = ("start",)
 
     def __init__(self, settings: spec.WaveSettings, blocks: list[spec.WaveBlock], *, seed: int, folder: Path) -> None:

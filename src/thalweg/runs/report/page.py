@@ -12,7 +12,7 @@ from thalweg.runs.bits import IDENTITY, compiled_for
 from thalweg.runs.compared import ScoredOn
 from thalweg.runs.display import duration
 from thalweg.runs.figures import MISFIT_MARK
-from thalweg.runs.record import ENDINGS, RunRecord
+from thalweg.runs.record import CAPTIONS, ENDINGS, RunRecord
 from thalweg.runs.report.changes import changes_of
 from thalweg.runs.report.charts import Curve, chart
 from thalweg.runs.report.failures import failures, is_damaged
@@ -99,11 +99,13 @@ def _cards(record: RunRecord) -> Markup:
     elif len(misfit):
         last = misfit[block == block[-1]]
         cards.append((f"misfit an item, {record.block_name(int(block[-1]))}", f"{last[0]:.3e} → {last[-1]:.3e}"))
+    captions = record.facts.get(CAPTIONS)
+    captions = captions if isinstance(captions, dict) else {}
     own = [(name, value) for name, value in record.summary.items() if name not in SHOWN_APART]
     for name, value in own:
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):
             text = f"{value:.5g}" if isinstance(value, float) else str(value)
-            cards.append((name.replace("_", " "), text))
+            cards.append((str(captions.get(name, name.replace("_", " "))), text))
     return element("div", *(element("div", element("b", v), element("span", n)) for n, v in cards), class_="cards")
 
 
