@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from tests.runs.searching import valley
 from thalweg.errors import StudyError, ThalwegError
 from thalweg.graph import Variable, wait
 from thalweg.runs import Feedback, Problem, Study, run_study
@@ -73,6 +74,7 @@ def test_an_answer_that_cannot_be_used_is_refused_in_the_users_words(tmp_path, c
     [
         ({"items": None}, "Squares.items is None, no whole number"),
         ({"items": [1]}, "Squares.items is an object of type list"),
+        ({"items": 0}, "Squares.items is 0: a problem has one item"),
         ({"build": classmethod(lambda cls, *a, **k: None)}, "Squares.build returned None, no problem"),
     ],
 )
@@ -80,6 +82,27 @@ def test_a_problem_that_lacks_what_all_have_is_refused_before_there_is_a_run(tmp
     with pytest.raises(StudyError, match=text):
         run(type("Squares", (Squares,), changes), tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "count"), [("held_out", -1), ("test", 1.0), ("test", True), ("items", 0)])
+def test_a_number_of_samples_that_is_none_is_refused_before_anything_is_evaluated(name, count):
+    cls = valley()
+
+    class Counted(cls):
+        @classmethod
+        def build(cls, *args, **named):
+            problem = super().build(*args, **named)
+            setattr(problem, name, count)
+            return problem
+
+    document = {
+        "title": "a valley",
+        "problem": {"kind": "valley"},
+        "optimizer": {"kind": "random"},
+        "blocks": [{"iterations": 1}],
+    }
+    with pytest.raises(StudyError, match=rf"Counted\.{name} is {count}"):
+        Study.from_document(document, kinds={"valley": Counted}).build_problem()
 
 
 def test_one_variable_is_no_tuple_of_variables(tmp_path):

@@ -204,7 +204,9 @@ def _say_how_to_go_on(folder: Path | None, quiet: bool) -> None:
     with suppress(OSError, RuntimeError):
         if folder is not None:
             typer.echo(str(folder) if quiet else _going_on(folder))
-            sys.stdout.flush()
+        elif not quiet:
+            typer.echo("stopped before anything was computed")
+        sys.stdout.flush()
 
 
 @app.command()

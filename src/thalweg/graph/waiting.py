@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Coroutine
 from contextvars import copy_context
@@ -49,12 +50,13 @@ def wait(awaitable: Awaitable[T]) -> T:
             "asyncio.gather(...), tasks and futures do. Make it inside a coroutine, `async def both(): return await "
             "asyncio.gather(a(), b())`, and pass that: wait(both())"
         )
-    try:
+    outside = None
+    with contextlib.suppress(RuntimeError):
         outside = asyncio.get_running_loop()
-    except RuntimeError:
-        with asyncio.Runner() as runner:
-            return runner.run(_finish(awaitable))
-    return _in_thread(awaitable, outside)
+    if outside is not None:
+        return _in_thread(awaitable, outside)
+    with asyncio.Runner() as runner:
+        return runner.run(_finish(awaitable))
 
 
 async def _finish(awaitable: Awaitable[T]) -> T:

@@ -24,6 +24,12 @@ def check_built(problem: Any, wanted: type[Problem]) -> None:
         raise StudyError(
             f"{name}.items is {kind_of(items)}, no whole number: it says how many items (shots, samples) there are."
         )
+    if items < 1:
+        raise StudyError(f"{name}.items is {items}: a problem has one item (shot, sample) at least.")
+    for key in ("held_out", "test") if problem.rewarded else ():
+        count = getattr(problem, key, None)
+        if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
+            raise StudyError(f"{name}.{key} is {count!r:.40}; it is a number of samples, 0 or more.")
     if not isinstance(variables, (tuple, list)):
         raise StudyError(
             f"{name}.variables is {kind_of(variables)}; it is a tuple of the variables to be fitted, also for one: "

@@ -190,6 +190,11 @@ def test_a_users_own_model_data_and_geometry(own_files, own_document, tmp_path):
         ({"start": {"kind": "constant", "speed": -1.0}}, errors.StudyError, "speed"),
         ({"min_offset": 9000.0}, errors.StudyError, "without any receiver"),
         ({"observed": {"kind": "simulated"}}, errors.StudyError, "analytic wavelet"),
+        (
+            {"observed": {"kind": "file", "path": "silent.npz", "key": "d"}},
+            errors.StudyError,
+            "all traces in silent.npz are zero",
+        ),
         ({"spacin": 10.0}, errors.StudyError, "spacing"),
         ({"spacing": "1e-3"}, errors.StudyError, "spacing"),
         ({"steps": 2**63}, errors.StudyError, "steps"),
@@ -210,10 +215,22 @@ def test_a_users_own_model_data_and_geometry(own_files, own_document, tmp_path):
 )
 def test_bad_studies_are_refused_before_computing(own_files, own_document, change, error, text):
     (own_files / "text.npz").write_text("not an archive")
+    np.savez(own_files / "silent.npz", d=np.zeros_like(np.load(own_files / "mine.npz")["d"]))
     document = copy.deepcopy(own_document)
     document["problem"] |= change
     with pytest.raises(error, match=text):
         load(document, own_files).build_problem()
+
+
+@pytest.mark.parametrize("silent", [[], [1, 2]])
+def test_records_of_zeros_are_found_by_a_check(own_files, own_document, silent):
+    arrays = dict(np.load(own_files / "mine.npz"))
+    arrays["d"][silent] = 0.0
+    np.savez(own_files / "mine.npz", **arrays)
+    checks = load(own_document, own_files).build_problem().checks()
+    check = next(check for check in checks if check.name == "silent shots")
+    assert (check.value, check.ok) == (f"{len(silent)} of 3", not silent)
+    assert ("all traces of shot 1, 2 are zero" in check.text) == bool(silent)
 
 
 def changed(document, values):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from thalweg.graph import Variable, check_adjoint, check_gradient, wait
 from thalweg.problems.waves import records, stability
 from thalweg.problems.waves.misfit import L2Misfit
+from thalweg.problems.waves.settings import FromFile
 from thalweg.runs.problem import Check
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ADJOINT_LIMIT = {"float32": 1e-5, "float64": 1e-12}
 STORAGE_LIMIT = 0.01
+_NAMED = 8  # silent shots
 
 
 def wave_checks(problem: WaveProblem) -> Iterator[Check]:
@@ -38,6 +40,8 @@ def wave_checks(problem: WaveProblem) -> Iterator[Check]:
     for block in range(blocks):
         yield _resolution(problem, block, low)
     yield _arrivals(problem)
+    if isinstance(s.observed, FromFile):
+        yield _silence(problem, s.observed)
     shot = _OneShot(problem, blocks - 1)
     yield shot.timing()
     yield shot.adjoint()
@@ -78,6 +82,23 @@ def _arrivals(problem: WaveProblem) -> Check:
         f"{late} of {len(arrivals)} pairs of source and receiver miss its peak: the records end; take steps = {enough}"
         if late
         else "peak of the wavelet, straight through the start; then the records end",
+    )
+
+
+def _silence(problem: WaveProblem, table: FromFile) -> Check:
+    """Whether the records of all shots hold something: a shot that failed is often a record of zeros."""
+    heard = np.array([shot.any() for shot in problem.setup.measured(table)])
+    silent = np.flatnonzero(~heard).tolist()
+    named = ", ".join(map(str, silent[:_NAMED])) + (", ..." if len(silent) > _NAMED else "")
+    return Check(
+        "silent shots",
+        f"{len(silent)} of {len(heard)}",
+        "0",
+        not silent,
+        f"all traces of shot {named} are zero, and the model would be fitted to silence: leave them out of sources and "
+        "records"
+        if silent
+        else "every observed record holds something",
     )
 
 
