@@ -21,6 +21,7 @@ from pydantic import (
     PrivateAttr,
     RootModel,
     SecretStr,
+    StringConstraints,
     WithJsonSchema,
     computed_field,
     field_serializer,
@@ -241,3 +242,101 @@ def test_a_schema_alone_takes_what_a_model_cannot_read_back():
 
     schema = {"type": "object", "properties": {"out": {"type": "integer"}}}
     assert StructuredVariable(Named(**{"in": 3}), schema, name="v").json() == {"out": 3}
+
+
+# -- defaults, which Pydantic does not validate --------------------------------------------
+
+
+class Text(BaseModel):
+    instructions: Annotated[str, StringConstraints(strip_whitespace=True)] = """Answer yes or no.
+"""
+    even: Annotated[int, AfterValidator(lambda n: 2 * (n // 2))] = 3
+
+
+class Steps(BaseModel):
+    first: Text = Text()
+    others: list[Text] = [Text(even=4)]
+
+
+class Counted(BaseModel):
+    n: Annotated[int, AfterValidator(lambda n: n + 1)] = 1
+
+
+READ = {"instructions": "Answer yes or no.", "even": 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "held"),
+    [
+        (Text(), None, READ),
+        ({}, Text, READ),
+        ({"even": 8}, Text, {**READ, "even": 8}),
+        (Text(instructions=" No. "), None, {"instructions": "No.", "even": 2}),
+        (Steps(), None, {"first": READ, "others": [{**READ, "even": 4}]}),
+        ({"first": {"even": 6}}, Steps, {"first": {**READ, "even": 6}, "others": [{**READ, "even": 4}]}),
+    ],
+)
+def test_a_default_is_what_the_model_makes_of_it_when_it_reads_it(value, model, held):
+    variable = StructuredVariable(value, data_model=model, name="v")
+    assert variable.json() == held
+    assert variable.copy().json() == held
+
+
+@pytest.mark.parametrize(
+    "value", [Counted(), {}, Text.model_construct(instructions="Yes.\n"), Steps(first=Text.model_construct(even=3))]
+)
+def test_a_default_that_never_stays_is_refused_and_so_is_what_was_given_and_not_validated(value):
+    with pytest.raises(ValueMismatchError, match=r"makes another value of .* at (n|instructions|first\.even)\."):
+        StructuredVariable(value, data_model=Counted if value == {} else None, name="v")
+
+
+# -- names ----------------------------------------------------------------------------------
+
+
+class ByName(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    length: int = Field(1, alias="Length")
+    width: int = Field(1, validation_alias=AliasChoices("w", "Width"), serialization_alias="Width")
+
+
+class Shapes(BaseModel):
+    shapes: dict[str, list[ByName]] = {}
+    only: RootModel[list[ByName]] = RootModel[list[ByName]]([])
+
+
+@pytest.mark.parametrize(
+    "given", [{"length": 3, "width": 2}, {"Length": 3, "w": 2}, {"length": 3, "Width": 2}, {"Length": 3, "Width": 2}]
+)
+def test_a_value_may_be_given_by_any_name_that_the_model_reads(given):
+    held = {"Length": 3, "Width": 2}
+    assert fitted(given, ByName, "the value") == held
+    inside = {"shapes": {"a": [given]}, "only": [given]}
+    assert fitted(inside, Shapes, "the value") == {"shapes": {"a": [held]}, "only": [held]}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            {"length": 3, "Length": 4},
+            r"nothing at length, .* \(it is another name of Length, and both are given: give one",
+        ),
+        ({"lenght": 3}, r"ByName has nothing at lenght, which the value has \(known: Length, Width\)"),
+        ({"shapes": {"a": [{"length": 3, "depth": 1}]}}, r"Shapes has nothing at shapes\.a\.0\.depth"),
+        ({"shapes": {"a": [{"w": 3, "Width": 1}]}}, r"at shapes\.a\.0\.w, .* \(it is another name of Width"),
+    ],
+)
+def test_what_is_lost_by_it_is_found_all_the_same(given, says):
+    with pytest.raises(ValueMismatchError, match=says):
+        fitted(given, Shapes if "shapes" in given else ByName, "the value")
+
+
+def test_what_pydantic_would_convert_is_refused_as_read_strictly():
+    class Timed(BaseModel):
+        model_config = ConfigDict(ser_json_timedelta="float")
+        every: timedelta = timedelta(seconds=1.5)
+
+    with pytest.raises(ValueMismatchError, match=r"at every: input should be a valid duration, .*read strictly"):
+        StructuredVariable(Timed(), name="v")
+    with pytest.raises(ValueMismatchError, match=r"at x: input should be a valid number$|valid number\.$"):
+        fitted({"x": "three"}, Rounded, "the value")

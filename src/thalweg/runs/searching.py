@@ -260,7 +260,7 @@ class Searching:
         return found
 
     def _refused(self) -> int:
-        """How many candidates the variables refused, of an engine that is paid; another is asked anew in their place."""
+        """How many candidates the variables refused, of an engine that is paid; from another others were asked for."""
         return self._search.refused if self._search.spent != Spent() else 0
 
     def _record(self, chosen: dict[str, Any]) -> None:

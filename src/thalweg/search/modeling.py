@@ -1,8 +1,8 @@
 """Pydantic models as judges of values: what is given is checked to the letter, and what is dropped is no secret.
 
 Pydantic would turn ``"3"`` into 3 and leave out fields that it does not know. Here ``"3"`` is refused, and so is what
-would be left out; fields that were not given get their defaults. A set, which Python has in another order in every
-process, is written in one order.
+would be left out; fields that were not given get their defaults, as the model reads them. A set, which Python has in
+another order in every process, is written in one order.
 
 A value is saved, copied and searched as its model writes it, and read again each time. So it has to be one that stays:
 ``fitted(fitted(value)) == fitted(value)``, to the last bit. What a model would make another value of is refused.
@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError
 
 from thalweg.errors import ValueMismatchError
 from thalweg.search.rereading import differing, nearly
-from thalweg.search.two_names import misread
+from thalweg.search.two_names import misread, written_as
 from thalweg.search.values import canonical_json, copy_json, written_path
 
 READINGS = 20  # of what a model writes, until its last bits have settled
@@ -32,11 +32,14 @@ def dumped(instance: BaseModel, what: str) -> Any:
             written is, when it is read again, not what the instance holds.
     """
     written = _written(instance, what)
-    try:
-        again = _read(written, type(instance))
-    except ValidationError:
-        return written  # a schema may fit it all the same; a data model that does not says why
-    _check_stays(instance, written, again, what)
+    for defaults in (True, False):
+        try:
+            again = _read(written, type(instance))
+        except ValidationError:
+            return written  # a schema may fit it all the same; a data model that does not says why
+        if _stays(instance, written, again, what, defaults=defaults):
+            break
+        instance, written = again, _written(again, what)
     return written
 
 
@@ -106,12 +109,11 @@ def fitted(value: Any, model: type[BaseModel], what: str) -> Any:
     """
     instance = _understood(value, model, what)
     written = _written(instance, what)
-    lost = _lost(value, written, ())
+    lost = _lost(value, written, instance, ())
     if lost is not None:
-        path, known = lost
+        path, why = lost
         raise ValueMismatchError(
-            f"{model.__name__} has nothing at {written_path(path)}, which {what} has (known: {', '.join(known)})"
-            f"{misread(model, path[-1])}.",
+            f"{model.__name__} has nothing at {written_path(path)}, which {what} has {why}{misread(model, path[-1])}.",
             path=path,
         )
     return _settled(instance, written, what)
@@ -129,11 +131,20 @@ def _understood(value: Any, model: type[BaseModel], what: str) -> BaseModel:
         path = tuple(faults[0]["loc"])
         where = f" at {written_path(path)}" if path else ""
         more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-        said = faults[0]["msg"][:1].lower() + faults[0]["msg"][1:] + more + (misread(model, path[-1]) if path else "")
+        said = faults[0]["msg"][:1].lower() + faults[0]["msg"][1:] + more + _if_strict(value, model)
+        said += misread(model, path[-1]) if path else ""
         raise ValueMismatchError(f"{what} does not fit {model.__name__}{where}: {said}.", path=path) from error
 
 
-def _settled(instance: BaseModel, written: Any, what: str) -> Any:
+def _if_strict(value: Any, model: type[BaseModel]) -> str:
+    try:
+        model.model_validate_json(json.dumps(value, allow_nan=False))
+    except Exception:  # of anybody's validators, which were not asked when it was read
+        return ""
+    return ", as JSON is read strictly, without conversions"
+
+
+def _settled(instance: BaseModel, written: Any, what: str, *, defaults: bool = True) -> Any:
     """What a model has written, read and written again until it stays; of some that it goes round in, by their last
     bits, always the same one.
 
@@ -151,7 +162,8 @@ def _settled(instance: BaseModel, written: Any, what: str) -> Any:
                 f"{error}",
                 **error.details,
             ) from error
-        _check_stays(instance, written, again, what)
+        if not _stays(instance, written, again, what, defaults=defaults and len(found) == 1):
+            return _settled(again, _written(again, what), what, defaults=False)
         value = _written(again, what)
         text = canonical_json(value)
         if text in texts:
@@ -167,13 +179,29 @@ def _settled(instance: BaseModel, written: Any, what: str) -> Any:
     )
 
 
-def _check_stays(instance: BaseModel, written: Any, again: BaseModel, what: str) -> None:
-    """Raise if a model is another one, once it has read what it has written."""
+def _stays(instance: BaseModel, written: Any, again: BaseModel, what: str, *, defaults: bool) -> bool:
+    """Whether a model is the same, once it has read what it has written.
+
+    Args:
+        instance: what it was.
+        written: of it.
+        again: what it has read.
+        what: what the value is, for messages.
+        defaults: whether a default may be another one, as Pydantic does not validate it until it is read: then it is
+            what was read.
+
+    Raises:
+        ValueMismatchError: it is another one.
+    """
     fields = differing(instance, again)
     if not fields:
-        return
+        return True
+    complete = not nearly(_written(again, what), written)
+    fields = differing(instance, again, given=True) if complete and defaults else fields
+    if not fields:
+        return False
     model, where = type(instance).__name__, ", ".join(fields[:4]) + (", ..." if len(fields) > 4 else "")
-    if nearly(_written(again, what), written):
+    if not complete:
         raise ValueMismatchError(
             f"{model} does not write all that {what} holds: what it reads of it is another value at {where}. It is "
             "saved, copied and searched as it is written, so have it written in full: without exclude, a serializer "
@@ -188,14 +216,33 @@ def _check_stays(instance: BaseModel, written: Any, again: BaseModel, what: str)
     )
 
 
-def _lost(given: Any, written: Any, path: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], list[str]] | None:
-    """Where the first key is that was given and not written, and which keys were written there."""
-    pairs: list[tuple[str | int, Any, Any]] = []
+def _lost(given: Any, written: Any, held: Any, path: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], str] | None:
+    """Where the first key is that was given and not written, under no name that its model has for it; and what to say
+    of it."""
+    pairs: list[tuple[str | int, Any, Any, Any]] = []
     if isinstance(given, dict) and isinstance(written, dict):
-        missing = [key for key in given if key not in written]
-        if missing:
-            return (*path, missing[0]), sorted(written)
-        pairs = [(key, item, written[key]) for key, item in given.items()]
+        names = {key: key if key in written else written_as(held, key) for key in given}
+        for key, name in names.items():
+            if name is None or name not in written:
+                return (*path, key), f"(known: {', '.join(sorted(written))})"
+            if name != key and list(names.values()).count(name) > 1:
+                return (*path, key), f"(it is another name of {name}, and both are given: give one of them)"
+        parts = _held_parts(held, written)
+        pairs = [(key, item, written[names[key]], parts[names[key]]) for key, item in given.items()]
     elif isinstance(given, list) and isinstance(written, list) and len(given) == len(written):
-        pairs = [(index, item, written[index]) for index, item in enumerate(given)]
-    return next((found for key, a, b in pairs if (found := _lost(a, b, (*path, key))) is not None), None)
+        items = _held_items(held, written)
+        pairs = [(index, *three) for index, three in enumerate(zip(given, written, items, strict=True))]
+    return next((found for key, a, b, c in pairs if (found := _lost(a, b, c, (*path, key))) is not None), None)
+
+
+def _held_parts(held: Any, written: dict[str, Any]) -> dict[str | None, Any]:
+    """What stands behind the keys of what was written; None where that cannot be told."""
+    held = held.root if isinstance(held, RootModel) else held
+    if isinstance(held, dict) and len(held) == len(written):
+        return dict(zip(written, held.values(), strict=True))  # by place: a key may have been no text
+    return {key: _entry(held, key) for key in written}
+
+
+def _held_items(held: Any, written: list[Any]) -> list[Any]:
+    held = held.root if isinstance(held, RootModel) else held
+    return list(held) if isinstance(held, list | tuple) and len(held) == len(written) else [None] * len(written)

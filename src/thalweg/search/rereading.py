@@ -39,7 +39,7 @@ def nearly(one: Any, other: Any) -> bool:
     return math.isclose(one, other, rel_tol=LAST_BITS) if isinstance(one, float) else bool(one == other)
 
 
-def differing(held: BaseModel, again: BaseModel) -> list[str]:
+def differing(held: BaseModel, again: BaseModel, *, given: bool = False) -> list[str]:
     """The fields, written as paths, in which a model that was read again is another one than it was.
 
     Private attributes do not count, nor do fields that are excluded from writing and were not given. What cannot be
@@ -48,6 +48,7 @@ def differing(held: BaseModel, again: BaseModel) -> list[str]:
     Args:
         held: the instance that was written.
         again: the instance that was read.
+        given: leave out fields that hold a default.
 
     Example:
         >>> from pydantic import BaseModel, Field, SecretStr
@@ -64,7 +65,17 @@ def differing(held: BaseModel, again: BaseModel) -> list[str]:
             return []
     except (TypeError, ValueError, ArithmeticError):  # arrays have no answer
         pass
-    return list(dict.fromkeys(written_path(path) for path in _places(held, again, ())))
+    places = _places(held, again, ())
+    return list(dict.fromkeys(written_path(path) for path in places if not given or _was_given(held, path)))
+
+
+def _was_given(held: Any, path: tuple[str | int, ...]) -> bool:
+    """Whether somebody has said what is there: no field on the way there has its default."""
+    for key in path:
+        if isinstance(held, BaseModel) and key in type(held).model_fields and key not in held.model_fields_set:
+            return False
+        held = (_parts(held) or {}).get(key)
+    return True
 
 
 def _places(held: Any, again: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:

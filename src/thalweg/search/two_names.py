@@ -42,6 +42,29 @@ def misread(model: type[BaseModel], name: Any) -> str:
     return ""
 
 
+def written_as(held: Any, name: str) -> str | None:
+    """The name under which a model writes a field that it reads under several names, this among them.
+
+    Args:
+        held: the model's instance; anything else has no fields.
+        name: that a value has.
+
+    Example:
+        >>> from pydantic import BaseModel, ConfigDict, Field
+        >>> from thalweg.search.two_names import written_as
+        >>> class Smoothing(BaseModel):
+        ...     model_config = ConfigDict(populate_by_name=True)
+        ...     length: float = Field(1.0, alias="Length")
+        >>> written_as(Smoothing(), "length")
+        'Length'
+    """
+    for field, info in (type(held).model_fields if isinstance(held, BaseModel) else {}).items():
+        read, written = _read_as(type(held), field, info), info.serialization_alias or field
+        if name in read and written in read:
+            return written
+    return None
+
+
 def _read_as(kind: type[BaseModel], field: str, info: FieldInfo) -> list[str]:
     alias = info.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [] if alias is None else [alias]
