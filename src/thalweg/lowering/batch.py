@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thalweg.errors import HyperparameterError
+from thalweg.errors import HyperparameterError, RuleError
 from thalweg.lowering import threads
 from thalweg.lowering.layout import ARGUMENTS, BLOCK, CONCLUDE, MEASURE, PREPARE, ROW, SCAN, UPDATE
 from thalweg.lowering.numpy import Kernel
@@ -84,7 +84,7 @@ class Batch:
         self._count = threads.count() if self.size >= threads.WORTH_IT else 1
         self._calls = [self._arguments(k) for k in range(self._count)]
         self._status = [ctypes.c_int64() for _ in self._calls]
-        self._exception = ctypes.c_int64()  # compiled code raises none; numba's convention has a place for it
+        self._exception = ctypes.c_int64()  # numba's convention has a place for what a text raised; nobody reads it
         self._targets = [
             (ctypes.addressof(status), ctypes.addressof(self._exception), address_of(arguments))
             for status, arguments in zip(self._status, self._calls, strict=True)
@@ -153,12 +153,15 @@ class Batch:
 
         Raises:
             HyperparameterError: a scalar is too large for the dtype.
+            RuleError: the text raised an error, which it is compiled for only where nobody could see that it can; what
+                was updated until then stays so.
         """
         if self._count == 1:
             mode = self._whole | SCAN if check else self._whole
             if mode != self._mode:
                 self._calls[0][_MODE] = self._mode = mode
-            self._function(*self._targets[0])
+            if self._function(*self._targets[0]) != 0:
+                self._left()
             status = self._status[0].value
             if status > 0:
                 return int(self._table[status - 1, 4])
@@ -178,6 +181,7 @@ class Batch:
 
         Raises:
             HyperparameterError: a scalar is too large for the dtype.
+            RuleError: the text raised an error.
         """
         self._run_first(PREPARE)
         if self.kernel.shape.sums:
@@ -185,7 +189,11 @@ class Batch:
             self._run_first(CONCLUDE)
 
     def update(self) -> None:
-        """Update all arrays, in place, with the scalars from :meth:`ready`. It cannot fail."""
+        """Update all arrays, in place, with the scalars from :meth:`ready`.
+
+        Raises:
+            RuleError: as of :meth:`step`.
+        """
         self._run(UPDATE)
 
     def commit(self) -> None:
@@ -199,14 +207,24 @@ class Batch:
         for arguments in self._calls:
             arguments[_MODE] = mode
         self._mode = mode
-        threads.run(self._function, self._targets)
+        if any(threads.run(self._function, self._targets)):
+            self._left()
         return [status.value for status in self._status]
 
     def _run_first(self, mode: int) -> None:
         self._calls[0][_MODE] = self._mode = mode
-        self._function(*self._targets[0])
+        if self._function(*self._targets[0]) != 0:
+            self._left()
         if self._status[0].value < 0:
             self._too_large(self._status[0].value)
+
+    def _left(self) -> None:
+        """Compiled code came back with an error of numba's convention, and no result."""
+        raise RuleError(
+            f"rule {self.kernel.rule.name!r}: its compiled text was left by an error, and what was updated until then "
+            "stays so; take out of the text what can fail (an index out of range, say)",
+            rule=self.kernel.rule.name,
+        )
 
     def _too_large(self, status: int) -> None:
         rule = self.kernel.rule

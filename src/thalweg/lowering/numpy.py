@@ -7,6 +7,7 @@ and read without numba (see :mod:`thalweg.lowering.objects`).
 
 from __future__ import annotations
 
+import dis
 import functools
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -83,8 +85,8 @@ def compile_rule(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
         The kernel.
 
     Raises:
-        RuleError: the text cannot be compiled; the message says why (a number literal beside float32 numbers, say, or a
-            name that is not there).
+        RuleError: the text cannot be compiled; the message says why (a number literal beside float32 numbers, say, a
+            name that is not there, or an error that it can raise).
 
     Example:
         >>> import numpy as np
@@ -188,8 +190,8 @@ def _compile(rule: Rule, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str
 
     with _COMPILING:
         _scalar_forms()
-        for text in (rule.update, rule.prepare, rule.carry, rule.measure, rule.conclude):
-            for function in reachable(text) if text is not None else ():
+        for text in _texts(rule):
+            for function in reachable(text):
                 if function.__module__ not in _OVERLOADED or hasattr(function, "part"):
                     _know(function)
         function = loops.make_pass(rule, numba.from_dtype(dtype), shape, _know)
@@ -198,16 +200,53 @@ def _compile(rule: Rule, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str
             dispatcher = numba.njit(**OPTIONS)(function)
             signature = (numba.types.int64,)
             dispatcher.compile(signature)
-        except (errors.NumbaError, errors.UnsupportedBytecodeError, TypeError, IndexError) as error:  # all from numba
+        except (errors.NumbaError, errors.UnsupportedBytecodeError, TypeError, IndexError, AssertionError) as error:
             why = f"rule {rule.name!r} cannot be compiled for {dtype}: {reason(str(error))}"
-            raise RuleError(why, rule=rule.name) from error
+            raise RuleError(why, rule=rule.name) from error  # whatever it is, it is from numba
         name, features = objects.processor()
         machine = llvm.Target.from_default_triple().create_target_machine(
             cpu=name, features=features, opt=3, reloc="default", codemodel="jitdefault", jit=True
         )
-        module = llvm.parse_assembly(dispatcher.inspect_llvm(signature))
+        assembly = dispatcher.inspect_llvm(signature)
+        if _RAISES in assembly:
+            _refuse_raising(rule)
+        module = llvm.parse_assembly(assembly)
         (symbol,) = (f.name for f in module.functions if not f.is_declaration and f.linkage is llvm.Linkage.external)
         return machine.emit_object(module), symbol
+
+
+_RAISES = ".const.picklebuf."  # what numba calls an error that is left in optimized code: one that is never met is not
+
+
+def _refuse_raising(rule: Rule) -> None:
+    """Refuse texts in which an error is raised: compiled code would stop there, in the middle of the arrays.
+
+    Raises:
+        RuleError: a text does, or a function that it calls.
+    """
+    for text in _texts(rule):
+        for function in reachable(text):
+            waiting = [function.__code__]
+            for code in waiting:  # grows while it is walked: functions hold functions
+                waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+                lines = [
+                    at.positions and at.positions.lineno for at in dis.get_instructions(code) if at.opname == _RAISE
+                ]
+                if lines:
+                    raise RuleError(
+                        f"rule {rule.name!r}: {code.co_name} can raise an error ({code.co_filename}, line {lines[0]}), "
+                        "which compiled code cannot; take raise and assert out: what a hyperparameter may be is said "
+                        "by its range in Hyper",
+                        rule=rule.name,
+                    )
+
+
+_RAISE = "RAISE_VARARGS"  # an assert's, too
+
+
+def _texts(rule: Rule) -> list[Callable[..., Any]]:
+    texts = (rule.update, rule.prepare, rule.carry, rule.measure, rule.conclude)
+    return [text for text in texts if text is not None]
 
 
 # Compiled code has forms of its own for the functions of these modules that a text may call.

@@ -10,6 +10,9 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
 
 WORTH_IT = 1 << 17
 """The number of elements from which waking a thread (some 20 µs) costs less than it gains."""
@@ -27,19 +30,22 @@ def count() -> int:
     return max(1, min(cores, int(wish))) if wish.isdecimal() else cores
 
 
-def run(function: Callable[..., object], arguments: Sequence[tuple[int, ...]]) -> None:
+def run(function: Callable[..., T], arguments: Sequence[tuple[int, ...]]) -> list[T]:
     """Call ``function`` with each of several sets of arguments at the same time, the first in this thread.
 
     Args:
         function: a compiled function, which lets go of the GIL and cannot raise an error.
         arguments: one set for each thread.
+
+    Returns:
+        What each call returned, in their order.
     """
     others = [_pool(os.getpid()).submit(function, *several) for several in arguments[1:]]
     try:
-        function(*arguments[0])
+        first = function(*arguments[0])
     finally:  # also on Ctrl-C: nobody may free, or put back, what another thread is still writing
-        for other in others:
-            other.result()
+        rest = [other.result() for other in others]
+    return [first, *rest]
 
 
 @functools.lru_cache(maxsize=1)

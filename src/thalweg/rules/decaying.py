@@ -93,8 +93,7 @@ def _coupled(inner: Rule) -> tuple[Any, Any]:
         return update(param, grad + h.weight_decay * param, slots, h)
 
     def measure_coupled(param: Array, grad: Array, slots: Any, h: Any) -> Any:
-        assert measure is not None
-        return measure(param, grad + h.weight_decay * param, slots, h)
+        return measure(param, grad + h.weight_decay * param, slots, h)  # type: ignore[misc]
 
     return update_coupled, measure_coupled
 
@@ -106,7 +105,6 @@ def _decoupled(inner: Rule) -> tuple[Any, Any]:
         return update(h.kept * param, grad, slots, h)
 
     def measure_decoupled(param: Array, grad: Array, slots: Any, h: Any) -> Any:
-        assert measure is not None
-        return measure(h.kept * param, grad, slots, h)
+        return measure(h.kept * param, grad, slots, h)  # type: ignore[misc]
 
     return update_decoupled, measure_decoupled

@@ -55,10 +55,10 @@ def with_scalars(
         return first(h)
 
     def of_count(t: Number, h: Any, carried: Any) -> Any:
-        return plain(inner(t, h))  # type: ignore[misc]
+        return first(inner(t, h))  # type: ignore[misc]
 
     def of_carried(t: Number, h: Any, carried: Any) -> Any:
-        return plain(inner(t, h, carried))  # type: ignore[misc]
+        return first(inner(t, h, carried))  # type: ignore[misc]
 
     own = of_hyper if inner is None else of_carried if rule.carried else of_count
 
@@ -72,7 +72,7 @@ def with_scalars(
         return scalars(*own(t, h, carried), *values(t, h, carried))
 
     def conclude_more(h: Any, sums: Any) -> Any:
-        return scalars(*plain(conclude(h, sums)), *rest(h))  # type: ignore[misc]
+        return scalars(*first(conclude(h, sums)), *rest(h))  # type: ignore[misc]
 
     return {
         "hyper": named_tuple("Hyper", [*rule.hyperparameters.values(), *extra]),

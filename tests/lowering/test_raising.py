@@ -1,0 +1,144 @@
+"""A text that raises an error: compiled code would be left in the middle, in silence, so it is not compiled.
+
+PYTEST_DONT_REWRITE: an assert in a text is one here, as in a user's file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import thalweg as tw
+from thalweg.errors import RuleError
+from thalweg.lowering import Batch, Part, address_of, compile_rule
+from thalweg.lowering.layout import BLOCK
+from thalweg.rules.base import Number, Rule
+from thalweg.rules.ranges import finite
+
+
+class Slots(NamedTuple):
+    memory: Any
+
+
+class Hyper(NamedTuple):
+    learning_rate: Annotated[Number, finite, "η"] = 0.5
+
+
+class Carried(NamedTuple):
+    product: Any = 1.0
+
+
+def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    return param - h.learning_rate * grad, Slots(grad)
+
+
+def asserting(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    assert grad < h.learning_rate
+    return param - h.learning_rate * grad, Slots(grad)
+
+
+def checked(rate: Any) -> Any:
+    if rate > 2.0:
+        raise ValueError("the rate is too large")
+    return rate
+
+
+def checked_and_told(rate: Any) -> Any:
+    if rate > 2.0:
+        raise ValueError(f"the rate is {rate}")
+    return rate
+
+
+def rule(**texts: Any) -> Rule:
+    return Rule(**{"name": "strict", "slots": Slots, "hyper": Hyper, "update": update} | texts)
+
+
+RAISING = {
+    "update": ("asserting", {"update": asserting}),
+    "with a value": ("checked_and_told", {"prepare": lambda t, h: Hyper(checked_and_told(h.learning_rate))}),
+    "carry": ("checked", {"carried": Carried, "carry": lambda t, h, now: Carried(checked(now.product * t)),
+                          "prepare": lambda t, h, now: Hyper(h.learning_rate * now.product)}),
+    "conclude": ("checked", {"measure": lambda param, grad, slots, h: (grad,),
+                             "conclude": lambda h, sums: Hyper(checked(sums[0]))}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", RAISING)
+def test_a_text_that_can_raise_is_refused_before_anything_is_changed(text: str) -> None:
+    name, texts = RAISING[text]
+    x = tw.Variable(np.array([1.0, 2.0]), name="x")
+    optimizer = type(tw.LocalOptimizer)("Strict", (tw.LocalOptimizer,), {"rule": rule(**texts)})(x, learning_rate=4.0)
+    with pytest.raises(RuleError, match=rf"'strict': {name} can raise an error \(.*test_raising\.py, line \d+\)"):
+        tw.wait(optimizer.step(grad=np.array([1.0, 5.0])))
+    assert x.data.tolist() == [1.0, 2.0]
+    assert optimizer.optimization_state.curr_iter == 0
+
+
+def test_on_pytorch_it_is_run_natively_and_says_what_it_says() -> None:
+    torch = pytest.importorskip("torch")
+    from thalweg.optimizers.torch import TorchOptimizer
+
+    cls = type(tw.LocalOptimizer)("Strict", (tw.LocalOptimizer,), {"rule": rule(**RAISING["with a value"][1])})
+    param = torch.nn.Parameter(torch.ones(2))
+    param.grad = torch.ones(2)
+    optimizer = TorchOptimizer([("x", param)], cls(learning_rate=1.0))
+    optimizer.step()
+    assert param.tolist() == [0.0, 0.0]
+    optimizer.param_groups[0]["lr"] = 4.0
+    with pytest.raises(ValueError, match=r"the rate is 4\.0"):
+        optimizer.step()
+    assert param.tolist() == [0.0, 0.0]
+    with pytest.raises(RuleError, match="checked_and_told can raise an error"):
+        TorchOptimizer([("x", param)], cls(), kernel="shared").step()
+
+
+def of_a_form(form: str, flag: int, measured: Any) -> Any:
+    def text(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        assert measured is not None
+        assert slots is not None
+        if form == "once":
+            change = grad
+        elif form == "twice":
+            change = grad + grad
+        else:
+            raise ValueError("form")
+        if flag > 1:
+            raise ValueError("flag")
+        return param - h.learning_rate * change, Slots(grad)
+
+    return text
+
+
+def test_an_error_that_nothing_leads_to_is_no_harm() -> None:
+    """Forms are chosen and types narrowed so; what is compiled has nothing of it."""
+    own = rule(update=of_a_form("twice", 1, update))
+    x, grad = np.ones(3), np.array([1.0, 2.0, 3.0])
+    one = tw.Variable(x.copy(), name="x")
+    tw.wait(type(tw.LocalOptimizer)("Own", (tw.LocalOptimizer,), {"rule": own})(one).step(grad=grad))
+    np.testing.assert_array_equal(one.data, own.step(x, grad, own.init(x))[0])
+
+
+@pytest.mark.parametrize("size", [3, BLOCK * 40])
+def test_code_that_comes_back_with_an_error_is_one(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not seen in the text, as an index that is out of range, is told all the same."""
+
+    def counting(t: Any, h: Any) -> Any:
+        rates = [h.learning_rate, h.learning_rate]
+        return Hyper(rates[int(t)])
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    arrays = [np.ones(size), np.zeros(size)]
+    batch = Batch(
+        compile_rule(rule(prepare=counting), arrays[0].dtype),
+        [Part(address_of(arrays[0]), size, (address_of(arrays[1]),))],
+    )
+    batch.set_grad(0, address_of(arrays[1]))
+    batch.set_hyper(0, Hyper(), t=1)
+    assert batch.step() is None
+    batch.set_time(2)
+    with pytest.raises(RuleError, match="rule 'strict': its compiled text was left by an error"):
+        batch.step()
+    with pytest.raises(RuleError, match="was left by an error"):
+        batch.ready()
