@@ -47,6 +47,7 @@ def fitting(grad: Any, parameter: Parameter, iteration: int) -> np.ndarray:
             **details,
         )
     if grad.shape != parameter.shape:
+        parameter.data()  # it may be the variable that has another shape now
         raise GradientShapeError(
             f"{where}: the gradient has shape {grad.shape}, the variable {parameter.shape}; "
             "gradients are never broadcast",
@@ -55,6 +56,7 @@ def fitting(grad: Any, parameter: Parameter, iteration: int) -> np.ndarray:
             expected=parameter.shape,
         )
     if grad.dtype.newbyteorder("=") != parameter.dtype:
+        parameter.data()
         raise GradientDtypeError(
             f"{where}: the gradient has dtype {grad.dtype}, the variable {parameter.dtype}; "
             "convert it yourself, so that nothing is rounded unseen",
