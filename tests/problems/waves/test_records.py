@@ -18,6 +18,7 @@ from thalweg.problems.waves.records import begin_and_peak, check_tail, straight_
 from thalweg.problems.waves.wavelets import ricker_end, tone_burst_end
 from thalweg.runs import Study
 from thalweg.runs.tuning import build_optimizer
+from thalweg.runtime import Local
 
 STUDIES = Path(__file__).parents[3] / "studies"
 STEP, STEPS = 2e-4, 300  # s, samples: of the crosshole study
@@ -133,6 +134,10 @@ def test_the_check_counts_the_pairs_that_hear_nothing(crosshole):
     assert (check.ok, check.limit) == (False, "≤ 0.0348 s")
     assert check.value == f"{distances.max() / 1800.0 + peak:.4g} s"
     assert check.text.startswith(f"{late} of 72 pairs of source and receiver")
+    with Local(threads=1) as runtime:
+        assert dict(problem.plan(runtime, 1))["time"] == f"175 steps of {STEP:g} s; {check.text}"
+        crosshole["problem"]["steps"] = int(check.text.rpartition("= ")[2])
+        assert ";" not in dict(build(crosshole).plan(runtime, 1))["time"]
 
 
 def test_travel_times_are_those_along_the_straight_way():

@@ -85,9 +85,10 @@ class WaveProblem(Problem):
         grid, s = self.setup.grid, self.setup.settings
         rows, columns = grid.padded_shape
         cells = f"{grid.shape[0]} × {grid.shape[1]} cells of {grid.spacing:g} m"
+        late = self.setup.late()
         return [
             ("grid", f"{cells}, {rows} × {columns} with the absorbing ones"),
-            ("time", f"{s.steps} steps of {s.time_step:g} s"),
+            ("time", f"{s.steps} steps of {s.time_step:g} s" + (f"; {late}" if late else "")),
             ("array", f"{some(self.items, 'shot')}, {some(len(self.setup.receivers), 'receiver')}"),
             ("memory", memory_needed(self.setup, runtime)),
         ]

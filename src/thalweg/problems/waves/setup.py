@@ -229,6 +229,25 @@ class WaveSetup:
         ways = [records.straight_times(self.grid, self.start, source, used) for source, used in shots]
         return self.pulse(block)[1] + np.concatenate(ways)
 
+    def latest_arrivals(self) -> NDArray[np.float64]:
+        """Return the first arrivals, s, of the block in which they are the latest, one a source and receiver."""
+        return np.asarray(np.max([self.arrivals(block) for block in range(len(self.blocks))], axis=0))
+
+    @property
+    def end(self) -> float:
+        """When the records end, s."""
+        return (self.settings.steps - 1) * self.settings.time_step
+
+    def late(self) -> str:
+        """Return what to say of pairs of source and receiver that are reached after the records' end; empty if none."""
+        arrivals = self.latest_arrivals()
+        late = int((arrivals > self.end).sum())
+        if not late:
+            return ""
+        enough = records.steps_to(float(arrivals.max()), self.settings.time_step)
+        pairs = f"{late} of {len(arrivals)} pairs of source and receiver"
+        return f"{pairs} miss the wavelet's peak: the records end; take steps = {enough}"
+
     def pulse(self, block: int) -> tuple[float, float]:
         """Return when the wavelet of a block begins and when it peaks, s."""
         return records.begin_and_peak(self.banded(block)[0], self.settings.time_step)
