@@ -49,5 +49,5 @@ def test_what_is_missing_is_named(interrupted, kinds):
         Run.resume(interrupted, kinds=kinds)
     shutil.rmtree(interrupted)
     interrupted.mkdir()
-    with pytest.raises(RunError, match="is no folder of a run"):
+    with pytest.raises(RunError, match=r"There is no run in .* It has no run\.sqlite"):
         Run.resume(interrupted, kinds=kinds)

@@ -274,8 +274,16 @@ def test_the_lock_of_a_killed_process_is_recovered(tmp_path, document, kinds):
 
 
 def test_what_is_no_run_is_named(tmp_path):
-    with pytest.raises(RunError, match="is no folder of a run"):
-        Run.resume(tmp_path)
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "run.sqlite").touch()
+    (tmp_path / "a.toml").touch()
+    for name, text in (
+        ("two", r"There is no such folder; .* Runs near there: \S*one\."),
+        ("a.toml", r"It is a study, which `thalweg run` makes a run of; .* Runs near there: \S*one\."),
+        ("runs/one/run.sqlite", "is no folder of a run"),
+    ):
+        with pytest.raises(RunError, match=text):
+            Run.resume(tmp_path / name)
 
 
 def test_models_of_blocks_that_are_computed_again_go_first(tmp_path, document, kinds):

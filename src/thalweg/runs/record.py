@@ -152,6 +152,8 @@ def find_run(path: Path) -> Path:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise RunError(f"The run {str(path)!r} cannot be read: {why}. May you read the folder?") from error
     what = "It has no run.sqlite" if path.is_dir() else "It is a file" if path.exists() else "There is no such folder"
+    if path.suffix == ".toml" and path.is_file():
+        what = "It is a study, which `thalweg run` makes a run of"
     hint = f"Runs near there: {', '.join(near[:6])}{' ...' if len(near) > 6 else ''}." if near else ""
     raise RunError(
         f"There is no run in {str(path)!r}. {what}; the folder of a run is what `thalweg run` prints at its end, such "

@@ -34,6 +34,7 @@ from thalweg.runs.overrides import apply_overrides, path_of
 from thalweg.runs.places import place_of
 from thalweg.runs.position import Position
 from thalweg.runs.problem import Problem
+from thalweg.runs.record import find_run
 from thalweg.runs.restoring import check_variables, put_variables, restore_optimizer
 from thalweg.runs.selection import Selection
 from thalweg.runs.standing import naming, position_in, refuse_finished, refuse_lost_checkpoints, refuse_lost_iterations
@@ -268,7 +269,8 @@ def read(
     if not is_file(folder.history):
         if is_file(folder.study):
             raise RunError(f"The run {path} has no history: {folder.history.name} is missing. Restore it from a copy.")
-        raise RunError(f"{path} is no folder of a run (it has no study.toml and run.sqlite). Which run is meant?")
+        find_run(path)  # which says what there is instead
+        raise RunError(f"{path} is no folder of a run.")
     folder.refuse_a_second_writer()
     overrides = list(overrides)
     stamp = stamp_of(folder)

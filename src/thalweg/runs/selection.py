@@ -139,7 +139,11 @@ class Selection:
         mine = {"kind": self.kind, "items": self.items, "batches": self.batches}
         if any(state.get(key) != value for key, value in mine.items()):
             saved = {key: state.get(key) for key in mine}
-            raise RunError(f"The saved selection is {saved}, and the study's is {mine}: they do not fit together.")
+            raise RunError(
+                f"The saved selection is {saved}, and the study's is {mine}: they do not fit together. While a block "
+                "goes on, its selection, its batch_size and the number of items stay; change them for a block that has not "
+                "begun, or go on from where this one begins (--iteration)."
+            )
         try:
             count = operator.index(state["count"])
             if count < 0:
