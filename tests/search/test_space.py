@@ -297,7 +297,9 @@ OPTIONAL = [
 def test_an_optional_text_has_its_default_where_nothing_is_present(note):
     layer = {"type": "object", "properties": {"width": {"type": "integer", "minimum": 1, "maximum": 4}, "note": note}}
     alone = Space.of(layer, present={"width": 1})
-    assert alone.describe().splitlines()[-1] == f"  value.note: always {note['default']!r}, frozen"
+    beside = ': any text fits there besides its numbers; give "x-pool" with the values to try, or leave the text out'
+    reason = beside if note["default"] == "none" else ""  # its numbers might be searched
+    assert alone.describe().splitlines()[-1] == f"  value.note: always {note['default']!r}, frozen{reason}"
     listed = Space.of({"type": "array", "items": layer, "maxItems": 2}, present=[{"width": 1, "note": note["default"]}])
     assert listed.size() == 1 + 4 + 16
     assert alone.encode({"value": {"width": 3}}) == {"value.width": 3}

@@ -56,11 +56,11 @@ def cost(study: Study, problem: Problem, search: Any, *, begins: bool = True) ->
 
 def _refuse_without_choice(study: Study, problem: Problem, engine: Any) -> None:
     """One pass through the samples scores the start; further ones would pay for what is known."""
-    from thalweg.search.engines import registry
+    from thalweg.search.engines import has_nothing_to_choose
 
-    kind = getattr(engine, "kind", "")
-    if kind not in registry or kind == "rewrite" or engine.space.size() != 1 or engine.starts_outside:
+    if not has_nothing_to_choose(engine):
         return
+    kind = engine.kind
     enough = max(math.ceil(problem.items / (block.batch_size or problem.items)) for block in study.blocks)
     if study.iterations > enough:
         raise StudyError(
@@ -86,11 +86,15 @@ def check_keys(problem: Problem, search: Any) -> None:
 
 
 def engine_lines(search: Any) -> list[tuple[str, str]]:
-    """Lines for the plan: which engine was chosen, and why, where the study leaves that open."""
+    """Lines for the plan: which engine was chosen, and why, where the study leaves that open; and what it leaves as it
+    is although somebody may not expect that."""
     from thalweg.runs.searching import chosen_engine
 
-    text = chosen_engine(search.engine)
-    return [("engine", text)] if text else []
+    engine = search.engine
+    text, kind, space = chosen_engine(engine), getattr(engine, "kind", ""), getattr(engine, "space", None)
+    found = [] if space is None or kind == "rewrite" else [one for one in space.walk() if getattr(one, "reason", "")]
+    frozen = [("frozen", f"{one.name}: {one.about()}") for one in found]
+    return ([("engine", text)] if text else []) + frozen
 
 
 def let_go(search: Any) -> None:

@@ -71,6 +71,20 @@ def engine_class(kind: str) -> type[Engine]:
     return found
 
 
+def has_nothing_to_choose(engine: Engine) -> bool:
+    """Whether an engine of ours has no candidate but the start; rewriting finds some where other engines keep a text.
+
+    Example:
+        >>> from thalweg.search.engines import engine_class, has_nothing_to_choose
+        >>> from thalweg.search.space import Space
+        >>> space = Space.of({"const": 3}, name="x")
+        >>> has_nothing_to_choose(engine_class("random")(space, seed=0, start={"x": 3}))
+        True
+    """
+    kind = getattr(engine, "kind", "")
+    return kind in registry and kind != "rewrite" and engine.space.size() == 1 and not engine.starts_outside
+
+
 def engine_options(kind: str) -> dict[str, Json]:
     """The options of an engine with their defaults, for the validation of studies.
 

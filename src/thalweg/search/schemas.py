@@ -36,6 +36,7 @@ from thalweg.search.keywords import (
     is_annotation,
     parts,
 )
+from thalweg.search.space_decimals import DecimalSchema
 from thalweg.search.values import copy_json, written_path
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -51,6 +52,9 @@ FROM_PYDANTIC = {
     **{"multiple_of": "multipleOf", "decimal_places": None, "max_digits": None},
 }
 """Constraints of a union, which Pydantic leaves as they are, and what JSON Schema calls them if it has them."""
+
+
+_PLAIN = getattr(BaseModel.model_json_schema, "__func__", None)
 
 
 def standardize_schema(schema: Any, *, annotations: bool = True) -> dict[str, Any]:
@@ -107,7 +111,8 @@ def schema_of(data_model: type[BaseModel] | BaseModel) -> dict[str, Any]:
     if not issubclass(kind, BaseModel):
         raise SchemaError(f"the data model is {data_model!r}; give a class derived from pydantic.BaseModel.")
     try:
-        schema = kind.model_json_schema()
+        plain = getattr(kind.model_json_schema, "__func__", None) is _PLAIN  # else it may take no generator
+        schema = kind.model_json_schema(schema_generator=DecimalSchema) if plain else kind.model_json_schema()
     except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
         raise SchemaError(f"{kind.__name__} has no JSON Schema: {error.message}.", data_model=kind.__name__) from error
     return _Standard(_in_json_schema(_copied(schema), ()), annotations=True).form()

@@ -7,6 +7,7 @@ in the schema                in the space
 ``exclusiveMinimum`` ...     the next float, the next integer
 ``integer`` with bounds      an integer between them
 ``multipleOf``               a grid of exact multiples, also decimal ones
+Pydantic's ``Decimal``       with bounds the text of a number between them (``x-decimal``); else as a string
 ``enum``, ``boolean``        a choice; ``const`` and one-element choices leave nothing to choose
 ``oneOf``, ``anyOf``         a choice of the branch, then what belongs to it; a list of types is the same
 ``object``                   every declared property, required or not
@@ -28,6 +29,7 @@ from typing import Any
 from thalweg.errors import SchemaError
 from thalweg.search.space_branches import common_label, excludes
 from thalweg.search.space_compound import Branch, Distinct, Items, Record
+from thalweg.search.space_decimals import as_text, decimal_number, is_decimal
 from thalweg.search.space_listing import Listing, allowed, listed
 from thalweg.search.space_merging import Resolver, types_of
 from thalweg.search.space_nodes import Choice, Fixed, Grid, Json, Node, Plain, Real, Whole, copied, identity
@@ -42,6 +44,8 @@ LARGEST_INTEGER = 2**53  # beyond it the engines' arithmetic, which is in floats
 SMALLEST_SCALE = 1e-300  # a logarithmic axis down to the smallest floats is a mistake
 MOST_NODES = 50_000
 MOST_DISTINCT = 1_000
+NO_ENDS = "a decimal is searched between a minimum and a maximum; give both"
+BESIDE_TEXT = 'any text fits there besides its numbers; give "x-pool" with the values to try, or leave the text out'
 
 
 class FreeError(SchemaError):
@@ -86,6 +90,8 @@ class Builder:
             return Fixed(name, copied(self._listing.values(schema, name)[0]))
         if "enum" in schema:
             return _choice(name, self._listing.values(schema, name), "enum")
+        if is_decimal(schema):
+            return self._decimal(schema, name) or self._frozen(schema, name, present, NO_ENDS)
         if "oneOf" in schema or "anyOf" in schema:
             return self._union(schema, name, present)
         kinds = types_of(schema)
@@ -95,6 +101,11 @@ class Builder:
             branches = [{**schema, "type": kind} for kind in kinds]
             return self._branch(branches, schema, name, present)
         return self._typed(kinds[0], schema, name, present)
+
+    def _decimal(self, schema: dict[str, Any], name: str) -> Node | None:
+        """The numbers of a decimal; None if there is no saying where to search."""
+        number = decimal_number(schema, self._resolver.alternatives(schema, name))
+        return None if number is None else as_text(_real(number, name))
 
     def _typed(self, kind: str, schema: dict[str, Any], name: str, present: Any) -> Node:
         if kind == "null":
@@ -180,8 +191,11 @@ class Builder:
             keyword = "oneOf" if exclusive else "anyOf"
             return _choice(name, self._listing.checked(values, whole, keyword, name), keyword)
         settled = {"const", "enum", "x-pool", "oneOf", "anyOf"}
-        if any(types_of(one) in ([], ["string"]) and not settled & one.keys() for one in branches):
-            return self._frozen(whole, name, present)  # a string or null: what is there now stays
+        texts = any(types_of(one) in ([], ["string"]) and not settled & one.keys() for one in branches)
+        endless = any(is_decimal(one) and self._decimal(one, name) is None for one in branches)
+        if texts or endless:  # a string or null: what is there now stays
+            reason = NO_ENDS if endless else BESIDE_TEXT if any(map(_is_bounded, branches)) else ""
+            return self._frozen(whole, name, present, reason)
         disjoint = all(
             excludes(self._resolver, one, other, name) and excludes(self._resolver, other, one, name)
             for k, one in enumerate(branches)
@@ -199,17 +213,23 @@ class Builder:
         ]
         return nodes[0] if len(nodes) == 1 else Branch(name, tuple(labels), tuple(nodes), disjoint)
 
-    def _frozen(self, schema: dict[str, Any], name: str, present: Any) -> Node:
+    def _frozen(self, schema: dict[str, Any], name: str, present: Any, reason: str = "") -> Node:
         if present is not MISSING:
-            return Fixed(name, copied(present), "frozen")
+            return Fixed(name, copied(present), "frozen", reason)
         if "default" in schema:
             default = self._listing.checked([schema["default"]], schema, "default", name)
-            return Fixed(name, copied(default[0]), "frozen")
+            return Fixed(name, copied(default[0]), "frozen", reason)
         raise FreeError(
             f"{name} may be {'any text' if schema.get('type') == 'string' else 'anything'}, and there is no present "
             'value to keep; give "x-pool": [...] with the values to try, enum, const or default.',
             path=name,
         )
+
+
+def _is_bounded(schema: dict[str, Any]) -> bool:
+    """Whether it is of numbers that could be searched if there were nothing besides."""
+    lower, upper = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+    return any(key in schema for key in lower) and any(key in schema for key in upper)
 
 
 def _choice(name: str, values: list[Json], keyword: str) -> Node:

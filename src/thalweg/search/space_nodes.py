@@ -14,7 +14,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -153,10 +153,11 @@ class Node(abc.ABC):
 
 @dataclass(frozen=True)
 class Fixed(Node):
-    """One value only. ``why`` is ``const`` or ``frozen``."""
+    """One value only. ``why`` is ``const`` or ``frozen``; ``reason`` says more to people, where that surprises."""
 
     value: Json
     why: str = "const"
+    reason: str = field(default="", repr=False, compare=False)
 
     def draw(self, suggester: Suggester) -> Json:
         """A copy of the value."""
@@ -177,7 +178,8 @@ class Fixed(Node):
 
     def about(self) -> str:
         """For people."""
-        return f"always {_short(self.value)}" + (", frozen" if self.why == "frozen" else "")
+        why = f", frozen{self.reason and ': '}{self.reason}" if self.why == "frozen" else ""
+        return f"always {_short(self.value)}{why}"
 
 
 @dataclass(frozen=True)

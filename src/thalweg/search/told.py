@@ -19,6 +19,7 @@ from thalweg.errors import SearchError
 from thalweg.graph import Variable
 from thalweg.search.bound import BoundSearch
 from thalweg.search.candidates import Candidate
+from thalweg.search.engines import has_nothing_to_choose
 from thalweg.search.optimizer import Rewarded
 from thalweg.search.rewards import Reward, SampleReward
 from thalweg.search.structured import StructuredVariable
@@ -40,13 +41,14 @@ class ToldSearch(BoundSearch):
                 they are are others at each call.
 
         Raises:
-            SearchError: no variable fits, the reward is not finite, or somebody else changed the variables since.
+            SearchError: no variable fits, the reward is not finite, there is nothing to choose, or somebody else has
+                changed the variables since.
         """
         self._check_super_called()
         matching = self.matching(trainable_variables)
         given = None if reward is None else _judged(Reward.of(reward), self.name)
         with self._step(matching):
-            self.bind(matching.acted)
+            self._bind_to(matching.acted)
             await self._take(given)
             self._count()
 
@@ -84,9 +86,24 @@ class ToldSearch(BoundSearch):
         matching = self.matching(trainable_variables)
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         with self._step(matching):
-            self.bind(matching.acted)
+            self._bind_to(matching.acted)
             await self._take(text)
             self._count()
+
+    def _bind_to(self, variables: Sequence[StructuredVariable]) -> None:
+        """Search these from now on, unless the first candidate would be the last."""
+        begins = not self._bound
+        self.bind(variables)
+        engine = self.engine
+        if begins and has_nothing_to_choose(engine):
+            engine.close()
+            self._bound, self._engine = (), None
+            places = "; ".join(f"{node.name}: {node.about()}" for node in engine.space.walk())
+            raise SearchError(
+                f"{self.name} has nothing to choose: {self.kind} draws by the schemas, and they leave no candidate but "
+                'the present values. Put an enum, "x-pool" or a range there, or take the engine "rewrite" for texts; '
+                f"they have {places[:600]}."
+            )
 
     async def _take(self, given: Reward | str | None) -> None:
         """What came of the present values: a reward, or why there is none; None at the very beginning."""
