@@ -60,6 +60,10 @@ def test_whatever_a_library_takes_is_known_or_told(library: str, theirs: str, ou
         (tw.Adam, "alpha", "did you mean 'learning_rate'?"),
         (tw.Rprop, "etas", "did you mean 'eta_minus' and 'eta_plus'?"),
         (tw.Adam, "clipnorm", r"process_grad=tw.transforms.clip_norm(limit)"),
+        (tw.Lion, "beta_1", "did you mean 'beta1'?"),
+        (tw.SGD, "decoupled_weight_decay", "give decay='decoupled'"),
+        (tw.ScheduleFreeAdamW, "decoupled_weight_decay", "leave it out, weight_decay acts in this rule's own way"),
+        (tw.ScheduleFreeAdamW, "weight_decay_rate", "give weight_decay (known"),
         (tw.Adam, "ema_momentum", "give wrap=['ema'], and ema_decay"),
     ],
 )
@@ -67,6 +71,11 @@ def test_what_it_is_here(make: Any, name: str, told: str) -> None:
     assert told in refusal(make, **{name: 1.0})
     optimizer = make()
     assert told in refusal(setattr, optimizer, name, 1.0)
+
+
+@pytest.mark.parametrize("name", ["beta_1", "beta_2", "betas"])
+def test_what_a_rule_has_nothing_of_is_no_misspelling(name: str) -> None:
+    assert "did you mean" not in refusal(tw.Rprop, **{name: 0.9})
 
 
 def test_a_suggestion_of_two_names_is_data_too() -> None:

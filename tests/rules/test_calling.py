@@ -107,6 +107,36 @@ def test_what_python_refuses_is_an_error_of_ours(make: Any, told: str) -> None:
     assert told in said(make)
 
 
+def test_both_parts_of_a_product_are_told_at_once() -> None:
+    for named in ({"epochs": 3, "steps_per_epoch": 10}, {"steps_per_epoch": 10, "epochs": 3}):
+        assert "give the product, duration=epochs * steps_per_epoch" in said(OneCycle, 0.1, **named)
+    assert "did you mean 'duration'" in said(OneCycle, 0.1, epochs=3)
+
+
+@dataclass(frozen=True)
+class Nameless(Schedule):
+    initial: float
+
+    def __call__(self, state: Any) -> float:
+        return self.initial
+
+
+@dataclass(frozen=True)
+class NamelessTransform(tw.transforms.Transform):
+    factor: float
+
+    def __call__(self, array: Any) -> Any:
+        return self.factor * array
+
+
+def test_what_has_no_kind_is_told_to_write_one() -> None:
+    told = 'schedule Nameless has no kind, its name in study files; write kind = "..." in class Nameless'
+    assert said(Nameless, 1.0) == told
+    transform = NamelessTransform(2.0)
+    assert transform(1.0) == 2.0
+    assert "transform NamelessTransform has no kind, its name in study files; write" in said(transform.get_config)
+
+
 def test_a_type_error_from_inside_stays_what_it_is() -> None:
     @dataclass(frozen=True)
     class Odd(Schedule):

@@ -5,6 +5,8 @@ What is the same thing by another name is in :data:`thalweg.rules.spelling.USUAL
 
 from __future__ import annotations
 
+from thalweg.rules.base import Rule
+
 A_DECAY = (
     "says how weight_decay acts. Optax's decay is rho; what Keras's optimizers had is "
     "learning_rate=tw.schedules.Inv(rate, gamma=decay, power=1.0, decay_on_iteration=True)"
@@ -63,21 +65,33 @@ ADVICE: dict[str, str] = {
 """By the name that they have there; what a rule here has by that name, it is simply given."""
 
 
-def advice(rule: str, name: str) -> str | None:
+OF_ITS_OWN: dict[str, str] = {
+    "decoupled_weight_decay": "leave it out, weight_decay acts in this rule's own way",
+    "weight_decay_rate": "give weight_decay",
+}
+"""What differs where there is a weight_decay, and no choice how it acts."""
+
+
+def advice(rule: Rule, name: str) -> str | None:
     """What to do instead of giving a rule what it does not have.
 
     Args:
-        rule: the rule's name.
+        rule: the rule, with weight decay.
         name: what was given.
 
     Returns:
         A sentence, or ``None``.
 
     Example:
+        >>> from thalweg import rules
         >>> from thalweg.optimizers.elsewhere import advice
-        >>> advice("sgd", "clipvalue")
+        >>> advice(rules.sgd, "clipvalue")
         'give process_grad=tw.transforms.clip_value(limit)'
-        >>> advice("nesterov", "nesterov")
+        >>> advice(rules.nesterov, "nesterov")
         'leave it out, it is what this rule does'
     """
-    return "leave it out, it is what this rule does" if name == rule else ADVICE.get(name)
+    if name == rule.name:
+        return "leave it out, it is what this rule does"
+    if name in OF_ITS_OWN and "decay" not in rule.options:
+        return OF_ITS_OWN[name] if "weight_decay" in rule.hyperparameters else ADVICE["weight_decay"]
+    return ADVICE.get(name)

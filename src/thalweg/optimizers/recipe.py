@@ -109,7 +109,7 @@ def not_there(rule: Rule, name: str, around: Sequence[str], *, made: bool = Fals
         wrap = [*around, added()[name][0]]
         return HyperparameterError(f"{rule.name}: {name} belongs to a wrapper; ask for it, too: wrap={wrap}", name=name)
     known = [*rule.hyperparameters, *rule.options, *rule.switches, *COMMON]
-    return unknown(f"hyperparameter or option of {rule.name}:", name, known, advice=advice(rule.name, name))
+    return unknown(f"hyperparameter or option of {rule.name}:", name, known, advice=advice(rule, name))
 
 
 def settled(rule: Rule, name: str) -> HyperparameterError:

@@ -40,7 +40,7 @@ def fault(cls: type[Called], positional: Sequence[Any], named: Mapping[str, Any]
         return None
     known = [p.name for p in parameters]
     undeclared = _undeclared(cls)
-    for name in named:
+    for name in sorted(named, key=lambda name: name not in cls.advice):  # which tells more than another spelling
         if name in undeclared and name not in known:
             return _undecorated(owner, cls, name)
         if name not in known:
@@ -60,6 +60,33 @@ def fault(cls: type[Called], positional: Sequence[Any], named: Mapping[str, Any]
     if missing:
         return HyperparameterError(f"{owner} needs {missing[0]!r}, which has no default", name=missing[0])
     return None
+
+
+def kind_of(made: Called) -> str:
+    """The name in study files of something that was made.
+
+    Args:
+        made: a schedule or a transform.
+
+    Returns:
+        Its ``kind``.
+
+    Raises:
+        HyperparameterError: its class has none.
+
+    Example:
+        >>> from thalweg.rules.calling import kind_of
+        >>> from thalweg.schedules import Fixed
+        >>> kind_of(Fixed(0.1))
+        'fixed'
+    """
+    kind = getattr(made, "kind", None)
+    if not isinstance(kind, str):
+        name = type(made).__name__
+        raise HyperparameterError(
+            f'{made.noun} {name} has no kind, its name in study files; write kind = "..." in class {name}', name="kind"
+        )
+    return kind
 
 
 def _signature(cls: Any) -> inspect.Signature:

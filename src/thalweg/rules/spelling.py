@@ -8,12 +8,15 @@ from collections.abc import Container, Iterable
 from thalweg.errors import HyperparameterError
 
 _CLOSE = 0.57  # of 1; "learning_rate" and "multivariate" have 0.56, "beta1" and "b1" 0.571
+_CLOSER = 0.75  # for what is spelled right, and is of another library: Keras's "beta_1" is not Rprop's "eta_plus"
 USUAL: dict[str, tuple[str, ...]] = {
     "lr": ("learning_rate", "initial"),
     "eta": ("learning_rate",),
     "alpha": ("rho", "learning_rate"),
     "step_size": ("learning_rate", "period", "up"),
     "b1": ("beta1",),
+    "beta_1": ("beta1",),
+    "beta_2": ("beta2",),
     "b2": ("beta2",),
     "betas": ("beta1 and beta2",),
     "eps": ("epsilon",),
@@ -97,7 +100,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     mixed = [one for one in names if sorted(one) == sorted(name)]  # letters that changed places
     if mixed:
         return mixed[0]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=_CLOSE)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=_CLOSER if name in USUAL else _CLOSE)
     longer = [one for one in names if len(one) > 2 and name.startswith(one)]
     return next(iter(close + longer), None)
 

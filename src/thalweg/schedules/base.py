@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from thalweg.errors import HyperparameterError, StateMismatchError
-from thalweg.rules.calling import Called
+from thalweg.rules.calling import Called, kind_of
 from thalweg.rules.ranges import Interval, number
 from thalweg.rules.spelling import unknown
 from thalweg.schedules.elsewhere import ADVICE
@@ -57,7 +57,7 @@ class Schedule(Called, abc.ABC):
     choices: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __post_init__(self) -> None:
-        owner = f"schedule {self.kind}"
+        owner = f"schedule {kind_of(self)}"
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name in self.ranges:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from thalweg.rules.calling import Called
+from thalweg.rules.calling import Called, kind_of
 
 Array = Any
 """A NumPy array, a JAX array, a PyTorch tensor or a PyTensor variable."""
@@ -45,8 +45,11 @@ class Described(Called, abc.ABC):
 
         Returns:
             The table from which :func:`thalweg.transforms.build` makes it again, given its arrays.
+
+        Raises:
+            HyperparameterError: its class has no ``kind``.
         """
-        config: dict[str, Any] = {"kind": self.kind}
+        config: dict[str, Any] = {"kind": kind_of(self)}
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             is_array = f.name in self.array_parameters and value is not None
