@@ -82,12 +82,15 @@ def test_a_number_that_no_float_holds_is_none_of_its_points():
         with pytest.raises(ValueMismatchError, match="cannot express"):
             space.encode({"v": {"rate": text}})
     assert space.describe().endswith("v.rate: decimals 0 to 1")
+    places = [node.name for node in Space.of_variables([StructuredVariable(Many(), name="v")]).walk()]
+    assert "v.maybe[decimal]" in places
     assert schema_of(Rate)["properties"]["rate"]["x-decimal"] == {}
 
 
 class Either(BaseModel):
     rate: Annotated[float, Field(ge=0, le=1)] | str = 0.5
     price: Decimal = Field(Decimal(1), ge=0)
+    word: Annotated[Decimal, Field(ge=0, le=1)] | str = "half"
 
 
 @pytest.mark.parametrize("kind", ["random", "auto", "tpe", "evolution"])
@@ -97,7 +100,7 @@ def test_a_search_with_nothing_to_choose_says_why_and_may_be_bound_to_others(kin
         SearchError, match=r"nothing to choose: .* v\.rate: .* any text fits there .* v\.price: .* give both"
     ):
         wait(search.apply_optimization([variable], 1.0))
-    assert (variable.json(), variable.version) == ({"rate": 0.5, "price": "1"}, 0)
+    assert (variable.json(), variable.version) == ({"rate": 0.5, "price": "1", "word": "half"}, 0)
     other = StructuredVariable(Rate(), name="v")
     wait(search.apply_optimization([other], 1.0))
     assert other.json()["rate"] != "0.50"
@@ -111,6 +114,7 @@ def test_what_stays_as_it_is_beside_its_numbers_is_in_the_plan():
     search = Search("random", seed=0)
     search.bind([StructuredVariable(More(), name="v")])
     lines = engine_lines(search)
-    assert [name for name, _ in lines] == ["frozen", "frozen"]
+    assert [name for name, _ in lines] == ["frozen"] * 3
     assert lines[0][1].startswith("v.rate: always 0.5, frozen: any text fits there besides its numbers; give")
+    assert lines[2][1].startswith("v.word: always 'half', frozen: any text fits there besides its numbers; give")
     assert lines[1][1].startswith("v.price: always '1', frozen: a decimal is searched between a minimum and a maximum")

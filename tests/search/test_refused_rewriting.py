@@ -174,5 +174,5 @@ def test_a_run_says_which_candidates_were_refused_and_why(tmp_path, monkeypatch)
     assert re.fullmatch(
         r"candidate 1 is refused and not evaluated: the value of 'prompt' .* needs \{question\}\.", said[0]
     )
-    assert said[-1] == "7 candidates were refused in all, each for such a reason; none of them was evaluated"
+    assert said[-1] == "7 candidates were refused in all, and none of them was evaluated"
     assert (outcome.summary["search"]["refused"], outcome.summary["search"]["failed"]) == (7, 0)

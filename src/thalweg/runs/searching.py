@@ -204,7 +204,7 @@ class Searching:
             text = f"{self._ledger.failed} evaluations have failed in all; the table of evaluations has each of them"
             self._history.event("failure", text, iteration=iteration)
         if (refused := self._refused()) > TOLD:
-            text = f"{refused} candidates were refused in all, each for such a reason; none of them was evaluated"
+            text = f"{refused} candidates were refused in all, and none of them was evaluated"
             self._history.event("failure", text, iteration=iteration)
         scores, problem, start = self._search.scores, self._problem, self._search.first
         self.stopped = self.stopped or self._cut

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from thalweg.search.space_decimals import is_decimal
 from thalweg.search.space_merging import Resolver, types_of
 from thalweg.search.space_nodes import identity
 
@@ -52,7 +53,7 @@ def common_label(resolver: Resolver, branches: list[dict[str, Any]], name: str) 
     for k, branch in enumerate(branches):
         kinds = types_of(branch)
         labels.append(str(branch.get("title") or (kinds[0] if len(kinds) == 1 else k)))
-    kinds_only = ["|".join(types_of(branch)) for branch in branches]
+    kinds_only = ["decimal" if is_decimal(branch) else "|".join(types_of(branch)) for branch in branches]
     if len(set(kinds_only)) == len(kinds_only) and all(kinds_only):
         return kinds_only
     return labels if len(set(labels)) == len(labels) else [f"{k}:{label}" for k, label in enumerate(labels)]

@@ -192,10 +192,12 @@ class Builder:
             return _choice(name, self._listing.checked(values, whole, keyword, name), keyword)
         settled = {"const", "enum", "x-pool", "oneOf", "anyOf"}
         texts = any(types_of(one) in ([], ["string"]) and not settled & one.keys() for one in branches)
-        endless = any(is_decimal(one) and self._decimal(one, name) is None for one in branches)
-        if texts or endless:  # a string or null: what is there now stays
-            reason = NO_ENDS if endless else BESIDE_TEXT if any(map(_is_bounded, branches)) else ""
-            return self._frozen(whole, name, present, reason)
+        decimals = [self._decimal(one, name) for one in branches if is_decimal(one)]
+        if texts:  # a string or null: what is there now stays
+            numbers = any(decimals) or any(map(_is_bounded, branches))
+            return self._frozen(whole, name, present, BESIDE_TEXT if numbers else "")
+        if None in decimals:
+            return self._frozen(whole, name, present, NO_ENDS)
         disjoint = all(
             excludes(self._resolver, one, other, name) and excludes(self._resolver, other, one, name)
             for k, one in enumerate(branches)
