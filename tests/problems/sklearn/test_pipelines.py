@@ -118,7 +118,7 @@ def test_own_data(tmp_path, document):
     outcome = wait(Run(study, out=tmp_path / "run").execute())
     assert outcome.summary["search"]["winner"]["test"]["mean"] > 0.7
     np.savez(tmp_path / "own.npz", features=features, labels=np.array([{}] * 60), allow_pickle=True)
-    with pytest.raises(StudyError, match="can be read"):
+    with pytest.raises(StudyError, match="holds an array of Python objects, which are not read"):
         Study.from_document(document, folder=tmp_path).build_problem()
 
 
@@ -136,6 +136,13 @@ def test_own_data_that_cannot_be_used(tmp_path, document):
     refused("save them as float64", features=features, labels=np.arange(60))  # no classes, but numbers
     refused("NaN or infinity", features=features * np.nan, labels=features[:, 0])
     refused("one label a row", features=features, labels=features)
+    refused(
+        r"all labels in \S*own\.npz are 3, so there is nothing to predict", features=features, labels=np.full(60, 3)
+    )
+    (tmp_path / "own.csv").write_text("a,b\n1,2\n")
+    document["problem"]["data"] = "own.csv"
+    with pytest.raises(StudyError, match=r"own\.csv is no \.npz file\. Save its arrays as one: np\.savez"):
+        Study.from_document(document, folder=tmp_path).build_problem()
 
 
 @pytest.mark.parametrize("kind", sorted(set(ESTIMATORS) - {"none"}))
@@ -149,6 +156,10 @@ def test_every_registered_estimator_is_there(kind):
     [
         ({"data": "digit"}, "neither one of"),
         ({"steps": ["model"]}, "each step has one schema"),
+        (
+            {"steps": ["model", "scale"]},
+            r'model: \w+ predicts, so it is the last step; write steps = \["scale", "model"\]',
+        ),
         ({"metric": "acuracy"}, '"accuracy"'),
         ({"start": {"scale": {"kind": "none"}, "model": {"kind": "svc", "C": 1000.0}}}, "does not fit"),
         ({"start": {"scale": {"kind": "none"}, "model": {"kind": "os.system"}}}, "model"),
@@ -160,6 +171,15 @@ def test_every_registered_estimator_is_there(kind):
 def test_what_is_wrong_is_said_before_anything_is_computed(document, change, message):
     document["problem"] |= change
     with pytest.raises(StudyError, match=message):
+        Study.from_document(document).build_problem()
+
+
+@pytest.mark.parametrize("kind", ["none", "pca"])
+def test_a_pipeline_ends_with_what_predicts(document, kind):
+    document["problem"]["space"]["model"]["oneOf"].append(
+        {"properties": {"kind": {"const": kind}}, "required": ["kind"]}
+    )
+    with pytest.raises(StudyError, match=f"model: {kind} predicts nothing, and model is the last step"):
         Study.from_document(document).build_problem()
 
 

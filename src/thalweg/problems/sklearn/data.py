@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -97,11 +98,21 @@ def _load(name: str, version: tuple[int, int, int] | None) -> Labelled:
         features, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
         return Labelled(np.asarray(features, np.float64), labels, classes=name != "diabetes")
     path = Path(name)
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise StudyError(
+            f"problem.data: {path} is no .npz file. Save its arrays as one: np.savez(path, features=..., labels=...), "
+            "features of shape (rows, columns)."
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             names = sorted(file.files)
             arrays = {key: file[key] for key in ("features", "labels") if key in names}
     except (OSError, ValueError) as error:
+        if "allow_pickle" in str(error):
+            raise StudyError(
+                f"problem.data: {path} holds an array of Python objects, which are not read. Save features as numbers, "
+                "and labels as numbers or text (labels.astype(str))."
+            ) from None
         raise StudyError(
             f"problem.data: {name!r} is neither one of {', '.join(BUNDLED)} nor an .npz file that can be read: {error}."
         ) from error
@@ -115,6 +126,8 @@ def _load(name: str, version: tuple[int, int, int] | None) -> Labelled:
         )
     if not np.isfinite(features).all() or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
         raise StudyError(f"problem.data: {path} holds NaN or infinity.")
+    if len(labels) and (labels == labels[0]).all():
+        raise StudyError(f"problem.data: all labels in {path} are {labels[0]}, so there is nothing to predict.")
     return Labelled(np.asarray(features, np.float64), labels, classes=labels.dtype.kind != "f")
 
 

@@ -23,7 +23,7 @@ from thalweg.problems.sklearn.estimators import (
     parameters_of,
     score_function,
 )
-from thalweg.problems.sklearn.metrics import check_metric, is_classifier
+from thalweg.problems.sklearn.metrics import check_metric, is_classifier, is_regressor
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
 from thalweg.search.rewards import SampleReward
@@ -253,8 +253,22 @@ def _check_kinds(schema: dict[str, Any], steps: list[str], classes: bool) -> lis
                     given = "score_func" in properties
                     scores = _listed(resolver, properties["score_func"], f"{step}.score_func") if given else None
                     _check_scores(f"{step}: {name}", scores, classes)
+                _check_place(step, name, steps)
                 found.append((step, name))
     return found
+
+
+def _check_place(step: str, name: str, steps: list[str]) -> None:
+    """Refuse what predicts before the last step, and what does not as the last: each such pipeline would fail."""
+    predicts = name != "none" and (is_classifier(name) or is_regressor(name))
+    if predicts and step != steps[-1]:
+        order = [*(other for other in steps if other != step), step]
+        raise SearchError(f"{step}: {name} predicts, so it is the last step; write steps = {json.dumps(order)}")
+    if not predicts and step == steps[-1]:
+        raise SearchError(
+            f"{step}: {name} predicts nothing, and {step} is the last step: a pipeline ends with a classifier or a "
+            "regressor"
+        )
 
 
 def _branches(resolver: Resolver, schema: Any, name: str) -> Iterator[dict[str, Any]]:
