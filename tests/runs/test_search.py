@@ -20,7 +20,7 @@ from thalweg.runs.checking import print_checks
 from thalweg.runs.compare import Comparison, print_comparison
 from thalweg.runs.report import write_report
 from thalweg.runs.summary import search_lines
-from thalweg.search import Spent
+from thalweg.search import SampleReward, Spent
 from thalweg.search.random_search import RandomSearch
 
 
@@ -370,6 +370,25 @@ def test_nothing_but_failures_is_an_error_that_shows_the_first(tmp_path, documen
     document["problem"]["fails"] = -9.0
     with pytest.raises(RunError, match=r"All 12 evaluations have failed(.|\n)*ValueError: x is"):
         run(document, valley(), tmp_path / "run")
+
+
+def answering(value):
+    async def reward(self, values, item, runtime):
+        return value
+
+    return reward
+
+
+@pytest.mark.parametrize(
+    ("reward", "text"),
+    [
+        (lambda self, values, item, runtime: SampleReward(1.0), "reward is no coroutine function; write `async def"),
+        (answering(1.0), "reward returned float instead of a thalweg.search.SampleReward; write `return"),
+    ],
+)
+def test_a_reward_that_is_none_is_told_how_to_be_one(tmp_path, document, reward, text):
+    with pytest.raises(RunError, match=rf"All 12 evaluations have failed(.|\n)*{text}"):
+        run(document, type("Valley", (valley(),), {"reward": reward}), tmp_path / "run")
 
 
 def test_held_out_and_test_samples_play_no_part_in_the_search(tmp_path, document):

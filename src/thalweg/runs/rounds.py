@@ -21,6 +21,7 @@ import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import isawaitable
 from typing import Any
 
 import numpy as np
@@ -305,11 +306,17 @@ class Rounds:
     async def _evaluated(self, job: Job, row: Evaluation) -> Evaluation:
         start = time.monotonic()
         try:
-            reward: Any = await self._problem.reward(copy_json(job.values), job.item, self._runtime)
+            asked: Any = self._problem.reward(copy_json(job.values), job.item, self._runtime)
+            name = f"{type(self._problem).__qualname__}.reward"
+            if not isawaitable(asked):
+                raise RunError(
+                    f"{name} is no coroutine function; write `async def reward(self, values, item, runtime)`."
+                )
+            reward = await asked
             if not isinstance(reward, SampleReward):
                 raise RunError(
-                    f"{type(self._problem).__qualname__}.reward returned {type(reward).__qualname__} instead of a "
-                    "thalweg.search.SampleReward."
+                    f"{name} returned {type(reward).__qualname__} instead of a thalweg.search.SampleReward; write "
+                    "`return SampleReward(number)`."
                 )
         except Exception as error:
             lines = traceback.format_exception(error)

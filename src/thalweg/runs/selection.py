@@ -141,8 +141,8 @@ class Selection:
             saved = {key: state.get(key) for key in mine}
             raise RunError(
                 f"The saved selection is {saved}, and the study's is {mine}: they do not fit together. While a block "
-                "goes on, its selection, its batch_size and the number of items stay; change them for a block that has not "
-                "begun, or go on from where this one begins (--iteration)."
+                "goes on, its selection, its batch_size and the number of items stay; change them for a block that has "
+                "not begun, or go on from where this one begins (--iteration)."
             )
         try:
             count = operator.index(state["count"])
