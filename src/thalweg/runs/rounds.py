@@ -319,12 +319,11 @@ class Rounds:
                     "`return SampleReward(number)`."
                 )
         except Exception as error:
-            lines = traceback.format_exception(error)
             text = f"{type(error).__name__}: {error}"
             if not isinstance(error, ThalwegError):
-                text = "".join(lines)[-4000:]
-            cost = getattr(error, "spent", None)
-            cost = cost if isinstance(cost, Spent) else Spent(0, row.tokens, row.money)
+                text = "".join(traceback.format_exception(error))[-4000:]
+            known = getattr(error, "spent", None)
+            cost = known if isinstance(known, Spent) else Spent(0, row.tokens, row.money)
             return replace(
                 row,
                 status="failed",
