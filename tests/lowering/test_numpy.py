@@ -535,15 +535,18 @@ def misspelt_name(param: Any, grad: Any, slots: OneSlot, h: OneRate) -> Any:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (misspelt_name, "NameError: (global )?name 'grod' is not defined"),
-        (attribute_of_a_number, r"Unknown attribute 'nothing' of type float64 \(.*test_numpy.py, line \d+\)"),
+        (misspelt_name, r"update: name 'grod' is not defined \(.*test_numpy.py, line \d+\)"),
+        (
+            attribute_of_a_number,
+            r"cannot be compiled for float64: Unknown attribute 'nothing' of type float64 \(.*test_numpy.py, line .*",
+        ),
     ],
 )
 def test_the_reason_is_one_line(text: Any, what: str) -> None:
     """Not numba's account of every function on the way there, which is the error's cause still."""
     with pytest.raises(TypeError) as caught:
         compile_rule(Rule("odd", OneSlot, OneRate, text), np.dtype(np.float64))
-    assert re.fullmatch("rule 'odd' cannot be compiled for float64: " + what, str(caught.value))
+    assert re.fullmatch("rule 'odd':? " + what, str(caught.value))
 
 
 def test_what_a_text_returns_for_its_slots_is_named() -> None:

@@ -242,7 +242,7 @@ RIGHT: dict[str, dict[str, Any]] = {
         "measure": lambda param, grad, slots, h: [grad * grad],
         "conclude": lambda h, sums: Scalars(h.rate * sums[0]),
     },
-    "an array of starts": {"slots": Slots, "update": sgd, "start": lambda param, h: np.zeros(1)},
+    "a list of starts": {"slots": Slots, "update": sgd, "start": lambda param, h: [0.0]},
     "a generator of starts": {"slots": Slots, "update": sgd, "start": lambda param, h: (param for _ in "a")},
 }
 

@@ -23,7 +23,7 @@ from thalweg.errors import (
 )
 from thalweg.rules.base import Rule
 from thalweg.rules.ranges import Interval
-from thalweg.rules.trying import unpacked
+from thalweg.rules.trying import fitting, terms, unpacked
 
 try:
     import jax
@@ -290,10 +290,12 @@ def step(rule: Rule, param: Any, grad: Any, slots: Any, scalars: Any) -> tuple[j
     with traced(rule, "JAX"):
         if rule.measure is not None and rule.conclude is not None:
             sums_in = jnp.float64 if has_float64() else jnp.float32
-            terms = rule.measure(old, given, slots, h)
-            h = rounded(rule.conclude(scalars, tuple(jnp.sum(term, dtype=sums_in) for term in terms)), kind)
+            measured = terms(rule, rule.measure(old, given, slots, h))
+            h = rounded(rule.conclude(scalars, tuple(jnp.sum(term, dtype=sums_in) for term in measured)), kind)
         new, moved = unpacked(rule, rule.update(old, given, slots, h))
-        return new.astype(param.dtype), rule.slots(*(jnp.asarray(slot, kind) for slot in moved))
+        fitting(rule, new, moved, old.shape)
+        after = (jnp.broadcast_to(jnp.asarray(slot, kind), old.shape) for slot in moved)
+        return new.astype(param.dtype), rule.slots(*after)
 
 
 def _check(rule: Rule, param: Any, grad: Any, slots: Any, kind: DType) -> None:

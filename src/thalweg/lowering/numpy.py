@@ -28,7 +28,7 @@ from thalweg.lowering.reasons import reason
 from thalweg.rules import arithmetic
 from thalweg.rules.base import Rule
 from thalweg.rules.keeping import kept_with_rule
-from thalweg.rules.trying import explain
+from thalweg.rules.trying import explain, terms
 
 # What NumPy's ufunc of the same name costs too much for, one element at a time. Without annotations: numba
 # compares the names and annotations of the outer function with those of the inner one.
@@ -102,7 +102,7 @@ def compile_rule(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
     """
     try:
         return kernel_of(rule, dtype)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, NameError) as error:
         explain(rule, error)
         raise
 
@@ -155,9 +155,9 @@ def shape_of(rule: Rule) -> Shape:
     try:
         if rule.measure is not None:
             one = np.ones(1)
-            sums = len(rule.measure(one, one, rule.slots(*(one for _ in rule.slot_names)), example))
+            sums = len(terms(rule, rule.measure(one, one, rule.slots(*(one for _ in rule.slot_names)), example)))
         return Shape(len(rule.slot_names), len(hyper), len(example), len(rule.carried_names), sums, type(example))
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, NameError) as error:
         explain(rule, error)
         raise
 

@@ -26,7 +26,7 @@ from thalweg.rules.arithmetic import isfinite
 from thalweg.rules.base import Rule
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import Interval
-from thalweg.rules.trying import unpacked
+from thalweg.rules.trying import terms, unpacked
 
 Expression = Any
 """A PyTensor variable; the library brings no types that would be of use."""
@@ -132,8 +132,8 @@ def _updated(rule: Rule, part: Part, scalars: Any) -> tuple[Expression, tuple[Ex
     h = type(scalars)(*(_cast(value, dtype) for value in scalars))
     if rule.measure is not None and rule.conclude is not None:
         pt = library("pytensor.tensor")
-        terms = rule.measure(part.param, part.grad, slots, h)
-        sums = tuple(pt.sum(term, dtype="float64", acc_dtype="float64") for term in terms)
+        measured = terms(rule, rule.measure(part.param, part.grad, slots, h))
+        sums = tuple(pt.sum(term, dtype="float64", acc_dtype="float64") for term in measured)
         concluded = rule.conclude(scalars, sums)
         h = type(concluded)(*(_cast(value, dtype) for value in concluded))
     new, after = unpacked(rule, rule.update(part.param, part.grad, slots, h))

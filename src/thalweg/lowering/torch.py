@@ -28,7 +28,7 @@ from thalweg.lowering.batch import UNBOUNDED
 from thalweg.lowering.buffers import make_state
 from thalweg.rules.base import Rule
 from thalweg.rules.elementwise import refuse_other_shapes
-from thalweg.rules.trying import explain, unpacked
+from thalweg.rules.trying import explain, fitting, terms, unpacked
 
 try:
     import torch as torch  # others of ours have it from here, so that a missing one names the extra
@@ -51,6 +51,10 @@ AS_NUMPY: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
+
+
+FAULTS = (AttributeError, TypeError, ValueError, NameError, RuntimeError)
+"""What PyTorch, and Python, raise in a text that is wrong, besides all that they raise otherwise."""
 
 
 def computed_in(param: torch.Tensor, owner: str) -> torch.dtype:
@@ -186,11 +190,12 @@ def concluded(rule: Rule, param: torch.Tensor, grad: torch.Tensor, slots: Any, s
     kind = COMPUTED_IN[param.dtype]
     try:
         with torch.no_grad():
-            terms = rule.measure(param.to(kind), grad.to(kind), slots, rounded(rule, scalars, kind, param.device))
-            sums = tuple(float(torch.sum(term, dtype=torch.float64)) for term in terms)
+            h = rounded(rule, scalars, kind, param.device)
+            measured = terms(rule, rule.measure(param.to(kind), grad.to(kind), slots, h))
+            sums = tuple(float(torch.sum(term, dtype=torch.float64)) for term in measured)
         return rule.conclude(scalars, sums)
-    except (AttributeError, TypeError, ValueError) as error:
-        explain(rule, error)
+    except FAULTS as error:
+        explain(rule, error, np.ones(2), torch.ones(2, dtype=kind))
         raise
 
 
@@ -213,15 +218,17 @@ def update_(
         limits: between which bounds the parameter is kept.
 
     Raises:
-        RuleError: the text returns something else than the new parameter and as many slots as the rule has.
+        RuleError: the text returns something else than the new parameter and as many slots as the rule has, or cannot
+            be computed with tensors.
     """
     with torch.no_grad():
         kind = COMPUTED_IN[param.dtype]
         old = param.to(kind)  # the parameter itself, if it is of that dtype
         try:
             new, moved = unpacked(rule, rule.update(old, grad.to(kind), slots, h))
-        except (AttributeError, TypeError, ValueError) as error:
-            explain(rule, error)
+            fitting(rule, new, (), old.shape)
+        except FAULTS as error:
+            explain(rule, error, np.ones(2), torch.ones(2, dtype=kind))
             raise
         if limits != UNBOUNDED:
             new = torch.clamp(new, *limits)

@@ -5,7 +5,7 @@ Both ways do a step in the same parts, so that several of them can be one step t
     set_grad, set_hyper     what the step needs
     clean                   whether no gradient holds NaN or infinity
     ready                   the scalars: the last that can fail
-    update                  in place; cannot fail
+    update                  in place; a text that PyTorch cannot compute shows it here, in its first step
     commit                  the counts and carried numbers of the step become those of the next
 
 Parameters with the same hyperparameters, step count and carried numbers share a lane. Where a hyperparameter is an
@@ -183,7 +183,7 @@ class Native(Unit):
                 if (lane, kind, device) not in known:
                     try:
                         known[lane, kind, device] = rounded(self.rule, self._scalars[lane], kind, device)
-                    except (AttributeError, TypeError) as error:
+                    except (AttributeError, TypeError, ValueError) as error:
                         explain(self.rule, error)
                         raise
             self._ready = [known[key] for key in keys]
@@ -198,7 +198,11 @@ class Native(Unit):
         ]
 
     def update(self) -> None:
-        """Run the text on each tensor; autograd sees that they were changed."""
+        """Run the text on each tensor; autograd sees that they were changed.
+
+        Raises:
+            RuleError: the text cannot be computed with a tensor; those before it are updated, and no other is.
+        """
         for place, grad, h, limits in zip(self.places, self._grads, self._ready, self._limits, strict=True):
             update_(self.rule, place.param, grad, place.slots, h, limits)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from thalweg.errors import RuleError, ThalwegError
 from thalweg.rules.base import Rule
 from thalweg.rules.trying import explain
@@ -37,8 +39,8 @@ def traced(rule: Rule, by: str) -> Iterator[None]:
         yield
     except ThalwegError:
         raise
-    except (TypeError, ValueError, AttributeError) as error:
-        explain(rule, error)
+    except (TypeError, ValueError, AttributeError, NameError) as error:
+        explain(rule, error, np.ones(2))
         raise RuleError(
             f"rule {rule.name!r} cannot be traced by {by}: {error}\nThe text may use + - * / and the names of "
             "thalweg.rules.arithmetic, and none of the values",

@@ -34,12 +34,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thalweg.errors import HyperparameterError
-from thalweg.rules.checking import check_state, fitting_gradient, native, step_number
+from thalweg.rules.checking import check_state, fitting_gradient, in_dtype, native, step_number
 from thalweg.rules.declaring import Hyperparameter, declarations, extended, named_tuple
 from thalweg.rules.forms import by_convention, in_form
 from thalweg.rules.ranges import number, number_or_array, stays_inside
 from thalweg.rules.spelling import unknown
-from thalweg.rules.trying import explain, starts, unpacked
+from thalweg.rules.trying import explain, fitting, starts, terms, unpacked
 
 Array = Any
 """Whatever the backend computes with: a NumPy array, a number inside a compiled loop, a traced value."""
@@ -83,8 +83,7 @@ class Rule:
         switches: hyperparameters that exist under one option only: name → that (boolean) option.
         conventions: for each library the options and defaults that make this rule compute what it computes.
         chosen: the options that this rule has.
-        inside: the rule that this one is around, and what makes this one of it, where what is around it looks at the
-            parameter as the model is (see :mod:`thalweg.rules.wrapping`).
+        inside: the rule that this one is around, and what makes this one of it (see :mod:`thalweg.rules.wrapping`).
         decay: how weight decay acts where it is asked for, ``"coupled"`` or ``"decoupled"``
             (see :mod:`thalweg.rules.decaying`).
         source: the paper and equation.
@@ -273,7 +272,7 @@ class Rule:
             return hyper
         try:
             return self.prepare(t, hyper, carried) if self.carried else self.prepare(t, hyper)
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, TypeError, NameError) as error:
             explain(self, error)
             raise
 
@@ -292,7 +291,7 @@ class Rule:
             return None
         try:
             return self.carry(t, hyper, self.carried() if carried is None else carried)
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, TypeError, NameError) as error:
             explain(self, error)
             raise
 
@@ -313,7 +312,7 @@ class Rule:
             return (0.0,) * len(self.slot_names)
         try:
             return starts(self, self.start(param, hyper))
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, TypeError, NameError) as error:
             explain(self, error)
             raise
 
@@ -362,7 +361,8 @@ class Rule:
             GradientDtypeError: the gradient is not a NumPy array, or its dtype is another one.
             ParameterError: the parameter is not a NumPy array of float32 or float64.
             StateMismatchError: the state is another rule's, or of another shape or dtype, or t is no integer from 1.
-            RuleError: a text returns something else than it is to, or reads a name that is not there.
+            RuleError: a text returns something else than it is to, reads a name that is not there, or cannot be
+                computed with arrays.
         """
         given = native(param, self.name)
         gradient = fitting_gradient(grad, given, self.name)
@@ -377,23 +377,15 @@ class Rule:
         carried = self.advance(checked, count, carried)
         try:
             scalars = self.scalars(checked, count, carried)
-            h = self._in_dtype(scalars, checked, given.dtype)
+            h = in_dtype(scalars, checked, given.dtype, self.name)
             if self.measure is not None and self.conclude is not None:
-                terms = self.measure(given, gradient, slots, h)
-                scalars = self.conclude(scalars, tuple(float(np.sum(term, dtype=np.float64)) for term in terms))
-                h = self._in_dtype(scalars, checked, given.dtype)
+                measured = terms(self, self.measure(given, gradient, slots, h))
+                scalars = self.conclude(scalars, tuple(float(np.sum(term, dtype=np.float64)) for term in measured))
+                h = in_dtype(scalars, checked, given.dtype, self.name)
             new, moved = unpacked(self, self.update(given, gradient, slots, h))
-        except (AttributeError, TypeError, ValueError) as error:
-            explain(self, error)
+            fitting(self, new, moved, given.shape)
+        except (AttributeError, TypeError, ValueError, NameError) as error:
+            explain(self, error, np.ones(2))
             raise
-        arrays = (np.asarray(slot, given.dtype) for slot in moved)
+        arrays = (np.array(np.broadcast_to(np.asarray(slot, given.dtype), given.shape)) for slot in moved)
         return np.asarray(new, given.dtype), self.state(*arrays, *(() if carried is None else map(float, carried)))
-
-    def _in_dtype(self, scalars: Any, hyper: Any, dtype: Any) -> Any:
-        """The scalars as the text uses them."""
-        with np.errstate(over="ignore"):
-            h = type(scalars)(*map(dtype.type, scalars))
-        if not all(np.isfinite(value).all() for value in h):
-            message = f"{self.name}: with {hyper} what the rule computes from them does not fit into {dtype}"
-            raise HyperparameterError(f"{message}; use smaller values", owner=self.name)
-        return h

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.errors import GradientDtypeError, GradientShapeError, ParameterError, StateMismatchError
+from thalweg.errors import (
+    GradientDtypeError,
+    GradientShapeError,
+    HyperparameterError,
+    ParameterError,
+    StateMismatchError,
+)
 from thalweg.rules.ranges import is_masked
 
 
@@ -100,3 +106,26 @@ def step_number(t: Any, owner: str) -> int:
     if count < 1:
         raise StateMismatchError(f"{owner}: t is {t!r}; steps are counted in integers from 1")
     return count
+
+
+def in_dtype(scalars: Any, hyper: Any, dtype: Any, owner: str) -> Any:
+    """The scalars of a step as a text uses them.
+
+    Args:
+        scalars: what the rule prepared, a named tuple.
+        hyper: the hyperparameters that it did so from, for the message.
+        dtype: the parameter's.
+        owner: the rule's name, for the message.
+
+    Returns:
+        The named tuple, its values rounded.
+
+    Raises:
+        HyperparameterError: one is too large for the dtype.
+    """
+    with np.errstate(over="ignore"):
+        h = type(scalars)(*map(dtype.type, scalars))
+    if not all(np.isfinite(value).all() for value in h):
+        message = f"{owner}: with {hyper} what the rule computes from them does not fit into {dtype}"
+        raise HyperparameterError(f"{message}; use smaller values", owner=owner)
+    return h

@@ -83,6 +83,7 @@ def _fields(inner: Rule, form: str) -> dict[str, Any]:
         "measure": measure if inner.measure is not None else None,
         "carried": inner.carried,
         "carry": inner.carry,
+        "inside": (inner, decayed),
     }
 
 

@@ -112,6 +112,8 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             HyperparameterError: a hyperparameter is out of its range, or an array of another shape, or a hook returned
                 something else than a tensor of the right shape and dtype.
             ParameterError: a parameter can no longer be updated in place.
+            RuleError: the rule's text cannot be computed with a parameter, which its first step shows: nothing is
+                changed then.
             OptimizerError: inside :meth:`evaluating`; or the closure cannot be called, or something was given that is
                 for NumPy.
         """
@@ -175,7 +177,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
                 unit.set_hyper(number, hypers[lane.group])
         for unit in plan.units:
             unit.ready()  # the last that can fail before anything is changed
-        backups = [] if folded else plan.backup()
+        backups = plan.backup() if plan.untried or not folded else []
         try:
             for unit in plan.units:
                 unit.update()

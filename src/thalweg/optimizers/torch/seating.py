@@ -96,6 +96,7 @@ class Plan:
     def __init__(self, rule: Rule, seats: Sequence[Seat], kernel: str, each: Mapping[int, tuple[str, ...]]) -> None:
         self.rule, self.seats, self.kernel, self.each = rule, tuple(seats), kernel, dict(each)
         self.folded: bool | None = None  # whether bounds in the units are all that is to be done after the rule
+        self.untried = False  # whether a text may fail with one tensor after another was updated: by shape or dtype
         for seat in self.seats:
             fits(rule, seat)
         self.footprint = Footprint([seat.param for seat in seats], [seat.label for seat in seats])
@@ -105,6 +106,7 @@ class Plan:
         self.units: list[Unit] = []
         for (dtype, names), members in kinds.items():
             self.units.append(self._unit(dtype, names, members))
+        self.untried = any(isinstance(unit, Native) for unit in self.units)
 
     def _compiled_as(self, seat: Seat) -> torch.dtype | None:
         if self.kernel == "native":
@@ -198,6 +200,7 @@ class Plan:
 
     def commit(self) -> None:
         """Count the step in the states."""
+        self.untried = False
         for unit in self.units:
             unit.commit()
         names = self.rule.carried_names
