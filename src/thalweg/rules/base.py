@@ -12,7 +12,8 @@ precision, so that 1 − β₂ᵗ does not lose its digits when the parameter is
 
 The text uses ``+ - * /`` and names from :mod:`thalweg.rules.arithmetic`, and **no number literals**: a
 literal beside a float32 value would lift the whole loop to float64 on some backends, so constants are
-prepared scalars. Four things are for the rules that need them:
+prepared scalars. No text raises an error, which compiled code cannot: ranges are declared in ``Hyper``. Four things are
+for the rules that need them:
 
 - ``start(param, h)``: a state that does not start at zero;
 - ``Carried`` and ``carry(t, h, carried)``: numbers that go from step to step, one each, not one an element
