@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -288,6 +289,79 @@ def test_a_default_is_what_the_model_makes_of_it_when_it_reads_it(value, model, 
 def test_a_default_that_never_stays_is_refused_and_so_is_what_was_given_and_not_validated(value):
     with pytest.raises(ValueMismatchError, match=r"makes another value of .* at (n|instructions|first\.even)\."):
         StructuredVariable(value, data_model=Counted if value == {} else None, name="v")
+
+
+class Masked(BaseModel):
+    key: SecretStr = Field(default_factory=lambda: SecretStr("sk-123"))
+    share: Annotated[float, PlainSerializer(lambda x: round(x, 2))] = 0.5
+    url: Annotated[str, AfterValidator(str.lower)] = Field("https://Example.com", alias="URL")
+
+
+class Shortened(BaseModel):
+    share: Annotated[float, PlainSerializer(lambda x: round(x, 2))] = 1 / 3
+    inner: Text = Text()
+
+
+class Nested(BaseModel):
+    parts: list[Masked] = [Masked(key=SecretStr("**********"))]
+    root: RootModel[list[Text]] = RootModel[list[Text]]([Text()])
+
+
+@pytest.mark.parametrize(("model", "where"), [(Masked, "key"), (Shortened, "share")])
+def test_a_default_that_is_not_written_in_full_is_refused_though_another_default_is_changed(model, where):
+    for value in (model(), {}):
+        with pytest.raises(
+            ValueMismatchError, match=rf"{model.__name__} does not write all .* another value at {where}\."
+        ):
+            StructuredVariable(value, data_model=model, name="v")
+
+
+def test_defaults_are_told_apart_by_where_they_are_written():
+    held = {"key": "**********", "share": 0.5, "URL": "https://example.com"}
+    assert StructuredVariable(Masked(key=SecretStr("**********")), name="v").json() == held
+    assert StructuredVariable({"key": "**********"}, data_model=Masked, name="v").json() == held
+    assert StructuredVariable(Nested(), name="v").json() == {"parts": [held], "root": [READ]}
+
+
+class Deep(BaseModel):
+    first: Text = Text()
+    evens: list[Annotated[int, AfterValidator(lambda n: 2 * (n // 2))]] = [3, 4]
+    made: str = Field(default_factory=lambda: f"{next(NUMBERS)} Abc")
+
+    @field_validator("made")
+    @classmethod
+    def _lower(cls, value):
+        return value.lower()
+
+
+NUMBERS = count()
+
+
+def _set(change):
+    made = Deep()
+    change(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda made: setattr(made.first, "even", 51), r"first\.even"),
+        (lambda made: made.evens.append(51), r"evens\.2"),
+        (lambda made: made.evens.__setitem__(0, 51), r"evens\.0"),
+        (lambda made: setattr(made, "made", "Xyz"), "made"),
+    ],
+)
+def test_what_was_set_inside_a_default_was_given(change, where):
+    with pytest.raises(ValueMismatchError, match=rf"Deep makes another value of .* at {where}\."):
+        StructuredVariable(_set(change), name="v")
+
+
+def test_what_was_not_set_beside_it_is_a_default_still():
+    held = StructuredVariable(_set(lambda made: setattr(made.first, "even", 50)), name="v").json()
+    assert held["first"] == {"instructions": "Answer yes or no.", "even": 50}
+    assert (held["evens"], held["made"][-4:]) == ([2, 4], " abc")
+    assert StructuredVariable(_set(lambda made: made.evens.append(8)), name="v").json()["evens"] == [2, 4, 8]
 
 
 # -- names ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from thalweg.errors import ValueMismatchError
-from thalweg.search.rereading import differing, nearly
+from thalweg.search.rereading import Path, differing, is_default, nearly, written_alike
 from thalweg.search.two_names import misread, written_as
 from thalweg.search.values import canonical_json, copy_json, written_path
 
@@ -193,27 +193,32 @@ def _stays(instance: BaseModel, written: Any, again: BaseModel, what: str, *, de
     Raises:
         ValueMismatchError: it is another one.
     """
-    fields = differing(instance, again)
-    if not fields:
+    paths = differing(instance, again)
+    if not paths:
         return True
-    complete = not nearly(_written(again, what), written)
-    fields = differing(instance, again, given=True) if complete and defaults else fields
-    if not fields:
-        return False
-    model, where = type(instance).__name__, ", ".join(fields[:4]) + (", ..." if len(fields) > 4 else "")
-    if not complete:
+    rewritten, model = _written(again, what), type(instance).__name__
+    lost = [path for path in paths if written_alike(instance, written, rewritten, path)]
+    if lost:
         raise ValueMismatchError(
-            f"{model} does not write all that {what} holds: what it reads of it is another value at {where}. It is "
-            "saved, copied and searched as it is written, so have it written in full: without exclude, a serializer "
-            "that rounds, or the mask of a secret. What is not to be written, such as a key, belongs elsewhere.",
-            path=(fields[0],),
+            f"{model} does not write all that {what} holds: what it reads of it is another value at {_listed(lost)}. "
+            "It is saved, copied and searched as it is written, so have it written in full: without exclude, a "
+            "serializer that rounds, or the mask of a secret. What is not to be written, such as a key, belongs "
+            "elsewhere.",
+            path=(written_path(lost[0]),),
         )
+    changed = [path for path in paths if not (defaults and is_default(instance, path))]
+    if not changed:
+        return False
     raise ValueMismatchError(
-        f"{model} makes another value of {what} when it reads what it has written itself, at {where}. It is read each "
-        "time that it is saved, copied or searched, so have its validators leave alone what they have returned: "
-        "fitted twice is fitted once.",
-        path=(fields[0],),
+        f"{model} makes another value of {what} when it reads what it has written itself, at {_listed(changed)}. It is "
+        "read each time that it is saved, copied or searched, so have its validators leave alone what they have "
+        "returned: fitted twice is fitted once.",
+        path=(written_path(changed[0]),),
     )
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(map(written_path, paths[:4])) + (", ..." if len(paths) > 4 else "")
 
 
 def _lost(given: Any, written: Any, held: Any, path: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], str] | None:

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, RootModel, Secret, SecretBytes, SecretStr
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from thalweg.search.values import written_path
-
 LAST_BITS = 1e-12  # relative
+
+Path = tuple[Any, ...]  # fields, keys, indices
 
 
 def nearly(one: Any, other: Any) -> bool:
@@ -39,8 +39,8 @@ def nearly(one: Any, other: Any) -> bool:
     return math.isclose(one, other, rel_tol=LAST_BITS) if isinstance(one, float) else bool(one == other)
 
 
-def differing(held: BaseModel, again: BaseModel, *, given: bool = False) -> list[str]:
-    """The fields, written as paths, in which a model that was read again is another one than it was.
+def differing(held: BaseModel, again: BaseModel) -> list[Path]:
+    """The paths, of fields and what stands below them, at which a model that was read again is another than it was.
 
     Private attributes do not count, nor do fields that are excluded from writing and were not given. What cannot be
     compared counts as the same.
@@ -48,7 +48,6 @@ def differing(held: BaseModel, again: BaseModel, *, given: bool = False) -> list
     Args:
         held: the instance that was written.
         again: the instance that was read.
-        given: leave out fields that hold a default.
 
     Example:
         >>> from pydantic import BaseModel, Field, SecretStr
@@ -58,27 +57,95 @@ def differing(held: BaseModel, again: BaseModel, *, given: bool = False) -> list
         ...     tries: int = Field(3, exclude=True)
         >>> first = Login(key="hunter2", tries=5)
         >>> differing(first, Login.model_validate_json(first.model_dump_json()))
-        ['key', 'tries']
+        [('key',), ('tries',)]
     """
     try:
         if held == again:  # mostly
             return []
     except (TypeError, ValueError, ArithmeticError):  # arrays have no answer
         pass
-    places = _places(held, again, ())
-    return list(dict.fromkeys(written_path(path) for path in places if not given or _was_given(held, path)))
+    return list(dict.fromkeys(_places(held, again, ())))
 
 
-def _was_given(held: Any, path: tuple[str | int, ...]) -> bool:
-    """Whether somebody has said what is there: no field on the way there has its default."""
-    for key in path:
-        if isinstance(held, BaseModel) and key in type(held).model_fields and key not in held.model_fields_set:
-            return False
+def is_default(held: Any, path: Path) -> bool:
+    """Whether a default stands at a path of a model: a field on the way there was not given, and nobody has put
+    anything else into it since.
+
+    Example:
+        >>> from pydantic import BaseModel
+        >>> from thalweg.search.rereading import is_default
+        >>> class Sizes(BaseModel):
+        ...     sizes: list[int] = [1, 2]
+        >>> made = Sizes()
+        >>> made.sizes.append(3)
+        >>> is_default(made, ("sizes", 0)), is_default(made, ("sizes", 2)), is_default(Sizes(sizes=[1]), ("sizes", 0))
+        (True, False, False)
+    """
+    for k, key in enumerate(path):
+        fields = type(held).model_fields if isinstance(held, BaseModel) else {}
+        if key in fields and key not in held.model_fields_set and _untouched(held, str(key), path[k + 1 :]):
+            return True
         held = (_parts(held) or {}).get(key)
-    return True
+    return False
 
 
-def _places(held: Any, again: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+def _untouched(held: BaseModel, name: str, below: Path) -> bool:
+    """Whether a field holds what its default has there; of one that is made anew and otherwise each time, it does."""
+    field = type(held).model_fields[name]
+    data = {"validated_data": held.__dict__} if getattr(field, "default_factory_takes_validated_data", False) else {}
+    try:
+        default, other = (_below(field.get_default(call_default_factory=True, **data), below) for _ in range(2))
+    except Exception:  # of anybody's factory
+        return True
+    value = _below(held.__dict__.get(name), below)
+    return bool(list(_places(default, other, ()))) or not list(_places(value, default, ()))
+
+
+def _below(value: Any, path: Path) -> Any:
+    """What stands at a path; something that equals nothing if there is nothing."""
+    for key in path:
+        parts = _parts(value) or {}
+        if key not in parts:
+            return _Nothing()
+        value = parts[key]
+    return value
+
+
+class _Nothing:
+    """Equal to itself alone."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Nothing)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def written_alike(held: Any, written: Any, again: Any, path: Path) -> bool:
+    """Whether two writings of a model say the same of what stands at a path; where they do not follow its fields, of
+    the part that holds it.
+
+    Args:
+        held: the model's instance.
+        written: of it.
+        again: of what was read of that.
+        path: of fields, keys and indices.
+    """
+    for key in path:
+        field = type(held).model_fields.get(key) if isinstance(held, BaseModel) else None
+        inside, held = isinstance(held, RootModel), (_parts(held) or {}).get(key)
+        if inside:  # it is written as what it holds
+            continue
+        if field is not None and field.exclude:
+            return True
+        name = (field.serialization_alias or key) if field is not None else key
+        one, other = (_parts(value) or {} for value in (written, again))
+        if name not in one or name not in other:
+            break
+        written, again = one[name], other[name]
+    return nearly(written, again)
+
+
+def _places(held: Any, again: Any, path: Path) -> Iterator[Path]:
     one, other = _parts(held), _parts(again)
     if one is None or other is None:
         if not _same(held, again):
