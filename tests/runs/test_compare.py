@@ -130,6 +130,34 @@ def test_an_edit_that_is_put_back_by_its_name_is_put_back_in_the_folder(tmp_path
     assert len(comparison.same_model()) == 1
 
 
+def test_what_was_wanted_once_is_no_name_for_what_is_edited_later(tmp_path, document, kinds):
+    """0.05 to iteration 1, 0.5 to 2, 0.05 to 3; then the file is edited to 0.5 again."""
+    document["output"] = {"checkpoint_every": 1, "figures": False}
+    out, change = tmp_path / "run", "optimizer.learning_rate="
+    stop_after(document, kinds, out, 1)
+    study = out / "study.toml"
+
+    def edit(before, after):
+        text = study.read_text(encoding="utf-8")
+        assert f"learning_rate = {before}" in text
+        study.write_text(text.replace(f"learning_rate = {before}", f"learning_rate = {after}"), encoding="utf-8")
+
+    for iteration, rate in ((2, "0.5"), (3, "0.05")):
+        if rate == "0.05":
+            edit("0.5", rate)
+        display = Stopping(iteration)
+        stopped(Run.resume(out, overrides=[change + rate], kinds=kinds, display=display), display)
+    edit("0.05", "0.5")
+    with pytest.raises(RunError, match=r"was edited; (.|\n)*0\.05(.|\n)*0\.5"):
+        Run.resume(out, kinds=kinds)
+    go_on(out, kinds, change + "0.5")
+    document["optimizer"]["learning_rate"] = 0.5
+    run(document, kinds, tmp_path / "other")
+    found = Comparison.read([out, tmp_path / "other"]).to_json()["runs"][0]["changes"]
+    changes = [(one["before"], one["after"], one["after_iteration"]) for one in found]
+    assert changes == [("0.05", "0.5", 1), ("0.5", "0.05", 2), ("0.05", "0.5", 3)]
+
+
 def test_json_has_all_of_it(runs):
     comparison = Comparison.read(runs)
     found = json.loads(json.dumps(comparison.to_json(), allow_nan=False))

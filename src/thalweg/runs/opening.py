@@ -113,9 +113,8 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
         disk.history.fact(COUNTED, found.counted)
         for name, value in found.agreed.items():
             disk.history.fact(name, value)
-        if found.rewritten:
-            disk.history.fact(NEXT, study.text)
-            disk.history.flush()
+        disk.history.fact(NEXT, study.text)  # also if nothing changes: one of before is nobody's wish any more
+        disk.history.flush()
         if found.rewritten or not folder.study.exists():
             folder.write_study(study.text)
         for name, value in facts.items():
