@@ -105,6 +105,22 @@ def test_a_number_of_samples_that_is_none_is_refused_before_anything_is_evaluate
         Study.from_document(document, kinds={"valley": Counted}).build_problem()
 
 
+def test_a_number_of_items_may_be_numpys(tmp_path):
+    cls = type("Squares", (Squares,), {"items": np.int64(Squares.items)})
+    assert run(cls, tmp_path).status == "finished"
+
+    class Fixed(Squares):
+        items = property(lambda self: np.int64(8))
+
+    with pytest.raises(StudyError, match=r"Fixed.items is .*int64 that cannot be set; return int\(...\)"):
+        run(Fixed, tmp_path / "fixed")
+
+
+def test_captions_that_are_no_dictionary_are_refused(tmp_path):
+    with pytest.raises(StudyError, match=r"Squares\.summary_captions is an object of type list; it is a dictionary"):
+        run(type("Squares", (Squares,), {"summary_captions": ["one"]}), tmp_path)
+
+
 def test_one_variable_is_no_tuple_of_variables(tmp_path):
     class Single(Squares):
         def __init__(self):

@@ -280,7 +280,7 @@ def test_what_is_no_run_is_named(tmp_path):
     for name, text in (
         ("two", r"There is no such folder; .* Runs near there: \S*one\."),
         ("a.toml", r"It is a study, which `thalweg run` makes a run of; .* Runs near there: \S*one\."),
-        ("runs/one/run.sqlite", "is no folder of a run"),
+        ("runs/one/run.sqlite", r"is no folder of a run; the run is in \S*one\.$"),
     ):
         with pytest.raises(RunError, match=text):
             Run.resume(tmp_path / name)

@@ -49,7 +49,7 @@ def make_loop(
 
     settings, output = study.settings, study.settings.output
     disk.history.fact(ITEMS, work.problem.items)
-    disk.history.fact(CAPTIONS, {str(key): str(text) for key, text in work.problem.captions.items()})
+    disk.history.fact(CAPTIONS, {str(key): str(text) for key, text in work.problem.summary_captions.items()})
     search = None
     if work.problem.rewarded:
         search = rewarded.searching(

@@ -26,15 +26,33 @@ def check_built(problem: Any, wanted: type[Problem]) -> None:
         )
     if items < 1:
         raise StudyError(f"{name}.items is {items}: a problem has one item (shot, sample) at least.")
+    _make_plain(problem, "items", name)
     for key in ("held_out", "test") if problem.rewarded else ():
         count = getattr(problem, key, None)
         if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
             raise StudyError(f"{name}.{key} is {count!r:.40}; it is a number of samples, 0 or more.")
+        _make_plain(problem, key, name)
+    if not isinstance(problem.summary_captions, Mapping):
+        raise StudyError(
+            f"{name}.summary_captions is {kind_of(problem.summary_captions)}; it is a dictionary of texts."
+        )
     if not isinstance(variables, (tuple, list)):
         raise StudyError(
             f"{name}.variables is {kind_of(variables)}; it is a tuple of the variables to be fitted, also for one: "
             "`self.variables = (self.x,)`."
         )
+
+
+def _make_plain(problem: Problem, key: str, name: str) -> None:
+    """Have a whole number of NumPy's be Python's, which can be written down."""
+    count = getattr(problem, key)
+    if type(count) is int:
+        return
+    try:
+        setattr(problem, key, int(count))
+    except AttributeError as error:
+        text = f"{name}.{key} is {kind_of(count)} that cannot be set; return int(...), a number of Python's."
+        raise StudyError(text) from error
 
 
 def ranges_of(problem: Problem) -> Mapping[str, tuple[float, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,11 +35,12 @@ class Chosen(NamedTuple):
     newest: int | None = None
 
 
-def newest_whole(store: CheckpointStore, fits: Fits) -> Chosen:
+def newest_whole(store: CheckpointStore, path: Path, fits: Fits) -> Chosen:
     """The newest checkpoint that is whole.
 
     Args:
         store: the run's checkpoints.
+        path: the run's folder, for the message.
         fits: which is taken, if there are several of that iteration: where a block ends, and where the next begins.
 
     Raises:
@@ -52,7 +54,8 @@ def newest_whole(store: CheckpointStore, fits: Fits) -> Chosen:
         raise RunError(
             "None of the run's checkpoints can be read, so it cannot go on:\n"
             + "\n".join(f"- checkpoint {number} is damaged: {error}" for number, error in damaged.items())
-            + "\nRestore the folder checkpoints from a copy, or give up what there is, and begin again: --iteration 0"
+            + "\nRestore the folder checkpoints from a copy, or give up what there is, and begin again: "
+            + f"thalweg resume {quote(str(path))} --iteration 0"
         )
     return Chosen({}, {}, ("there is no checkpoint yet: the run begins again",))
 
@@ -75,15 +78,17 @@ def checkpoint_of(store: CheckpointStore, iteration: int, path: Path, fits: Fits
         return Chosen({}, {}, newest=0)
     known = iterations_of(store)
     numbers = _of(known, iteration)
+    others = ", ".join(map(str, sorted({*known.values()} - {iteration}))) or "none"
     if not numbers:
-        there = ", ".join(map(str, sorted(set(known.values())))) or "none"
         raise RunError(
-            f"The run {path} has no checkpoint of iteration {iteration}; it has those of iterations {there}, and 0 is "
+            f"The run {path} has no checkpoint of iteration {iteration}; it has those of iterations {others}, and 0 is "
             "its beginning."
         )
     chosen, damaged = _first_whole(store, numbers, fits)
     if chosen is None:
-        raise damaged[numbers[0]]
+        error = damaged[numbers[0]]
+        text = f"{error}; there are those of iterations {others}, too, and 0 is the run's beginning (--iteration)"
+        raise CheckpointCorruptError(text, **error.details) from error
     arrays, meta, notes, number = chosen
     return Chosen(arrays, meta, notes, numbers[len(notes)] if number is None else number)
 

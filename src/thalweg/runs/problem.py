@@ -166,7 +166,7 @@ class Problem(abc.ABC):
     rewarded: ClassVar[bool] = False
     """Whether its feedback is a reward, for a search (:class:`thalweg.runs.RewardProblem`), and not a gradient."""
 
-    captions: ClassVar[Mapping[str, str]] = {}
+    summary_captions: ClassVar[Mapping[str, str]] = {}
     """What a report writes below figures of :meth:`summary`, by key; below others it writes the key."""
 
     initial_keys: ClassVar[tuple[str, ...]] = ()

@@ -26,7 +26,7 @@ BEGINNINGS = ("started", "resumed")
 ITEMS = "items"
 """The fact that holds how many items the problem has."""
 CAPTIONS = "captions"
-"""The fact that holds what stands below figures of the summary (:attr:`thalweg.runs.Problem.captions`)."""
+"""The fact that holds what stands below figures of the summary (:attr:`thalweg.runs.Problem.summary_captions`)."""
 _LOOKS = 10
 
 

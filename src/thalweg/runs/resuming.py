@@ -269,8 +269,7 @@ def read(
     if not is_file(folder.history):
         if is_file(folder.study):
             raise RunError(f"The run {path} has no history: {folder.history.name} is missing. Restore it from a copy.")
-        find_run(path)  # which says what there is instead
-        raise RunError(f"{path} is no folder of a run.")
+        raise RunError(f"{path} is no folder of a run; the run is in {find_run(path)}.")
     folder.refuse_a_second_writer()
     overrides = list(overrides)
     stamp = stamp_of(folder)
@@ -320,7 +319,7 @@ def read(
         return True
 
     covered = int(np.cumprod(numbers == np.arange(1, len(numbers) + 1)).sum())
-    chosen = newest_whole(store, fits) if iteration is None else checkpoint_of(store, iteration, path, fits)
+    chosen = newest_whole(store, path, fits) if iteration is None else checkpoint_of(store, iteration, path, fits)
     arrays, meta = chosen.arrays, chosen.meta
     status = _status(folder)
     if not meta and iteration is None:

@@ -101,6 +101,7 @@ class ClusterCall:
             await self._abandon()
             raise
         finally:
+            self._crew.end()
             await _end(survey)
             for future in (*self._futures.values(), self._root):
                 if future is not None:

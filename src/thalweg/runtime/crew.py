@@ -39,16 +39,22 @@ class Crew:
     threads: int = 0
     present: dict[str, str] = field(default_factory=dict)  # what to call those of the latest survey, by address
     alive: float | None = None  # when a worker last gave a sign of life; None before the first one
+    calls: int = 0  # that go on
     waiting: bool = False
     paused: bool = False
 
     async def begin(self) -> list[str]:
-        """As :meth:`survey`, for a call that begins: who was silent since the one before had nothing to do, and is
-        waited for as long as anybody.
+        """As :meth:`survey`, for a call that begins, and ends with :meth:`end`: where there was none before, who was
+        silent had nothing to do, and is waited for as long as anybody.
         """
-        if self.alive is not None:
+        if self.alive is not None and not self.calls:
             self.alive = time.monotonic()
+        self.calls += 1
         return await self.survey()
+
+    def end(self) -> None:
+        """A call has ended."""
+        self.calls -= 1
 
     async def survey(self) -> list[str]:
         """Ask the scheduler who is there; returns the workers' addresses.

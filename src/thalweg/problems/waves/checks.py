@@ -81,7 +81,7 @@ def _arrivals(problem: WaveProblem) -> Check:
 
 def _silence(problem: WaveProblem, table: FromFile) -> Check:
     """Whether the records of all shots hold something: a shot that failed is often a record of zeros."""
-    heard = np.array([shot.any() for shot in problem.setup.measured(table)])
+    heard = problem.setup.heard(table)
     silent = np.flatnonzero(~heard).tolist()
     named = ", ".join(map(str, silent[:_NAMED])) + (", ..." if len(silent) > _NAMED else "")
     return Check(

@@ -43,7 +43,7 @@ class WaveProblem(Problem):
     Settings = spec.WaveSettings
     BlockSettings = spec.WaveBlock
     item_name = "shot"
-    captions: ClassVar[Mapping[str, str]] = {
+    summary_captions: ClassVar[Mapping[str, str]] = {
         "gpts_per_second": "billion grid points a second, forward and adjoint together",
         "model_error_start": "model error at the start",
         "model_error_constant": "model error of the best constant, which has to be beaten",

@@ -67,10 +67,10 @@ def check_all(setup: WaveSetup) -> tuple[float, float]:
     for block in range(len(setup.blocks)):
         _object(setup, block, _check_hearing, HEARING_KEYS)
     if isinstance(s.observed, spec.FromFile):
-        if not setup.measured(s.observed).any():
+        if not setup.heard(s.observed).any():
             raise StudyError(
-                f"problem.observed: all traces in {s.observed.path} are zero, so there is nothing to fit; was the file "
-                "written before the data?"
+                f"problem.observed: all traces in {s.observed.path} that are used are zero, so there is nothing to "
+                "fit; was the file written before the data?"
             )
     else:
         assert setup.truth is not None

@@ -229,6 +229,10 @@ class WaveSetup:
         ways = [records.straight_times(self.grid, self.start, source, used) for source, used in shots]
         return self.pulse(block)[1] + np.concatenate(ways)
 
+    def heard(self, table: spec.FromFile) -> NDArray[np.bool_]:
+        """Return which shots of a file have a trace, of the receivers that they use, that is not zero."""
+        return np.array([t[:, self.receivers_of(shot)].any() for shot, t in enumerate(self.measured(table))])
+
     def latest_arrivals(self) -> NDArray[np.float64]:
         """Return the first arrivals, s, of the block in which they are the latest, one a source and receiver."""
         return np.asarray(np.max([self.arrivals(block) for block in range(len(self.blocks))], axis=0))
