@@ -6,6 +6,7 @@ What only a search needs is imported when there is one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -93,8 +94,20 @@ def engine_lines(search: Any) -> list[tuple[str, str]]:
     engine = search.engine
     text, kind, space = chosen_engine(engine), getattr(engine, "kind", ""), getattr(engine, "space", None)
     found = [] if space is None or kind == "rewrite" else [one for one in space.walk() if getattr(one, "reason", "")]
-    frozen = [("frozen", f"{one.name}: {one.about()}") for one in found]
+    alike: dict[tuple[str, str], list[Any]] = {}  # the items of an array have places of their own
+    for one in found:
+        alike.setdefault((re.sub(r"\.\d+(?![^.\[])", ".*", one.name), one.reason), []).append(one)
+    frozen = [("frozen", _frozen_line(name, nodes)) for (name, _), nodes in alike.items()]
     return ([("engine", text)] if text else []) + frozen
+
+
+def _frozen_line(name: str, nodes: list[Any]) -> str:
+    """What stays as it is at one place, or at several that are alike and have a name for all."""
+    one = nodes[0]
+    if len(nodes) == 1:
+        return f"{one.name}: {one.about()}"
+    what = one.about() if all(node.value == one.value for node in nodes) else f"as they are, frozen: {one.reason}"
+    return f"{name}: {what} ({len(nodes)} places)"
 
 
 def let_go(search: Any) -> None:

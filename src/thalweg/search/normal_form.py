@@ -41,7 +41,7 @@ def normal_form(node: Node, value: Json) -> Json:
     if isinstance(node, Distinct) and isinstance(value, list):
         return [_as_one_of(node.values, item) for item in value]
     if isinstance(node, Branch):
-        branch = next((part for part in node.nodes if _answers(part, value) is not None), None)
+        branch = next((part for _, part in node.in_turn(value) if _answers(part, value) is not None), None)
         return normal_form(branch, value) if branch is not None else _by_name(value)
     answers = _answers(node, value)
     return node.draw(Recorded(answers)) if answers is not None else _by_name(value)

@@ -22,6 +22,7 @@ Keywords that would need a search of their own to be satisfied (``not``, ``if``,
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -29,7 +30,7 @@ from typing import Any
 from thalweg.errors import SchemaError
 from thalweg.search.space_branches import common_label, excludes
 from thalweg.search.space_compound import Branch, Distinct, Items, Record
-from thalweg.search.space_decimals import as_text, decimal_number, is_decimal
+from thalweg.search.space_decimals import DECIMAL, as_text, check_mark, decimal_number, is_decimal
 from thalweg.search.space_listing import Listing, allowed, listed
 from thalweg.search.space_merging import Resolver, types_of
 from thalweg.search.space_nodes import Choice, Fixed, Grid, Json, Node, Plain, Real, Whole, copied, identity
@@ -44,12 +45,13 @@ LARGEST_INTEGER = 2**53  # beyond it the engines' arithmetic, which is in floats
 SMALLEST_SCALE = 1e-300  # a logarithmic axis down to the smallest floats is a mistake
 MOST_NODES = 50_000
 MOST_DISTINCT = 1_000
+BESIDE_OTHERS = "a decimal is searched beside what can be searched"
 NO_ENDS = "a decimal is searched between a minimum and a maximum; give both"
 BESIDE_TEXT = 'any text fits there besides its numbers; give "x-pool" with the values to try, or leave the text out'
 
 
 class FreeError(SchemaError):
-    """Anything is allowed here, and there is no present value to freeze."""
+    """Anything is allowed here, and there is no present value to freeze; ``reason`` is told of what is frozen."""
 
 
 class Builder:
@@ -59,6 +61,7 @@ class Builder:
         self._resolver = Resolver(root)
         self._listing = Listing(root)
         self._count = 0
+        self._decimals = True  # whether they are searched
 
     def build(self, schema: Any, name: str, present: Any = MISSING) -> Node:
         """The node of a schema.
@@ -77,13 +80,12 @@ class Builder:
                 f"the search space has more than {MOST_NODES:,} places at {name}; give a smaller maxItems."
             )
         schema = self._resolver.plain(schema, name)
-        for keyword in REFUSED:
-            if keyword in schema:
-                raise SchemaError(
-                    f"{name} has {keyword!r}, which a search cannot satisfy by construction; write the schema without "
-                    "it, for instance as oneOf.",
-                    path=name,
-                )
+        if keyword := next((keyword for keyword in REFUSED if keyword in schema), None):
+            raise SchemaError(
+                f"{name} has {keyword!r}, which a search cannot satisfy by construction; write the schema without it, "
+                "for instance as oneOf.",
+                path=name,
+            )
         if "x-pool" in schema:
             return _choice(name, self._listing.pool(schema, name), "x-pool")
         if "const" in schema:
@@ -91,7 +93,8 @@ class Builder:
         if "enum" in schema:
             return _choice(name, self._listing.values(schema, name), "enum")
         if is_decimal(schema):
-            return self._decimal(schema, name) or self._frozen(schema, name, present, NO_ENDS)
+            found = self._decimal(schema, name)
+            return self._frozen(schema, name, present, found) if isinstance(found, str) else found
         if "oneOf" in schema or "anyOf" in schema:
             return self._union(schema, name, present)
         kinds = types_of(schema)
@@ -102,10 +105,14 @@ class Builder:
             return self._branch(branches, schema, name, present)
         return self._typed(kinds[0], schema, name, present)
 
-    def _decimal(self, schema: dict[str, Any], name: str) -> Node | None:
-        """The numbers of a decimal; None if there is no saying where to search."""
-        number = decimal_number(schema, self._resolver.alternatives(schema, name))
-        return None if number is None else as_text(_real(number, name))
+    def _decimal(self, schema: dict[str, Any], name: str) -> Node | str:
+        """The numbers of a decimal; or why they cannot be searched."""
+        check_mark(schema[DECIMAL], name)
+        number = decimal_number(schema, self._resolver.alternatives(schema, name)) if self._decimals else None
+        try:
+            return NO_ENDS if number is None else as_text(_real(number, name))
+        except SchemaError as error:
+            return _reason(error, name)
 
     def _typed(self, kind: str, schema: dict[str, Any], name: str, present: Any) -> Node:
         if kind == "null":
@@ -140,11 +147,34 @@ class Builder:
         prefix, rest = schema.get("prefixItems", []), schema.get("items", True)
         if isinstance(rest, list):  # the spelling of prefixItems before 2020
             prefix, rest = rest, schema.get("additionalItems", True)
+        parts = [*prefix, *([] if rest is False or (rest is True and prefix) else [rest])]
         try:
-            for part in [*prefix, *([] if rest is False or (rest is True and prefix) else [rest])]:
+            for part in parts:
                 self.build(part, f"{name}.0")
-        except FreeError:
-            return self._frozen(schema, name, present)
+        except FreeError as error:
+            return self._frozen(schema, name, present, error.details["reason"])
+        before = self._count
+        try:
+            return self._items(schema, prefix, rest, name)
+        except SchemaError as error:
+            if not self._is_free_without_decimals(parts, name):
+                raise
+            self._count = before
+            return self._frozen(schema, name, present, _reason(error, name))
+
+    def _is_free_without_decimals(self, parts: list[Any], name: str) -> bool:
+        """Whether decimals are what there is to search in the items of an array: then it may stay as it is."""
+        searched, self._decimals = self._decimals, False
+        try:
+            for part in parts:
+                self.build(part, f"{name}.0")
+        except SchemaError as error:
+            return searched and isinstance(error, FreeError)
+        finally:
+            self._decimals = searched
+        return False
+
+    def _items(self, schema: dict[str, Any], prefix: list[Any], rest: Any, name: str) -> Node:
         shortest, longest = schema.get("minItems", 0), schema.get("maxItems", math.inf)
         if rest is False or (rest is True and prefix):
             longest = min(longest, len(prefix))
@@ -194,10 +224,21 @@ class Builder:
         texts = any(types_of(one) in ([], ["string"]) and not settled & one.keys() for one in branches)
         decimals = [self._decimal(one, name) for one in branches if is_decimal(one)]
         if texts:  # a string or null: what is there now stays
-            numbers = any(decimals) or any(map(_is_bounded, branches))
+            numbers = any(isinstance(one, Node) for one in decimals) or any(map(_is_bounded, branches))
             return self._frozen(whole, name, present, BESIDE_TEXT if numbers else "")
-        if None in decimals:
-            return self._frozen(whole, name, present, NO_ENDS)
+        reasons = [one for one in decimals if isinstance(one, str)]
+        if reasons:
+            return self._frozen(whole, name, present, reasons[0])
+        if not decimals:
+            return self._one_of(branches, exclusive, name, present)
+        try:  # of the others
+            node = self._one_of(branches, exclusive, name, present)
+        except SchemaError as error:
+            return self._frozen(whole, name, present, _reason(error, name))
+        frozen = [one for _, one in node.parts() if isinstance(one, Fixed) and one.why == "frozen"]
+        return self._frozen(whole, name, present, frozen[0].reason or BESIDE_OTHERS) if frozen else node
+
+    def _one_of(self, branches: list[dict[str, Any]], exclusive: bool, name: str, present: Any) -> Node:
         disjoint = all(
             excludes(self._resolver, one, other, name) and excludes(self._resolver, other, one, name)
             for k, one in enumerate(branches)
@@ -223,9 +264,16 @@ class Builder:
             return Fixed(name, copied(default[0]), "frozen", reason)
         raise FreeError(
             f"{name} may be {'any text' if schema.get('type') == 'string' else 'anything'}, and there is no present "
-            'value to keep; give "x-pool": [...] with the values to try, enum, const or default.',
+            'value to keep; give "x-pool": [...] with the values to try, enum, const or default.'
+            + (f" ({reason}.)" if reason else ""),
             path=name,
+            reason=reason,
         )
+
+
+def _reason(error: SchemaError, name: str) -> str:
+    """Why something stays as it is, of what cannot be searched there."""
+    return re.sub(rf"(?<![\w.]){re.escape(name)}(?!\w)", "it", str(error)).rstrip(".")
 
 
 def _is_bounded(schema: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from thalweg.errors import ValueMismatchError
-from thalweg.search.space_nodes import Json, Node, Plain, Suggester, copied, same
+from thalweg.search.space_nodes import Json, Node, Plain, Suggester, copied, number_of, same
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,14 @@ class Branch(Node):
         return self.nodes[self.labels.index(str(label))].draw(suggester)
 
     def encode(self, value: Json, answers: dict[str, Plain]) -> None:
-        """The first branch that has the value."""
+        """The first branch that has the value, of those :meth:`in_turn`."""
         label, found = self.branch_of(value)
         answers[self.name] = label
         answers.update(found)
 
     def branch_of(self, value: Json) -> tuple[str, dict[str, Plain]]:
         """The first branch that has the value, with the answers within."""
-        for label, node in zip(self.labels, self.nodes, strict=True):
+        for label, node in self.in_turn(value):
             answers: dict[str, Plain] = {}
             try:
                 node.encode(value, answers)
@@ -204,6 +204,12 @@ class Branch(Node):
                 continue
             return label, answers
         raise self.refuse(value)
+
+    def in_turn(self, value: Json) -> list[tuple[str, Node]]:
+        """The branches in the order in which they are asked for a value: for a number, those that would draw it as
+        text come last."""
+        number = number_of(value) is not None
+        return sorted(self.parts(), key=lambda part: number and part[1].as_text)
 
     def size(self) -> float:
         """The sum; at most that, if branches overlap."""

@@ -5,21 +5,27 @@ Its schema is a union of the number and any text, which a union of ``float`` and
 
     {"anyOf": [{"type": "number", "minimum": 0.0, "maximum": 1.0}, {"type": "string"}], "x-decimal": {"places": 2}}
 
+and with the digits before the point (``"whole": 1``) if there may be fewer than its bounds have.
+
 What is drawn is the text of a number that a float holds to the last digit: ``"0.37"``.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from fractions import Fraction
+from typing import Any, ClassVar
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from thalweg.errors import SchemaError
 from thalweg.search.space_nodes import Fixed, Grid, Json, Node, Plain, Real, Suggester, number_of
 
 DECIMAL = "x-decimal"
 LARGEST_INTEGER = 2**53
+MOST_PLACES = 300  # floats end there
 _SIDES = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 
 
@@ -30,15 +36,35 @@ class DecimalSchema(GenerateJsonSchema):
         """The schema of a decimal, marked."""
         plain = super().decimal_schema(schema)
         bounds = [schema[key] for key in ("ge", "gt", "le", "lt") if schema.get(key) is not None]
-        places, digits = schema.get("decimal_places"), schema.get("max_digits")
-        if places is None and digits is not None and bounds:
-            places = max(digits - len(str(int(max(abs(bound) for bound in bounds)))), 0)
-        return {**plain, DECIMAL: {} if places is None else {"places": places}}
+        largest = max((abs(bound) for bound in bounds if math.isfinite(bound)), default=None)
+        places, digits, whole = schema.get("decimal_places"), schema.get("max_digits"), None
+        if digits is not None and places is not None:
+            places, whole = min(places, digits), max(digits - places, 0)
+        elif digits is not None and largest is not None:
+            places, whole = max(digits - len(str(int(largest))), 0), digits
+        mark = {} if places is None else {"places": min(places, MOST_PLACES)}
+        cuts = whole is not None and whole <= MOST_PLACES and largest is not None and 10**whole <= largest
+        return {**plain, DECIMAL: {**mark, "whole": whole} if cuts else mark}
 
 
 def is_decimal(schema: dict[str, Any]) -> bool:
     """Whether a schema has the mark."""
-    return isinstance(schema.get(DECIMAL), dict) and "anyOf" in schema
+    return DECIMAL in schema and "anyOf" in schema
+
+
+def check_mark(mark: Any, name: str) -> None:
+    """Raise unless it is what :class:`DecimalSchema` writes.
+
+    Raises:
+        SchemaError: a hand has written something else.
+    """
+    good = isinstance(mark, dict) and mark.keys() <= {"places", "whole"}
+    if not (good and all(type(count) is int and 0 <= count <= MOST_PLACES for count in mark.values())):
+        raise SchemaError(
+            f'{name} has {DECIMAL} {mark!r}; it is {{}}, or has "places", and "whole" for the digits before the point, '
+            f"each from 0 to {MOST_PLACES}.",
+            path=name,
+        )
 
 
 def decimal_number(schema: dict[str, Any], branches: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -52,12 +78,27 @@ def decimal_number(schema: dict[str, Any], branches: list[dict[str, Any]]) -> di
     sides = [[key for key in side if found and key in found] for side in _SIDES]
     if found is None or not all(sides):
         return None
-    places, largest = schema[DECIMAL].get("places"), max(abs(found[key]) for side in sides for key in side)
-    if places is None or "multipleOf" in found:
+    places, whole = schema[DECIMAL].get("places"), schema[DECIMAL].get("whole")
+    largest = max(abs(found[key]) for side in sides for key in side)
+    if places is None:
         return found
+    if whole is not None:
+        largest = float(Decimal(10) ** whole - Decimal(1).scaleb(-places))
+        found = {**found, "minimum": max(found.get("minimum", -largest), -largest)}
+        found["maximum"] = min(found.get("maximum", largest), largest)
     while places and largest * 10.0**places > LARGEST_INTEGER:
         places -= 1  # a coarser grid fits as well
-    return {**found, "multipleOf": float(f"1e-{places}")}
+    return {**found, "multipleOf": _common(found.get("multipleOf"), float(f"1e-{places}"))}
+
+
+def _common(multiple: Any, unit: float) -> Any:
+    """The least common multiple of a unit and the ``multipleOf`` of a schema, if it has one."""
+    number = number_of(multiple)
+    if number is None or not 0 < number < math.inf:
+        return unit if multiple is None else multiple  # which is refused where it is read
+    one, other = Fraction(repr(number)), Fraction(repr(unit))
+    times = (one / other).denominator
+    return multiple if times == 1 else float(one * times)
 
 
 def as_text(node: Node) -> Node:
@@ -89,6 +130,8 @@ def _decimal(value: Json) -> Decimal | None:
 class RealText(Real):
     """The text of a float in low ≤ x ≤ high."""
 
+    as_text: ClassVar[bool] = True
+
     def draw(self, suggester: Suggester) -> Json:
         """The shortest text that gives the float."""
         return _text(Decimal(repr(super().draw(suggester))))
@@ -116,6 +159,8 @@ class RealText(Real):
 @dataclass(frozen=True)
 class GridText(Grid):
     """The text of a multiple of a decimal unit."""
+
+    as_text: ClassVar[bool] = True
 
     def value(self, k: int) -> Json:
         """The text of k·unit."""

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -107,6 +107,7 @@ class Node(abc.ABC):
     """A place in a value where something is to be chosen. ``name`` is its path, such as ``model.layers.0``."""
 
     name: str
+    as_text: ClassVar[bool] = False  # whether its numbers are drawn as text
 
     @abc.abstractmethod
     def draw(self, suggester: Suggester) -> Json:
