@@ -7,15 +7,17 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tests.search.forgetful import Forgetful
-from thalweg.errors import SearchError
+from thalweg.errors import SearchError, ValueMismatchError
 from thalweg.graph import wait
 from thalweg.lm import LanguageModel
 from thalweg.lm.stub import Stub
 from thalweg.runs import History, RewardProblem, Run, Study
-from thalweg.search import SampleReward, Search, StructuredVariable
+from thalweg.runs.problem import Feedback
+from thalweg.search import SampleReward, Search, StructuredVariable, changing
 from thalweg.search.asked import ask_for_values
 from thalweg.search.engine import Proposal
 from thalweg.search.rewritten import RewriteCounts
+from thalweg.search.trials import Scored
 
 REASON = "the text needs {question}"
 
@@ -176,3 +178,104 @@ def test_a_run_says_which_candidates_were_refused_and_why(tmp_path, monkeypatch)
     )
     assert said[-1] == "7 candidates were refused in all, and none of them was evaluated"
     assert (outcome.summary["search"]["refused"], outcome.summary["search"]["failed"]) == (7, 0)
+
+
+class Formatted(BaseModel):
+    text: str = "Answer {question}."
+    n: int = Field(1, ge=0, le=9)
+
+    @field_validator("text")
+    @classmethod
+    def formats(cls, value):
+        value.format(question="?")
+        return value
+
+
+def test_a_validator_that_raises_another_error_refuses_the_value_and_ends_nothing():
+    variable, search = StructuredVariable(Formatted(), name="v"), Search("rewrite", seed=0)
+    says = r"the value of 'v' does not fit Formatted: a validator of Formatted failed with KeyError: 'q'\."
+    with pytest.raises(ValueMismatchError, match=says) as caught:
+        variable.assign({"text": "Answer {q}.", "n": 2})
+    assert isinstance(caught.value.__cause__, KeyError)
+    with Stub(lambda body: json.dumps({"text": f"{body['seed']} {{q}}", "n": 2})) as stub:
+        search.bind([variable])
+        search.engine.model = LanguageModel(stub.url, "stub")
+        wait(search.apply_optimization([variable], 1.0))
+        wait(search.apply_optimization([variable], 1.0))
+        assert "KeyError: 'q'" in stub.requests[1]["messages"][-1]["content"]
+    assert variable.json() != Formatted().model_dump()
+    assert search.engine.counts.replaced == 2
+
+
+EXAMPLES = [{"q": f"q{k}", "a": str(k)} for k in range(6)]
+
+
+class Shown(BaseModel):
+    text: str = "Answer briefly."
+    n: int = Field(1, ge=0, le=99)
+    examples: list[dict] = Field([], max_length=2, json_schema_extra={"uniqueItems": True, "items": {"enum": EXAMPLES}})
+
+    @field_validator("examples")
+    @classmethod
+    def none(cls, value):
+        if value:
+            raise ValueError("no examples today")
+        return value
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_no_more_is_asked_than_was_kept_back_for_it(knows):
+    with Stub(lambda body: "no JSON") as stub:
+        variable, search = StructuredVariable(Shown(), name="v"), Search("rewrite", seed=0, candidates=5, rescore=0)
+        search.bind([variable], samples=2)
+        engine, refused = search.engine, 0
+        engine.model = LanguageModel(stub.url, "stub")
+        if not knows:
+            engine.refusal = None  # as if nobody said what the variables refuse before they are candidates
+        for _ in range(3):
+            asked = engine._turns(search.candidates).count("v") * engine.attempts * (engine.repairs + 1)
+            before = len(stub.requests)
+            trials = wait(search.propose())
+            assert len(stub.requests) - before <= asked
+            refused += sum(trial.refused is not None for trial in trials)
+            rewards = [
+                Scored(t.candidate.number, {} if t.refused else {0: SampleReward(0.5)}, {}, again=t.again)
+                for t in trials
+            ]
+            wait(search.apply(Feedback(0.0, {}, rewards=rewards)))
+    assert (refused == 0) == knows
+
+
+class ShownPrompts(Prompts):
+    kind = "shown"
+
+    def __init__(self):
+        self.variables = (StructuredVariable(Shown(), name="prompt"),)
+
+    async def reward(self, values, item, runtime):
+        return SampleReward(0.1 * item)
+
+
+def test_the_refused_that_a_run_counts_are_those_that_it_tells_of(tmp_path, monkeypatch):
+    other = changing.other_examples
+    monkeypatch.setattr("thalweg.search.rewriting.other_examples", lambda *args: other(*args[:5]))
+    document = {
+        "title": "shown",
+        "problem": {"kind": "shown"},
+        "optimizer": {"kind": "rewrite", "candidates": 3},
+        "blocks": [{"iterations": 4}],
+        "output": {"figures": False},
+    }
+    with Stub(lambda body: json.dumps({"text": f"Version {body['seed']}."})) as stub:
+        document["optimizer"]["lm"] = {"base_url": stub.url, "model": "stub"}
+        study = Study.from_document(document, kinds={"shown": ShownPrompts})
+        outcome = wait(Run(study, out=tmp_path / "run").execute())
+        gone_on = wait(
+            Run.resume(tmp_path / "run", kinds={"shown": ShownPrompts}, overrides=["blocks.0.iterations=6"]).execute()
+        )
+    history = History(tmp_path / "run" / "run.sqlite")
+    told = [event["iteration"] for event in history.events() if "is refused and not evaluated" in event["text"]]
+    assert outcome.summary["search"]["refused"] == sum(iteration <= 4 for iteration in told) > 0
+    assert gone_on.summary["search"]["refused"] == len(told) > outcome.summary["search"]["refused"]
+    known = [one["number"] for one in history.candidates()]
+    assert history.iterations()["failed"][-1] - len(told) == max(known) + 1 - len(known) > 0, "others were not told of"

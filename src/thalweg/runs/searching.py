@@ -83,6 +83,8 @@ class Searching:
         # Why the last iteration was not whole; the loop asks before an iteration only.
         before = ledger or {}
         self._cut: str | None = before.get("cut") if before.get("limits") == self._limits else None
+        # Candidates that the variables refuse: those that are told of. In the place of others there came new ones.
+        self._refused = self._refused_before = int(before.get("refused", 0))
         self.outcome: dict[str, Any] = {}
         self._problem = problem
         self._search = search
@@ -146,6 +148,7 @@ class Searching:
             self.stopped = self._search.stuck or "every candidate there is has been tried"
             return None
         self._iteration = iteration
+        self._refused = self._refused_before + sum(trial.refused is not None for trial in trials)
         found = await self._rounds.evaluate(trials, batch, iteration)
         if found.scored or self._cut is None:  # else nothing began since it was cut, by a process that died
             self._cut = found.stopped
@@ -173,6 +176,7 @@ class Searching:
     def commit(self) -> None:
         """The step is made: what it used is charged for good."""
         self._ledger.commit(self._iteration)
+        self._refused_before = self._refused
 
     def metrics(self) -> dict[str, float]:
         """For the history, after the step; what was lost in an iteration that is still to come is not of this one."""
@@ -190,7 +194,7 @@ class Searching:
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""
         about = {"decided_by": self._decided, "cut": self._cut, "limits": self._limits, BEGAN_ANEW: self._anew}
-        return {**self._ledger.state(), **about}
+        return {**self._ledger.state(), **about, "refused": self._refused_before}
 
     async def conclude(self, iteration: int) -> None:
         """Choose the winner on the held-out samples, give its values to the variables, and compare it on the test
@@ -203,8 +207,8 @@ class Searching:
         if self._ledger.failed > TOLD:
             text = f"{self._ledger.failed} evaluations have failed in all; the table of evaluations has each of them"
             self._history.event("failure", text, iteration=iteration)
-        if (refused := self._refused()) > TOLD:
-            text = f"{refused} candidates were refused in all, and none of them was evaluated"
+        if self._refused > TOLD:
+            text = f"{self._refused} candidates were refused in all, and none of them was evaluated"
             self._history.event("failure", text, iteration=iteration)
         scores, problem, start = self._search.scores, self._problem, self._search.first
         self.stopped = self.stopped or self._cut
@@ -259,10 +263,6 @@ class Searching:
             found["best"] = {"candidate": best, "values": self._search.values(best), "search": search}
         return found
 
-    def _refused(self) -> int:
-        """How many candidates the variables refused, of an engine that is paid; from another others were asked for."""
-        return self._search.refused if self._search.spent != Spent() else 0
-
     def _record(self, chosen: dict[str, Any]) -> None:
         """Say what was chosen, and what the search has cost."""
         chosen["scored_on"] = self._scored_on
@@ -272,7 +272,7 @@ class Searching:
         chosen["lost_in_flight"] = self._ledger.lost
         chosen["stopped"] = self.stopped
         chosen["failed"] = self._ledger.failed
-        chosen |= {"refused": refused} if (refused := self._refused()) else {}
+        chosen |= {"refused": self._refused} if self._refused else {}
         if self._search.first:
             chosen["not_compared"] = self._search.first  # candidates of before the search began anew
         self._history.fact("search", chosen)

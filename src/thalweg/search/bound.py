@@ -178,11 +178,11 @@ class BoundSearch(RewardOptimizer):
         row, self.stuck, self._refused, found = 0, None, {}, False
         while True:
             asked, refused = await self._numbered(count - len(fresh))
-            free = self.engine.most_ask(1) == Spent()
+            accepted = [one for one in asked if one.number not in refused]
+            free = self.engine.most_ask(max(count - len(fresh) - len(accepted), 1)) == Spent()
             if not refused or not (free or whatever_it_costs):
                 self._refused = refused
                 return fresh + asked
-            accepted = [one for one in asked if one.number not in refused]
             fresh += accepted
             self._tell([Scored(number, {}, {0: fault}, again=False) for number, fault in refused.items()], refused=True)
             before, row = (0 if accepted else row), len(refused) + (0 if accepted else row)

@@ -27,9 +27,14 @@ TEMPERATURE = 0.05  # of the choice of examples, in the unit of the reward
 
 
 def other_examples(
-    shelf: Shelf, base: Values, told: Sequence[tuple[Values, float]], rng: np.random.Generator, seen: Set[str]
+    shelf: Shelf,
+    base: Values,
+    told: Sequence[tuple[Values, float]],
+    rng: np.random.Generator,
+    seen: Set[str],
+    refusal: Callable[[Values], str | None] | None = None,
 ) -> Values | None:
-    """Values with other examples on a shelf; None if every choice that was drawn is there already.
+    """Values with other examples on a shelf; None if every choice that was drawn is there already, or refused.
 
     Args:
         shelf: where.
@@ -37,14 +42,36 @@ def other_examples(
         told: values that were tried, with their rewards.
         rng: where the choices come from.
         seen: digests of what is there already.
+        refusal: why the variables refuse what the schemas allow, if they do.
     """
     scores = credit(len(shelf.examples), [(known(shelf, values), reward) for values, reward in told])
     for attempt in range(DRAWS):
         length = int(rng.integers(_fewest(shelf), shelf.longest + 1))
         values = _shown(base, shelf, softmax_order(rng, scores, TEMPERATURE * (1 + attempt / 10))[:length])
-        if digest_json(values) not in seen:
+        if digest_json(values) not in seen and (refusal is None or refusal(values) is None):
             return values
     return None
+
+
+def any_values(
+    space: Space, rng: np.random.Generator, seen: Set[str], refusal: Callable[[Values], str | None] | None = None
+) -> Values | None:
+    """Any new values of a space, if possible some that the variables accept; None if there are none.
+
+    Args:
+        space: what is searched.
+        rng: where the choices come from.
+        seen: digests of what is there already.
+        refusal: why the variables refuse what the schemas allow, if they do.
+    """
+    found = drawn = space.unseen(seen, rng)
+    passed = set(seen)
+    for _ in range(DRAWS):
+        if drawn is None or refusal is None or refusal(drawn) is None:
+            break
+        passed.add(digest_json(drawn))
+        drawn = space.unseen(passed, rng)
+    return found if drawn is None else drawn
 
 
 def other_values(

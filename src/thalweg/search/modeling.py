@@ -35,7 +35,7 @@ def dumped(instance: BaseModel, what: str) -> Any:
     for defaults in (True, False):
         try:
             again = _read(written, type(instance))
-        except ValidationError:
+        except Exception:  # of Pydantic or of anybody's validators
             return written  # a schema may fit it all the same; a data model that does not says why
         if _stays(instance, written, again, what, defaults=defaults):
             break
@@ -134,6 +134,9 @@ def _understood(value: Any, model: type[BaseModel], what: str) -> BaseModel:
         said = faults[0]["msg"][:1].lower() + faults[0]["msg"][1:] + more + _if_strict(value, model)
         said += misread(model, path[-1]) if path else ""
         raise ValueMismatchError(f"{what} does not fit {model.__name__}{where}: {said}.", path=path) from error
+    except Exception as error:  # of anybody's validators; Pydantic takes ValueError and AssertionError
+        said = f"a validator of {model.__name__} failed with {type(error).__name__}: {error}"
+        raise ValueMismatchError(f"{what} does not fit {model.__name__}: {said}.", path=()) from error
 
 
 def _if_strict(value: Any, model: type[BaseModel]) -> str:

@@ -101,12 +101,6 @@ class Search(ToldSearch):
         """Whether there is nothing left to try."""
         return self.engine.exhausted and not self._trials
 
-    @property
-    def refused(self) -> int:
-        """How many candidates have failed since the variables refuse them: a data model does, and its schema cannot."""
-        failed = (number for first in self._scores.failed for number in self._alike.of(first))
-        return sum(self._refusal(self._values[number]) is not None for number in failed)
-
     async def propose(self) -> list[Trial]:
         """The candidates of the next iteration: new ones, and those that are scored again.
 

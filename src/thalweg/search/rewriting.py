@@ -36,7 +36,7 @@ from thalweg.lm import LanguageModel, Message
 from thalweg.lm.before_paying import BEFORE_PAYING
 from thalweg.search.asked import Asked, ask_for_values
 from thalweg.search.budget import Spent
-from thalweg.search.changing import all_seen, other_examples, other_values
+from thalweg.search.changing import all_seen, any_values, other_examples, other_values
 from thalweg.search.engine import Engine, Proposal, Told
 from thalweg.search.options import real, truth, whole
 from thalweg.search.own_model import decisive, own_model
@@ -275,7 +275,7 @@ class Rewrite(Engine):
             if name in self._shelves and other in self._shelves:
                 return Proposal(values, "other examples"), RewriteCounts()
             return Proposal(values, f"without a model ({why})"), RewriteCounts(replaced=1)
-        drawn = self.space.unseen(seen, rng)
+        drawn = any_values(self.space, rng, seen, self.refusal)
         proposal = Proposal(drawn, f"without a model ({why})") if drawn is not None else None
         return proposal, RewriteCounts(replaced=int(proposal is not None))
 
@@ -284,7 +284,7 @@ class Rewrite(Engine):
         if name not in self._shelves:
             return other_values(self.space, self._base(), name, self._tried, rng, seen, self.refusal)
         told = [(self._tried[number], reward) for number, reward in sorted(self._rewards.items()) if reward is not None]
-        return other_examples(self._shelves[name], self._base(), told, rng, seen)
+        return other_examples(self._shelves[name], self._base(), told, rng, seen, self.refusal)
 
     async def _ask(self, name: str, number: int) -> Asked:
         """Ask for one candidate; whatever goes wrong with the model is said, not raised."""
