@@ -97,7 +97,7 @@ def test_what_is_wrong_is_named(tmp_path):
     assert load_pipeline(tmp_path, steps=["m"], seed=0)["m"].alpha == 0.5
 
 
-@pytest.mark.parametrize("seed", [7.0, "7", True, [7]])
+@pytest.mark.parametrize("seed", [7.0, "7", True, [7], -1, 2**40, 2**32])
 def test_a_seed_that_is_none_is_refused_and_not_taken_for_0(tmp_path, seed):
     (tmp_path / "result.json").write_text(json.dumps({"pipeline": {"m": GOOD}}))
     with pytest.raises(RunError, match=r"seed .*is an integer"):

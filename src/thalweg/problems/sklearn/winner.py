@@ -17,6 +17,8 @@ from thalweg.problems.sklearn.estimators import make_pipeline
 from thalweg.runs.files import read_small
 from thalweg.runs.record import parsed
 
+LARGEST_SEED = 2**32 - 1  # that NumPy's older generators take, which scikit-learn makes
+
 
 def load_pipeline(run: Path | str, *, steps: Sequence[str] | None = None, seed: int | None = None) -> Any:
     """The pipeline that a run of kind ``"sklearn"`` has chosen, not fitted: fit it on all the rows that you have.
@@ -31,7 +33,7 @@ def load_pipeline(run: Path | str, *, steps: Sequence[str] | None = None, seed: 
 
     Raises:
         RunError: there is no result, it is no pipeline's, no study beside it says the order of the steps, or the seed
-            is no integer.
+            is no integer from 0 to 2^32 - 1.
         SearchError: it names estimators or parameters that there are not.
         MissingExtraError: scikit-learn is not installed.
 
@@ -79,8 +81,9 @@ def _whole(seed: Any, what: str) -> int:
     """A seed as Python's integer: NumPy's are as good."""
     if not isinstance(seed, bool | np.bool_):
         with suppress(TypeError):
-            return operator.index(seed)
-    raise RunError(f"{what} is {brief(seed)}; a seed is an integer, such as 0.")
+            if 0 <= (number := operator.index(seed)) <= LARGEST_SEED:
+                return number
+    raise RunError(f"{what} is {brief(seed)}; a seed is an integer from 0 to 2^32 - 1, such as 0.")
 
 
 def _value(path: Path) -> dict[str, Any]:
