@@ -279,3 +279,14 @@ def test_the_refused_that_a_run_counts_are_those_that_it_tells_of(tmp_path, monk
     assert gone_on.summary["search"]["refused"] == len(told) > outcome.summary["search"]["refused"]
     known = [one["number"] for one in history.candidates()]
     assert history.iterations()["failed"][-1] - len(told) == max(known) + 1 - len(known) > 0, "others were not told of"
+
+
+def test_the_model_goes_on_being_asked_where_all_examples_are_refused():
+    with Stub(lambda body: json.dumps({"text": f"Version {body['seed']}.", "n": body["seed"] % 100})) as stub:
+        variable, search = StructuredVariable(Shown(), name="v"), Search("rewrite", seed=0)
+        search.bind([variable])
+        search.engine.model = LanguageModel(stub.url, "stub")
+        for _ in range(16):
+            wait(search.apply_optimization([variable], 0.5))
+        assert (search.engine.counts.accepted, search.engine.counts.replaced) == (8, 8)
+        assert search.metrics()["failed"] == 0

@@ -267,11 +267,22 @@ class Rewrite(Engine):
             return Proposal(found.values, "rewritten"), RewriteCounts(accepted=1)
         why = "the model repeated itself" if found.values is not None else found.why
         others = sorted(visits, key=lambda one: visits[one])
+        refused = shunned = False
+
+        def refusal(point: Values) -> str | None:
+            nonlocal refused
+            said = None if self.refusal is None else self.refusal(point)
+            refused = refused or said is not None
+            return said
+
         for other in [name, *(one for one in others if one != name)]:
-            values = self._without(other, rng, seen)
+            values = self._without(other, rng, seen, refusal)
             if values is None:
+                shunned = shunned or (other == name and name in self._shelves and refused)
                 continue
             visits[other] += int(other != name)
+            if other != name and shunned:  # else its turn would always be the next, and the model never asked
+                visits[name] = max(visits[name], visits[other])
             if name in self._shelves and other in self._shelves:
                 return Proposal(values, "other examples"), RewriteCounts()
             return Proposal(values, f"without a model ({why})"), RewriteCounts(replaced=1)
@@ -279,12 +290,14 @@ class Rewrite(Engine):
         proposal = Proposal(drawn, f"without a model ({why})") if drawn is not None else None
         return proposal, RewriteCounts(replaced=int(proposal is not None))
 
-    def _without(self, name: str, rng: np.random.Generator, seen: set[str]) -> Values | None:
+    def _without(
+        self, name: str, rng: np.random.Generator, seen: set[str], refusal: Callable[[Values], str | None]
+    ) -> Values | None:
         """The best candidate's values with one thing changed, without a model."""
         if name not in self._shelves:
-            return other_values(self.space, self._base(), name, self._tried, rng, seen, self.refusal)
+            return other_values(self.space, self._base(), name, self._tried, rng, seen, refusal)
         told = [(self._tried[number], reward) for number, reward in sorted(self._rewards.items()) if reward is not None]
-        return other_examples(self._shelves[name], self._base(), told, rng, seen, self.refusal)
+        return other_examples(self._shelves[name], self._base(), told, rng, seen, refusal)
 
     async def _ask(self, name: str, number: int) -> Asked:
         """Ask for one candidate; whatever goes wrong with the model is said, not raised."""
