@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -63,6 +63,43 @@ def test_a_bare_array_is_no_tuple_of_terms(where: str) -> None:
 @pytest.mark.parametrize("measure", [lambda p, g, s, h: (g * g,), lambda p, g, s, h: Slots(g * g)])
 def test_a_tuple_is_summed(measure: Any, where: str) -> None:
     np.testing.assert_allclose(ALL[where](TERMS(measure=measure)[1], X), 0.98 * X, rtol=1e-6)
+
+
+class Counting(NamedTuple):
+    rate: Any
+    one: Any
+
+
+def counted(where: str, x: np.ndarray, measure: Any = lambda p, g, s, h: (g * g, h.one)) -> Any:
+    """The parameter is its gradient; the rate is divided by the gradient's mean square."""
+    _, cls = made(
+        NoSlots,
+        update=scaled,
+        prepare=lambda t, h: Counting(h.learning_rate, 1.0),
+        measure=measure,
+        conclude=lambda h, sums: Counting(h.rate * (1.0 + sums[1]) / (1.0 + sums[0]), h.one),
+    )
+    if where != "pytensor":
+        return ALL[where](cls, x)
+    pytensor = pytest.importorskip("pytensor")
+    shared = pytensor.shared(x.copy(), name="x")
+    updates = cls().update((shared**2 / 2).sum(), [shared])
+    pytensor.function([], [], updates=updates, mode="FAST_COMPILE")()
+    return shared.get_value()
+
+
+@pytest.mark.parametrize("where", [*ALL])
+def test_a_number_is_a_term_of_each_element(where: str) -> None:
+    np.testing.assert_allclose(counted(where, X), (1.0 - 0.1 * 4.0 / 26.0) * X, rtol=1e-6)
+    if where in ("pure", "jax", "pytensor"):
+        assert counted(where, np.zeros((0, 2))).shape == (0, 2)
+        np.testing.assert_allclose(counted(where, np.array(2.0)), 2.0 - 0.1 * 2.0 * 2.0 / 5.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["pure", "jax", "native"])
+def test_a_term_of_another_shape_is_refused(where: str) -> None:
+    with pytest.raises(RuleError, match=r"measure returns for term 1 shape \(1,\); it is \([23],\), the parameter's"):
+        counted(where, X, lambda p, g, s, h: (g * g, g[:1]))
 
 
 @pytest.mark.parametrize("where", ALL)

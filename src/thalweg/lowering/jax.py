@@ -290,8 +290,9 @@ def step(rule: Rule, param: Any, grad: Any, slots: Any, scalars: Any) -> tuple[j
     with traced(rule, "JAX"):
         if rule.measure is not None and rule.conclude is not None:
             sums_in = jnp.float64 if has_float64() else jnp.float32
-            measured = terms(rule, rule.measure(old, given, slots, h))
-            h = rounded(rule.conclude(scalars, tuple(jnp.sum(term, dtype=sums_in) for term in measured)), kind)
+            measured = terms(rule, rule.measure(old, given, slots, h), old.shape)
+            each = (jnp.broadcast_to(term, old.shape) for term in measured)
+            h = rounded(rule.conclude(scalars, tuple(jnp.sum(term, dtype=sums_in) for term in each)), kind)
         new, moved = unpacked(rule, rule.update(old, given, slots, h))
         fitting(rule, new, moved, old.shape)
         after = (jnp.broadcast_to(jnp.asarray(slot, kind), old.shape) for slot in moved)

@@ -133,7 +133,8 @@ def _updated(rule: Rule, part: Part, scalars: Any) -> tuple[Expression, tuple[Ex
     if rule.measure is not None and rule.conclude is not None:
         pt = library("pytensor.tensor")
         measured = terms(rule, rule.measure(part.param, part.grad, slots, h))
-        sums = tuple(pt.sum(term, dtype="float64", acc_dtype="float64") for term in measured)
+        each = (_filled(term, part.param, "float64") if np.ndim(term) == 0 else term for term in measured)
+        sums = tuple(pt.sum(term, dtype="float64", acc_dtype="float64") for term in each)
         concluded = rule.conclude(scalars, sums)
         h = type(concluded)(*(_cast(value, dtype) for value in concluded))
     new, after = unpacked(rule, rule.update(part.param, part.grad, slots, h))
@@ -144,6 +145,11 @@ def _cast(value: Any, dtype: str) -> Expression:
     """An expression of that dtype; a number becomes a constant, rounded once."""
     pt = library("pytensor.tensor")
     return pt.cast(value, dtype) if library_of(value) == "pytensor" else pt.constant(np.asarray(value, dtype))
+
+
+def _filled(value: Any, like: Expression, dtype: str) -> Expression:
+    """A number for each element of a parameter."""
+    return library("pytensor.tensor").full_like(like, value, dtype=dtype)
 
 
 @contextmanager

@@ -191,12 +191,19 @@ def concluded(rule: Rule, param: torch.Tensor, grad: torch.Tensor, slots: Any, s
     try:
         with torch.no_grad():
             h = rounded(rule, scalars, kind, param.device)
-            measured = terms(rule, rule.measure(param.to(kind), grad.to(kind), slots, h))
-            sums = tuple(float(torch.sum(term, dtype=torch.float64)) for term in measured)
+            measured = terms(rule, rule.measure(param.to(kind), grad.to(kind), slots, h), param.shape)
+            sums = tuple(_summed(term, param) for term in measured)
         return rule.conclude(scalars, sums)
     except FAULTS as error:
         explain(rule, error, np.ones(2), torch.ones(2, dtype=kind))
         raise
+
+
+def _summed(term: Any, param: torch.Tensor) -> float:
+    """The sum over the parameter's elements; a number is a term of each."""
+    if not isinstance(term, torch.Tensor):
+        term = torch.tensor(float(term), dtype=torch.float64)
+    return float(torch.sum(term.expand(param.shape), dtype=torch.float64))
 
 
 def update_(

@@ -69,7 +69,8 @@ class Rule:
         carried: the named tuple of the numbers that go from step to step; its defaults are where they start.
         carry: ``carry(t, h, carried) -> carried``, those numbers during step t.
         measure: ``measure(param, grad, slots, h) -> terms``, a tuple of elementwise terms to be summed over
-            the tensor (at the values before the update), for a rule that needs a reduction.
+            the tensor (at the values before the update), for a rule that needs a reduction; a number is one for each
+            element.
         conclude: ``conclude(h, sums) -> scalars``: what ``prepare`` returned, completed with the sums.
         evaluate: ``evaluate(param, state, h) -> param``, where the model is to be evaluated; ``state`` has the slots,
             and then what is carried.
@@ -380,8 +381,9 @@ class Rule:
             scalars = self.scalars(checked, count, carried)
             h = in_dtype(scalars, checked, given.dtype, self.name)
             if self.measure is not None and self.conclude is not None:
-                measured = terms(self, self.measure(given, gradient, slots, h))
-                scalars = self.conclude(scalars, tuple(float(np.sum(term, dtype=np.float64)) for term in measured))
+                measured = terms(self, self.measure(given, gradient, slots, h), given.shape)
+                each = (np.broadcast_to(term, given.shape) if np.ndim(term) == 0 else term for term in measured)
+                scalars = self.conclude(scalars, tuple(float(np.sum(term, dtype=np.float64)) for term in each))
                 h = in_dtype(scalars, checked, given.dtype, self.name)
             new, moved = unpacked(self, self.update(given, gradient, slots, h))
             fitting(self, new, moved, given.shape)

@@ -127,15 +127,16 @@ def fitting(rule: Rule, new: Any, moved: Sequence[Any], shape: tuple[int, ...]) 
             )
 
 
-def terms(rule: Rule, measured: Any) -> tuple[Any, ...]:
+def terms(rule: Rule, measured: Any, shape: tuple[int, ...] | None = None) -> tuple[Any, ...]:
     """What a measure returned: terms, each to be summed over the tensor.
 
     Args:
         rule: the rule.
         measured: what its ``measure`` returned.
+        shape: the parameter's; without it the terms' are not looked at.
 
     Returns:
-        The terms.
+        The terms, arrays of that shape or numbers. A number is a term of each element, to be summed as often.
 
     Raises:
         RuleError: it is something else. An array, which could be taken apart by its rows, is none of them.
@@ -145,7 +146,16 @@ def terms(rule: Rule, measured: Any) -> tuple[Any, ...]:
         found = _returns(rule, "measure", measured, what)
         explain(rule, found)  # in float64, so that it says the same everywhere
         raise found
-    return _counted(rule, "measure", measured, None, what)
+    several = _counted(rule, "measure", measured, None, what)
+    for number, term in enumerate(several):
+        size = tuple(np.shape(term))
+        if shape is not None and size not in ((), tuple(shape)):
+            raise RuleError(
+                f"rule {rule.name!r}: measure returns for term {number} shape {size}; it is {tuple(shape)}, the "
+                "parameter's, or a number for each element",
+                rule=rule.name,
+            )
+    return several
 
 
 def starts(rule: Rule, begun: Any) -> tuple[Any, ...]:
