@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE: an assert in a text is one here, as in a user's file.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -118,6 +119,41 @@ def test_an_error_that_nothing_leads_to_is_no_harm() -> None:
     one = tw.Variable(x.copy(), name="x")
     tw.wait(type(tw.LocalOptimizer)("Own", (tw.LocalOptimizer,), {"rule": own})(one).step(grad=grad))
     np.testing.assert_array_equal(one.data, own.step(x, grad, own.init(x))[0])
+
+
+STEPS = (0.5, 0.25, 0.125)
+FAILING = {
+    "floor": lambda t, h: Hyper(h.learning_rate * 0.5 ** math.floor(t / 10)),
+    "table": lambda t, h: Hyper(h.learning_rate * STEPS[min(int(t), 3) - 1]),
+    "list": lambda t, h: Hyper(h.learning_rate * max([0.25, 1 / t])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_what_may_fail_elsewhere_is_no_raise_in_the_text(name: str) -> None:
+    """An error of numba's own is left in the code, beside a raise that nothing leads to."""
+    own = rule(update=of_a_form("once", 1, update), prepare=FAILING[name])
+    x, grad = np.ones(3), np.array([1.0, 2.0, 3.0])
+    one = tw.Variable(x.copy(), name="x")
+    tw.wait(type(tw.LocalOptimizer)("Own", (tw.LocalOptimizer,), {"rule": own})(one).step(grad=grad))
+    np.testing.assert_array_equal(one.data, own.step(x, grad, own.init(x))[0])
+
+
+class OutOfRange(ValueError):
+    """An error of a user's own."""
+
+
+def test_the_line_that_is_named_is_the_one_that_can_be_reached() -> None:
+    def prepare(t: Any, h: Any) -> Any:
+        if h.learning_rate > 2.0:
+            raise OutOfRange(
+                "prepare",
+            )
+        return Hyper(h.learning_rate * 0.5 ** math.floor(t / 10))
+
+    line = prepare.__code__.co_firstlineno + 2
+    with pytest.raises(RuleError, match=rf"prepare can raise an error \(.*test_raising\.py, line {line}\)"):
+        compile_rule(rule(update=of_a_form("once", 1, update), prepare=prepare), np.dtype(np.float64))
 
 
 @pytest.mark.parametrize("size", [3, BLOCK * 40])

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dis
 import functools
+import pickletools
+import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -209,21 +211,28 @@ def _compile(rule: Rule, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str
         )
         assembly = dispatcher.inspect_llvm(signature)
         if _RAISES in assembly:
-            _refuse_raising(rule)
+            _refuse_raising(rule, assembly)
         module = llvm.parse_assembly(assembly)
         (symbol,) = (f.name for f in module.functions if not f.is_declaration and f.linkage is llvm.Linkage.external)
         return machine.emit_object(module), symbol
 
 
 _RAISES = ".const.picklebuf."  # what numba calls an error that is left in optimized code: one that is never met is not
+_RAISED = re.compile(r'^@\.const\.pickledata\..*? c"(.*?)"', re.MULTILINE)  # its class, arguments and place
+_ESCAPE = re.compile(rb"\\(\\|[0-9A-Fa-f]{2})")
+_NUMBERS = ("BININT", "BININT1", "BININT2")
+_RECALLED = ("BINGET", "LONG_BINGET")
 
 
-def _refuse_raising(rule: Rule) -> None:
+def _refuse_raising(rule: Rule, assembly: str) -> None:
     """Refuse texts in which an error is raised: compiled code would stop there, in the middle of the arrays.
 
+    What may fail elsewhere, as an index or a power of an integer, is no reason: it is told when it happens.
+
     Raises:
-        RuleError: a text does, or a function that it calls.
+        RuleError: a text does, or a function that it calls, and the code still holds it.
     """
+    places = set(_places(assembly))
     for text in _texts(rule):
         for function in reachable(text):
             waiting = [function.__code__]
@@ -232,9 +241,10 @@ def _refuse_raising(rule: Rule) -> None:
                 lines = [
                     at.positions and at.positions.lineno for at in dis.get_instructions(code) if at.opname == _RAISE
                 ]
-                if lines:
+                line = next((line for line in lines if (code.co_filename, line) in places), None)
+                if line is not None:
                     raise RuleError(
-                        f"rule {rule.name!r}: {code.co_name} can raise an error ({code.co_filename}, line {lines[0]}), "
+                        f"rule {rule.name!r}: {code.co_name} can raise an error ({code.co_filename}, line {line}), "
                         "which compiled code cannot; take raise and assert out: what a hyperparameter may be is said "
                         "by its range in Hyper",
                         rule=rule.name,
@@ -242,6 +252,33 @@ def _refuse_raising(rule: Rule) -> None:
 
 
 _RAISE = "RAISE_VARARGS"  # an assert's, too
+
+
+def _places(assembly: str) -> Iterator[tuple[str, int]]:
+    """File and line of the errors that are left in optimized code, as far as numba tells: of its own it seldom does.
+
+    They are pickled, and end with the place; nothing is unpickled.
+    """
+    for match in _RAISED.finditer(assembly):
+        pickled = _ESCAPE.sub(
+            lambda escape: b"\\" if escape[1] == b"\\" else bytes.fromhex(escape[1].decode()), match[1].encode()
+        )
+        values: list[Any] = [None, None]
+        memory: list[Any] = []
+        last: Any = None  # what an instruction to remember would remember, if that is a string
+        try:
+            value: Any
+            for instruction, value, _ in pickletools.genops(pickled):
+                if instruction.name == "MEMOIZE":
+                    memory.append(last)
+                last = memory[value] if instruction.name in _RECALLED else value if isinstance(value, str) else None
+                if last is not None or instruction.name in (*_NUMBERS, "NONE"):
+                    values.append(value if last is None else last)
+        except (ValueError, IndexError):  # not such a constant
+            continue
+        file, line = values[-2:]
+        if isinstance(file, str) and isinstance(line, int):
+            yield file, line
 
 
 def _texts(rule: Rule) -> list[Callable[..., Any]]:
