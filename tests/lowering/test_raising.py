@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE: an assert in a text is one here, as in a user's file.
 from __future__ import annotations
 
 import math
+import sys
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,12 @@ import pytest
 import thalweg as tw
 from thalweg.errors import RuleError
 from thalweg.lowering import Batch, Part, address_of, compile_rule
+from thalweg.lowering import numpy as lowered
 from thalweg.lowering.layout import BLOCK
 from thalweg.rules.base import Number, Rule
 from thalweg.rules.ranges import finite
+
+real = lowered._compile
 
 
 class Slots(NamedTuple):
@@ -156,6 +160,43 @@ def test_the_line_that_is_named_is_the_one_that_can_be_reached() -> None:
         compile_rule(rule(update=of_a_form("once", 1, update), prepare=prepare), np.dtype(np.float64))
 
 
+def test_what_cannot_be_compiled_is_not_compiled_again_until_it_is_another_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = rule(**RAISING["with a value"][1])
+    compiled: list[Any] = []
+    monkeypatch.setattr(lowered, "_compile", lambda *given: compiled.append(given) or real(*given))
+    for _ in range(2):
+        with pytest.raises(RuleError, match="checked_and_told can raise an error") as caught:
+            compile_rule(own, np.dtype(np.float64))
+        assert caught.value.details == {"rule": "strict"}
+    assert len(compiled) == 1
+    with pytest.raises(RuleError, match="checked_and_told can raise an error"):
+        compile_rule(own, np.dtype(np.float32))
+    assert len(compiled) == 2
+    monkeypatch.setattr(sys.modules[__name__], "checked_and_told", lambda rate: rate)
+    assert compile_rule(own, np.dtype(np.float64)).dtype == np.float64
+
+
+@pytest.mark.parametrize("text", ["abs", "norm"])
+def test_a_measure_in_pytorchs_own_words_is_run_natively(text: str) -> None:
+    torch = pytest.importorskip("torch")
+    from thalweg.optimizers.torch import TorchOptimizer
+
+    measures = {
+        "abs": lambda param, grad, slots, h: (torch.abs(grad),),
+        "norm": lambda *given: (given[1].mul(1).abs(),),
+    }
+    own = rule(measure=measures[text], conclude=lambda h, sums: Hyper(h.learning_rate / sums[0]))
+    cls = type(tw.LocalOptimizer)("Own", (tw.LocalOptimizer,), {"rule": own})
+    param = torch.nn.Parameter(torch.ones(2))
+    param.grad = torch.tensor([1.0, 3.0])
+    TorchOptimizer([("x", param)], cls()).step()
+    assert param.tolist() == [0.875, 0.625]
+    with pytest.raises(RuleError, match="rule 'strict': measure cannot be computed with NumPy's numbers: "):
+        TorchOptimizer([("x", param)], cls(), kernel="shared").step()
+
+
 @pytest.mark.parametrize("size", [3, BLOCK * 40])
 def test_code_that_comes_back_with_an_error_is_one(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not seen in the text, as an index that is out of range, is told all the same."""
@@ -174,7 +215,7 @@ def test_code_that_comes_back_with_an_error_is_one(size: int, monkeypatch: pytes
     batch.set_hyper(0, Hyper(), t=1)
     assert batch.step() is None
     batch.set_time(2)
-    with pytest.raises(RuleError, match="rule 'strict': its compiled text was left by an error"):
+    with pytest.raises(RuleError, match="its compiled text was left by an error before the step was"):
         batch.step()
     with pytest.raises(RuleError, match="was left by an error"):
         batch.ready()

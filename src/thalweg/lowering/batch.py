@@ -221,8 +221,8 @@ class Batch:
     def _left(self) -> None:
         """Compiled code came back with an error of numba's convention, and no result."""
         raise RuleError(
-            f"rule {self.kernel.rule.name!r}: its compiled text was left by an error, and what was updated until then "
-            "stays so; take out of the text what can fail (an index out of range, say)",
+            f"rule {self.kernel.rule.name!r}: its compiled text was left by an error before the step was complete; "
+            "take out of the text what can fail (an index out of range, say)",
             rule=self.kernel.rule.name,
         )
 

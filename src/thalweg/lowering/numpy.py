@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.errors import RuleError
+from thalweg.errors import RuleError, ThalwegError
 from thalweg.lowering import objects
 from thalweg.lowering.digest import reachable, text_digest
 from thalweg.lowering.layout import Shape
@@ -125,6 +125,9 @@ def kernel_of(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
     """
     shape = shape_of(rule)
     key = _digest(rule, dtype)
+    refused = _refused(rule)
+    if key in refused:
+        raise RuleError(refused[key], rule=rule.name)
     found = objects.read(key)
     if found is not None:
         try:
@@ -132,11 +135,21 @@ def kernel_of(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
         except (RuntimeError, UnicodeDecodeError):  # another LLVM's, say: it is compiled again
             found = None
     if found is None:
-        code, symbol = _compile(rule, dtype, shape)
+        try:
+            code, symbol = _compile(rule, dtype, shape)
+        except RuleError as error:
+            refused[key] = str(error)
+            raise
         if b"NRT_" not in code:  # numba's memory, for a list in the text, is there in the process that compiled
             objects.write(key, code, symbol)
         loaded = objects.Loaded(code, symbol)
     return Kernel(rule, dtype, shape, loaded)
+
+
+@kept_with_rule
+def _refused(rule: Rule) -> dict[str, str]:
+    """Why it cannot be compiled, by the digest of all that this depends on: to find it out takes seconds."""
+    return {}
 
 
 def shape_of(rule: Rule) -> Shape:
@@ -149,7 +162,7 @@ def shape_of(rule: Rule) -> Shape:
         The counts, and the named tuple of its scalars.
 
     Raises:
-        RuleError: a text of it does not return what it is to.
+        RuleError: a text of it does not return what it is to, or its measure is in the words of another library.
     """
     hyper = rule.hyper()
     example = rule.scalars(hyper, 1, rule.advance(hyper, 1, None))
@@ -159,9 +172,12 @@ def shape_of(rule: Rule) -> Shape:
             one = np.ones(1)
             sums = len(terms(rule, rule.measure(one, one, rule.slots(*(one for _ in rule.slot_names)), example)))
         return Shape(len(rule.slot_names), len(hyper), len(example), len(rule.carried_names), sums, type(example))
-    except (AttributeError, TypeError, NameError) as error:
+    except (AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError) as error:
         explain(rule, error)
-        raise
+        if isinstance(error, ThalwegError):
+            raise
+        why = f"rule {rule.name!r}: measure cannot be computed with NumPy's numbers: {error}"
+        raise RuleError(why, rule=rule.name) from error
 
 
 def _digest(rule: Rule, dtype: np.dtype[Any]) -> str:
