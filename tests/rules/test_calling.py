@@ -242,6 +242,11 @@ def test_a_class_of_a_notebook_can_be_sent() -> None:
     assert "schedule 'local' needs 'a'" in said(there) == said(made)
 
 
+@pytest.mark.parametrize(("kind", "given", "told"), [("cosine", "min", "'minimum'"), ("one_cycle", "max", "'peak'")])
+def test_least_and_most_have_their_names(kind: str, given: str, told: str) -> None:
+    assert f"did you mean {told}" in said(tw.schedules.registry[kind], **{given: 0.01})
+
+
 @pytest.mark.parametrize(
     ("kind", "given", "told"),
     [

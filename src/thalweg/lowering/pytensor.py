@@ -138,7 +138,8 @@ def _updated(rule: Rule, part: Part, scalars: Any) -> tuple[Expression, tuple[Ex
         concluded = rule.conclude(scalars, sums)
         h = type(concluded)(*(_cast(value, dtype) for value in concluded))
     new, after = unpacked(rule, rule.update(part.param, part.grad, slots, h))
-    return _cast(new, dtype), tuple(_cast(slot, dtype) for slot in after)
+    each = (_filled(slot, part.param, dtype) if np.ndim(slot) == 0 and part.param.ndim else slot for slot in after)
+    return _cast(new, dtype), tuple(_cast(slot, dtype) for slot in each)
 
 
 def _cast(value: Any, dtype: str) -> Expression:

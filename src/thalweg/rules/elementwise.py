@@ -100,6 +100,7 @@ def _with_lane(rule: Rule, name: str) -> Rule:
     known = type(rule.scalars(usual, 1, rule.advance(usual, 1, None)))
     at, count, place = known._fields.index(name), len(known._fields), len(rule.slot_names)
     first, rest, update = taker(0, at), taker(at + 1, count), rule.update
+    before, own = rule.slots, taker(0, place)
     slots = extended(rule.slots, f"each_{name}", name="Slots")
 
     # Compiled code can unpack no empty tuple.
@@ -118,7 +119,7 @@ def _with_lane(rule: Rule, name: str) -> Rule:
     put = alone if count == 1 else begins if at == 0 else ends if at == count - 1 else between
 
     def update_lane(param: Array, grad: Array, given: Any, h: Any) -> Any:
-        new, moved = update(param, grad, given, put(h, given[place]))
+        new, moved = update(param, grad, before(*own(given)), put(h, given[place]))
         return new, slots(*plain(moved), given[place])
 
     def update_only_lane(param: Array, grad: Array, given: Any, h: Any) -> Any:

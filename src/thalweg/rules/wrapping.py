@@ -1,6 +1,7 @@
 """A rule inside another text: more hyperparameters and scalars, perhaps a slot more, in the same pass.
 
-The rule's own texts are given more than they know (longer named tuples), which is no harm: they read by name.
+The rule's own texts are given more hyperparameters and scalars than they know (longer named tuples), which is no harm:
+they read by name. The slots and the carried numbers, which they may return as they got them, are their own.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ def with_carried(
     if taken:
         raise RuleError(f"rule {rule.name!r} has {', '.join(sorted(taken))} already; wrap it only once")
     carried, inner = extended(rule.carried or NoSlots, *names, name="Carried"), rule.carry
+    known, own = rule.carried, taker(0, len(rule.carried_names))
     starts = (*(rule.carried() if rule.carried else ()), *(0.0 for _ in names))
     carried.__new__.__defaults__ = starts
     carried._field_defaults = dict(zip(carried._fields, starts, strict=True))
@@ -109,7 +111,7 @@ def with_carried(
         return carried(*advance(t, h, before))
 
     def carry_more(t: Number, h: Any, before: Any) -> Any:
-        return carried(*plain(inner(t, h, before)), *advance(t, h, before))  # type: ignore[misc]
+        return carried(*plain(inner(t, h, known(*own(before)))), *advance(t, h, before))  # type: ignore[misc]
 
     return {"carried": carried, "carry": carry if inner is None else carry_more}
 
@@ -134,14 +136,14 @@ def with_slot(
     if slot in rule.slot_names:
         raise RuleError(f"rule {rule.name!r} has a slot {slot!r} already; wrap it only once")
     slots, update, begin = extended(rule.slots, slot, name="Slots"), rule.update, rule.start
-    place = len(rule.slot_names)
-    zeros = (0.0,) * place
+    place, known = len(rule.slot_names), rule.slots
+    zeros, own = (0.0,) * place, taker(0, place)
 
     def start(param: Array, h: Any) -> Any:
         return slots(*(zeros if begin is None else begin(param, h)), param)
 
     def update_more(param: Array, grad: Array, given: Any, h: Any) -> Any:
-        moved, inner = update(param, grad, given, h)
+        moved, inner = update(param, grad, known(*own(given)), h)
         new, last = after(param, moved, given[place], h)
         return new, slots(*plain(inner), last)
 
