@@ -219,3 +219,43 @@ def test_code_that_comes_back_with_an_error_is_one(size: int, monkeypatch: pytes
         batch.step()
     with pytest.raises(RuleError, match="was left by an error"):
         batch.ready()
+
+
+def looking_up(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    rates = [h.learning_rate, h.learning_rate]
+    return param - rates[int(grad)] * grad, Slots(grad)
+
+
+LOOKING_UP = type(tw.LocalOptimizer)("LookingUp", (tw.LocalOptimizer,), {"rule": rule(update=looking_up)})
+
+
+def test_a_step_that_is_left_by_an_error_has_changed_nothing() -> None:
+    """Of several arrays the first is updated before the error; a step of the short kind fails as the first does."""
+    x, y = tw.Variable(np.ones(2), name="x"), tw.Variable(np.ones(2, np.float32), name="y")
+    optimizer = LOOKING_UP([x, y])
+    for grad, steps in ((5.0, 0), (1.0, 1), (5.0, 1)):
+        grads = {"x": np.ones(2), "y": np.array([1.0, grad], np.float32)}
+        if grad > 1.0:
+            with pytest.raises(RuleError, match="was left by an error"):
+                tw.wait(optimizer.step(grad=grads))
+        else:
+            tw.wait(optimizer.step(grad=grads))
+        assert optimizer.optimization_state.curr_iter == steps
+        assert x.data.tolist() == y.data.tolist() == [1.0 - 0.5 * steps] * 2
+        assert [one.slots()["memory"].tolist() for one in optimizer._parameters] == [[float(steps)] * 2] * 2
+
+
+def test_nor_has_a_step_of_the_short_kind() -> None:
+    x = tw.Variable(np.ones(2), name="x", needs_grad=True)
+    x.grad = np.ones(2)
+    optimizer = LOOKING_UP(x)
+    for _ in range(2):
+        tw.wait(optimizer.step())
+    x.grad[1] = 5.0
+    with pytest.raises(RuleError, match="was left by an error"):
+        tw.wait(optimizer.step())
+    assert x.data.tolist() == [0.0, 0.0]
+    x.grad[1] = 1.0
+    tw.wait(optimizer.step())
+    assert x.data.tolist() == [-0.5, -0.5]
+    assert optimizer.optimization_state.curr_iter == 3

@@ -66,12 +66,14 @@ class Kernel:
         dtype: float32 or float64.
         shape: what numbers the rule has.
         loaded: the compiled pass.
+        may_fail: whether the code holds an error, as for an index out of range, that may leave arrays half updated.
     """
 
     rule: Rule
     dtype: np.dtype[Any]
     shape: Shape
     loaded: objects.Loaded
+    may_fail: bool = False
 
 
 def compile_rule(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
@@ -134,7 +136,9 @@ def kernel_of(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
             loaded = objects.Loaded(*found)
         except (RuntimeError, UnicodeDecodeError):  # another LLVM's, say: it is compiled again
             found = None
-    if found is None:
+    if found is not None:
+        code = found[0]
+    else:
         try:
             code, symbol = _compile(rule, dtype, shape)
         except RuleError as error:
@@ -143,7 +147,7 @@ def kernel_of(rule: Rule, dtype: np.dtype[Any]) -> Kernel:
         if b"NRT_" not in code:  # numba's memory, for a list in the text, is there in the process that compiled
             objects.write(key, code, symbol)
         loaded = objects.Loaded(code, symbol)
-    return Kernel(rule, dtype, shape, loaded)
+    return Kernel(rule, dtype, shape, loaded, may_fail=_RAISES.encode() in code)
 
 
 @kept_with_rule

@@ -173,7 +173,7 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
         folded: Mapping[str, tuple[float, float] | None] | None,
         backups: list[Any],
     ) -> list[np.ndarray] | None:
-        """Update all arrays, and finish the step if nothing comes after the rule, else fill ``backups``.
+        """Update all arrays, and finish the step if nothing comes after the rule, else leave ``backups`` filled.
 
         It returns the gradients that were used, or ``None`` if the step is skipped.
         """
@@ -196,7 +196,7 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
                 parameter.begin(hypers[parameter.group])
         for batch in seating.batches:
             batch.ready()  # the last that can fail before anything is changed
-        if folded is None:
+        if folded is None or any(batch.kernel.may_fail for batch in seating.batches):
             backups += (parameter.backup() for parameter in self._parameters)
         for batch in seating.batches:
             batch.update()
@@ -204,6 +204,7 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
             seat.bring()
         if folded is not None:
             self._finish(seating)
+            backups.clear()
         return used
 
     def _finish(self, seating: Seating) -> None:
@@ -229,6 +230,7 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
             and self._process_grad.hook is None
             and type(self).pre_process is LocalOptimizer.pre_process
             and len(seating.batches) == 1
+            and not seating.batches[0].kernel.may_fail  # it would take a copy to go back to
             and all(mine is given for mine, given in zip(used, grads, strict=True))
             and all(isinstance(value, float) for value in self._settings.values())
             and all(isinstance(value, float) for group in self._groups for value in group.settings.values())
