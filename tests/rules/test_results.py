@@ -109,6 +109,12 @@ def test_a_bare_array_is_no_start(where: str) -> None:
             ALL[where](made(update=scaled, prepare=of_its_rate, start=lambda param, h: param)[1], x)
 
 
+def test_an_array_of_one_number_a_slot_is_to_be_a_tuple() -> None:
+    rule, _ = made(update=scaled, prepare=of_its_rate, start=lambda param, h: np.array([1.0]))
+    with pytest.raises(RuleError, match=r"start returns a ndarray; .*: write a tuple, one for each slot"):
+        rule.init(X)
+
+
 def swapped(param: Any, grad: Any, slots: Any, h: Any) -> Any:
     return Slots(grad), param - h.learning_rate * grad
 
@@ -155,6 +161,54 @@ def test_a_slot_that_is_set_to_a_number_has_it_everywhere() -> None:
     np.testing.assert_allclose(params, 0.7 * X, rtol=1e-6)
 
 
+@pytest.mark.parametrize("nonfinite", ["raise", "ignore"])
+def test_and_on_pytensor(nonfinite: str) -> None:
+    pytensor = pytest.importorskip("pytensor")
+    x = pytensor.shared(X.copy(), name="x")
+    updates = made(update=remembering)[1](nonfinite=nonfinite).update((x**2 / 2).sum(), [x])
+    step = pytensor.function([], [], updates=updates, mode="FAST_COMPILE")
+    step()
+    step()
+    np.testing.assert_allclose(x.get_value(), 0.9 * 0.8 * X)
+
+
+def test_a_slot_of_another_shape() -> None:
+    """It could be broadcast, and is not."""
+    _, cls = made(update=lambda param, grad, slots, h: (param - grad, Slots((grad * grad)[0])))
+    for where in (pure, on_jax, natively):
+        with pytest.raises(RuleError, match=r"update returns for slot mean shape \(2,\); it is \([12], 2\)"):
+            where(cls, np.ones((2, 2)))
+
+
+class Counted(NamedTuple):
+    factor: Any = 1.0
+
+
+@pytest.mark.parametrize("wrap", [[], ["ema"], ["lookahead"], ["lookahead", "ema"]])
+@pytest.mark.parametrize("where", ["numpy", "jax", "native"])
+def test_slots_and_carried_numbers_are_returned_as_they_were_given(where: str, wrap: list[str]) -> None:
+    _, cls = made(
+        start=lambda param, h: (2.0,),
+        carried=Counted,
+        carry=lambda t, h, carried: carried,
+        prepare=lambda t, h, carried: Scalars(h.learning_rate * carried.factor),
+        update=lambda param, grad, slots, h: (param - h.rate * grad / slots.mean, slots),
+    )
+    np.testing.assert_allclose(ALL[where](functools.partial(cls, wrap=wrap), X), 0.95 * X, rtol=1e-6)
+    _, cls = made(start=lambda param, h: (2.0,), update=lambda p, g, s, h: (p - h.learning_rate * g / s.mean, s))
+    rates = 0.1 if where == "jax" else np.full(3, 0.1)
+    if where != "native":
+        each = functools.partial(cls, wrap=wrap, learning_rate=rates)
+        np.testing.assert_allclose(ALL[where](each, X), 0.95 * X, rtol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["numpy", "jax", "native"])
+def test_slots_that_a_rule_does_not_have_are_refused_inside_another(where: str) -> None:
+    _, cls = made(update=lambda param, grad, slots, h: (param - grad, (slots.mean, grad)))
+    with pytest.raises(RuleError, match="rule 'mine': update returns for slots a tuple of 2; "):
+        ALL[where](functools.partial(cls, wrap=["ema"]), X)
+
+
 def choosing(param: Any, grad: Any, slots: Any, h: Any) -> Any:
     if grad > h.learning_rate:
         return param - h.learning_rate * grad, slots
@@ -178,16 +232,48 @@ def test_what_takes_numbers_alone_is_told_in_the_same_words() -> None:
             where(cls, X)
 
 
-def test_an_error_of_the_users_own_stays_what_it_is() -> None:
-    def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
-        if h.learning_rate > 0.0:
-            raise ValueError("not that fast")
-        return param, slots
+PRECONDITIONER = np.array([1.0, 2.0, 3.0])
 
-    for where in (pure, natively):
-        with pytest.raises(ValueError, match="not that fast") as caught:
-            where(made(NoSlots, update=update)[1], X)
-        assert type(caught.value) is ValueError
+
+def conditioned(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    direction = grad * (param * 0.0 + PRECONDITIONER if isinstance(param, np.ndarray) else 2.0)
+    if (direction * direction).sum() > 5.0:
+        raise ValueError("the truth value of an array is: too long")
+    return param, slots
+
+
+def by_the_rate(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    if h.learning_rate > 0.0:
+        raise ValueError("not that fast")
+    return param, slots
+
+
+def of_vectors(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    if len(param.shape) == 1:
+        raise RuntimeError("vectors take another rule")
+    return param, slots
+
+
+def of_another_size(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    if param.ndim and param.shape[0] != 3:
+        return param - math.sqrt(param), slots
+    return (param.reshape(2, 2) if param.ndim else param), slots
+
+
+@pytest.mark.parametrize("where", [pure, natively])
+@pytest.mark.parametrize(
+    ("update", "told"),
+    [
+        (conditioned, "too long"),
+        (by_the_rate, "not that fast"),
+        (of_vectors, "another rule"),
+        (of_another_size, "reshape|is invalid for input"),
+    ],
+)
+def test_an_error_of_the_users_own_stays_what_it_is(update: Any, told: str, where: Any) -> None:
+    with pytest.raises((ValueError, RuntimeError), match=told) as caught:
+        where(made(NoSlots, update=update)[1], X)
+    assert type(caught.value) in (ValueError, RuntimeError)
 
 
 TOLD: dict[str, tuple[dict[str, Any], str]] = {
@@ -266,3 +352,54 @@ def test_a_native_step_is_made_as_a_whole_or_not_at_all(error: type[Exception]) 
     params[1].grad = None
     optimizer.step()
     assert params[0].tolist() == [pytest.approx(0.8)] * 2
+
+
+def test_a_text_is_tried_once_with_each_shape_and_nothing_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    from thalweg.optimizers.torch import TorchOptimizer, seating
+
+    monkeypatch.setattr(seating.Plan, "backup", lambda plan: pytest.fail("copied"))
+    seen: list[tuple[int, ...]] = []
+
+    def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        seen.append(tuple(param.shape))
+        return param - h.learning_rate * grad, Slots(grad)
+
+    params = [torch.nn.Parameter(torch.ones(size)) for size in (2, 2, 3, 3)]
+    optimizer = TorchOptimizer(params, made(update=update)[1](wrap=["ema"]), kernel="native")
+    for given, runs in ((range(4), [(3,), (2,), (2,), (3,), (3,)]), ((2, 3), [(3,), (3,)]), ((1, 2), [(2,), (3,)])):
+        for number, param in enumerate(params):
+            param.grad = torch.ones_like(param) if number in given else None
+        seen.clear()
+        optimizer.step()
+        assert seen == runs
+    assert [round(param[0].item(), 6) for param in params] == [0.9, 0.8, 0.7, 0.8]
+
+
+def test_a_text_of_the_library_is_run_by_the_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    import thalweg as tw
+    from thalweg.lowering import torch_units
+    from thalweg.optimizers.torch import TorchOptimizer, seating
+
+    monkeypatch.setattr(seating.Plan, "backup", lambda plan: pytest.fail("copied"))
+    monkeypatch.setattr(torch_units, "computed", lambda *given: pytest.fail("tried"))
+    params = [torch.nn.Parameter(torch.ones(size, dtype=torch.bfloat16)) for size in (2, 3)]
+    optimizer = TorchOptimizer(params, tw.AdamW(learning_rate=0.5, weight_decay=0.0, wrap=["ema"]))
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    assert [param.tolist() for param in params] == [[0.5] * 2, [0.5] * 3]
+
+
+def test_a_slot_that_is_no_number_changes_nothing() -> None:
+    torch = pytest.importorskip("torch")
+    from thalweg.optimizers.torch import TorchOptimizer
+
+    param = torch.nn.Parameter(torch.ones(2))
+    param.grad = torch.ones(2)
+    update = made(update=lambda param, grad, slots, h: (param - grad, Slots(None)))[1]
+    optimizer = TorchOptimizer([param], update(), kernel="native")
+    with pytest.raises(TypeError, match="NoneType"):
+        optimizer.step()
+    assert param.tolist() == [1.0, 1.0]

@@ -206,6 +206,38 @@ def _summed(term: Any, param: torch.Tensor) -> float:
     return float(torch.sum(term.expand(param.shape), dtype=torch.float64))
 
 
+def computed(
+    rule: Rule, param: torch.Tensor, grad: torch.Tensor, slots: Sequence[torch.Tensor], h: Any
+) -> tuple[Any, list[Any]]:
+    """What the text makes of a tensor and its state, of which it changes nothing.
+
+    Args:
+        rule: the rule.
+        param: the parameter.
+        grad: its gradient.
+        slots: its state, ``rule.slots``.
+        h: the scalars, from :func:`concluded` and :func:`rounded`.
+
+    Returns:
+        The new parameter and the new slots, of the parameter's shape, or numbers.
+
+    Raises:
+        RuleError: the text returns something else than the new parameter and as many slots as the rule has, or cannot
+            be computed with tensors.
+    """
+    with torch.no_grad():
+        kind = COMPUTED_IN[param.dtype]
+        old = param.to(kind)  # the parameter itself, if it is of that dtype
+        try:
+            new, moved = unpacked(rule, rule.update(old, grad.to(kind), slots, h))
+            fitting(rule, new, moved, old.shape)
+            # What the text returns as it got it would be overwritten before it is read.
+            return new, [_apart(value, (old, *slots)) for value in moved]
+        except FAULTS as error:
+            explain(rule, error, np.ones(2), torch.ones(2, dtype=kind))
+            raise
+
+
 def update_(
     rule: Rule,
     param: torch.Tensor,
@@ -229,26 +261,18 @@ def update_(
             be computed with tensors.
     """
     with torch.no_grad():
-        kind = COMPUTED_IN[param.dtype]
-        old = param.to(kind)  # the parameter itself, if it is of that dtype
-        try:
-            new, moved = unpacked(rule, rule.update(old, grad.to(kind), slots, h))
-            fitting(rule, new, (), old.shape)
-        except FAULTS as error:
-            explain(rule, error, np.ones(2), torch.ones(2, dtype=kind))
-            raise
+        new, values = computed(rule, param, grad, slots, h)
         if limits != UNBOUNDED:
             new = torch.clamp(new, *limits)
-        held = (old, *slots)
-        # What the text returns as it got it would be overwritten before it is read.
-        values = [_apart(value, held) for value in moved]
         put(param, new)
         for slot, value in zip(slots, values, strict=True):
             put(slot, value)
 
 
 def _apart(value: Any, held: Sequence[torch.Tensor]) -> Any:
-    if isinstance(value, torch.Tensor) and (value._is_view() or any(value is tensor for tensor in held)):
+    if not isinstance(value, torch.Tensor):
+        return float(value)
+    if value._is_view() or any(value is tensor for tensor in held):
         return value.clone()
     return value
 

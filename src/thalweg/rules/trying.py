@@ -2,12 +2,14 @@
 
 A backend says it in its own words (a number that cannot be unpacked, a trace without length). Nothing is tried before:
 a text may draw random numbers, or call a library that is not to be started yet. What the trial takes for a fault is one
-on every backend; where it finds none the backend's own error stands.
+on every backend; where it finds none the backend's own error stands, and so does what a text raises itself.
 """
 
 from __future__ import annotations
 
+import dis
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,14 @@ from thalweg.rules.spelling import nearest
 if TYPE_CHECKING:
     from thalweg.rules.base import Rule
 
+_LIBRARIES = ("numpy", "jax", "jaxlib", "torch", "pytensor", "numba", "thalweg")
+_NO_NUMBER = re.compile(
+    "truth value of an array|boolean value of tensor|boolean conversion of traced array"
+    "|only (length-1|0-dimensional|scalar) arrays|only one element tensors|cannot be converted to (scalar|python)",
+    re.IGNORECASE,
+)
+"""What the libraries say where one number is asked of an array: by an ``if``, by ``math``, by ``float``."""
+
 
 def explain(rule: Rule, error: Exception, *arrays: Any) -> None:
     """Raise what is wrong with a rule, if that can be told, in the place of what a backend raised.
@@ -28,7 +38,7 @@ def explain(rule: Rule, error: Exception, *arrays: Any) -> None:
         rule: the rule, in the form that was run.
         error: what the backend raised; the caller raises it if this returns.
         arrays: of two ones each, NumPy's first, where the texts are given arrays; compiled code has one number at a
-            time.
+            time. They are tried where a library refused to make a number of an array.
 
     Raises:
         RuleError: a text takes or returns something else than it is to, reads a name that is not there, or cannot be
@@ -43,9 +53,9 @@ def explain(rule: Rule, error: Exception, *arrays: Any) -> None:
         Traceback (most recent call last):
         thalweg.errors.RuleError: rule 'momentum': update returns a float64; it returns the new parameter and ...
     """
-    if isinstance(error, ThalwegError) and not isinstance(error, RuleError):
+    if (isinstance(error, ThalwegError) and not isinstance(error, RuleError)) or _raised_by_a_text(error):
         return
-    found = fault(rule, *arrays)
+    found = fault(rule, *(arrays if _asks_for_a_number(error) else ()))
     if found is not None:
         raise found from error
 
@@ -173,7 +183,7 @@ def starts(rule: Rule, begun: Any) -> tuple[Any, ...]:
     """
     what = f"where each slot starts ({_names(rule.slot_names)})"
     if getattr(begun, "ndim", None):
-        raise _returns(rule, "start", begun, what)
+        raise _returns(rule, "start", begun, f"{what}: write a tuple, one for each slot")
     return _counted(rule, "start", begun, len(rule.slot_names), what)
 
 
@@ -216,10 +226,12 @@ def _call(rule: Rule, name: str, text: Callable[..., Any], takes: str, *given: A
     try:
         return text(*given)
     except (TypeError, ValueError, RuntimeError) as error:
+        if _raised_by_a_text(error):
+            raise
         signature = _signature(text)
         if isinstance(error, TypeError) and signature is not None and not _takes(signature, given):
             message = f"rule {rule.name!r}: {name} takes {signature}; it is called with ({takes})"
-        elif any(getattr(one, "ndim", 0) for one in given):
+        elif any(getattr(one, "ndim", 0) for one in given) and _asks_for_a_number(error):
             message = (
                 f"rule {rule.name!r}: {name} cannot be computed with arrays: {error}; it may use + - * / and the names "
                 f"of thalweg.rules.arithmetic, as where in the place of an if ({_place(error)})"
@@ -242,6 +254,23 @@ def _call(rule: Rule, name: str, text: Callable[..., Any], takes: str, *given: A
             name=error.name,
             nearest=guess,
         ) from error
+
+
+def _raised_by_a_text(error: Exception) -> bool:
+    """Whether it comes from a ``raise`` that is in none of the libraries."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_lasti < 0:
+        return False
+    library = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES
+    return not library and trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _asks_for_a_number(error: Exception) -> bool:
+    """Whether an array library refuses to make one number, or one truth value, of an array."""
+    concrete = any(kind.__name__ == "ConcretizationTypeError" for kind in type(error).__mro__)  # JAX's
+    return concrete or _NO_NUMBER.search(str(error)) is not None
 
 
 def _place(error: Exception) -> str:

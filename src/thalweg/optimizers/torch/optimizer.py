@@ -112,8 +112,8 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             HyperparameterError: a hyperparameter is out of its range, or an array of another shape, or a hook returned
                 something else than a tensor of the right shape and dtype.
             ParameterError: a parameter can no longer be updated in place.
-            RuleError: the rule's text cannot be computed with a parameter, which its first step shows: nothing is
-                changed then.
+            RuleError: the rule's text cannot be computed with a parameter: nothing is changed then. Before its first
+                step with a shape, dtype or device a text of your own is run in native operations once more, to see it.
             OptimizerError: inside :meth:`evaluating`; or the closure cannot be called, or something was given that is
                 for NumPy.
         """
@@ -176,8 +176,9 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             for number, lane in enumerate(unit.lanes):
                 unit.set_hyper(number, hypers[lane.group])
         for unit in plan.units:
-            unit.ready()  # the last that can fail before anything is changed
-        backups = plan.backup() if plan.untried or not folded else []
+            unit.ready()
+        tried = plan.try_out(self._tried)
+        backups = [] if folded else plan.backup()
         try:
             for unit in plan.units:
                 unit.update()
@@ -189,6 +190,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             raise
         del used  # held until here: units know addresses
         plan.commit()
+        self._tried |= tried
         for seat in plan.seats:
             self.state[seat.param] = seat.state
         self._optimization_state.begin_step()

@@ -96,7 +96,6 @@ class Plan:
     def __init__(self, rule: Rule, seats: Sequence[Seat], kernel: str, each: Mapping[int, tuple[str, ...]]) -> None:
         self.rule, self.seats, self.kernel, self.each = rule, tuple(seats), kernel, dict(each)
         self.folded: bool | None = None  # whether bounds in the units are all that is to be done after the rule
-        self.untried = False  # whether a text may fail with one tensor after another was updated: by shape or dtype
         for seat in self.seats:
             fits(rule, seat)
         self.footprint = Footprint([seat.param for seat in seats], [seat.label for seat in seats])
@@ -106,7 +105,8 @@ class Plan:
         self.units: list[Unit] = []
         for (dtype, names), members in kinds.items():
             self.units.append(self._unit(dtype, names, members))
-        self.untried = any(isinstance(unit, Native) for unit in self.units)
+        # A text of somebody's own may fail with one tensor after another was updated: by shape or dtype.
+        self.untried = not of_library(rule) and any(isinstance(unit, Native) for unit in self.units)
 
     def _compiled_as(self, seat: Seat) -> torch.dtype | None:
         if self.kernel == "native":
@@ -192,6 +192,23 @@ class Plan:
             used.append(grad)
         return used
 
+    def try_out(self, known: set[Any]) -> set[Any]:
+        """Run the text where it may fail, before anything is changed, and throw away what it returns.
+
+        Args:
+            known: the shapes, dtypes and devices with which it was run.
+
+        Returns:
+            Those of this plan, to be known once the step is made.
+        """
+        if not self.untried:
+            return set()
+        found: set[Any] = set()
+        for number, unit in enumerate(self.units):
+            if isinstance(unit, Native):
+                found |= unit.try_out(known | found, first=number == 0)
+        return found
+
     def backup(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Every tensor that a step changes, with a copy."""
         tensors = [seat.param for seat in self.seats]
@@ -208,6 +225,12 @@ class Plan:
             seat.state["step"] = seat.lane.steps
             if names:
                 seat.state.update(zip(names, seat.lane.carried, strict=True))
+
+
+def of_library(rule: Rule) -> bool:
+    """Whether the text, and that of each rule inside, is one of this library, which has run it with all kinds."""
+    ours = str(getattr(rule.update, "__module__", "")).startswith("thalweg.")
+    return ours and (rule.inside is None or of_library(rule.inside[0]))
 
 
 def fresh(rule: Rule, param: torch.Tensor, hyper: Any) -> State:
