@@ -259,3 +259,19 @@ def test_nor_has_a_step_of_the_short_kind() -> None:
     tw.wait(optimizer.step())
     assert x.data.tolist() == [-0.5, -0.5]
     assert optimizer.optimization_state.curr_iter == 3
+
+
+def test_nor_has_a_step_on_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    from thalweg.optimizers.torch import TorchOptimizer
+
+    params = [torch.nn.Parameter(torch.full((2,), 2.0)) for _ in range(2)]
+    cost = (params[1] ** 2).sum()
+    for param, grad in zip(params, (1.0, 5.0), strict=True):
+        param.grad = torch.tensor([1.0, grad])
+    optimizer = TorchOptimizer(params, LOOKING_UP(), kernel="shared")
+    with pytest.raises(RuleError, match="was left by an error"):
+        optimizer.step()
+    assert [param.tolist() for param in params] == [[2.0, 2.0], [2.0, 2.0]]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        cost.backward()

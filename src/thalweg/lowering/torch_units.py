@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.errors import RuleError
 from thalweg.lowering.batch import UNBOUNDED, Batch, Part, address_of
 from thalweg.lowering.buffers import make_state
 from thalweg.lowering.numpy import kernel_of
@@ -305,9 +306,23 @@ class Compiled(Unit):
         self._batch.ready()
 
     def update(self) -> None:
-        """One pass over all tensors, and their versions one up."""
-        self._batch.update()
-        torch.autograd.graph.increment_version([place.param for place in self.places])
+        """One pass over all tensors, and their versions one up.
+
+        Raises:
+            RuleError: the code was left by an error, and all tensors of the unit are as they were.
+        """
+        backups: list[tuple[torch.Tensor, torch.Tensor]] = []
+        if self._batch.kernel.may_fail:
+            changed = [tensor for place in self.places for tensor in (place.param.detach(), *place.slots)]
+            backups = [(tensor, tensor.clone()) for tensor in changed]
+        try:
+            self._batch.update()
+        except RuleError:
+            for tensor, backup in backups:
+                tensor.copy_(backup)
+            raise
+        finally:
+            torch.autograd.graph.increment_version([place.param for place in self.places])
 
     def commit(self) -> None:
         """Take the carried numbers of the step."""
