@@ -265,10 +265,10 @@ def test_nor_has_a_step_on_pytorch() -> None:
     torch = pytest.importorskip("torch")
     from thalweg.optimizers.torch import TorchOptimizer
 
-    params = [torch.nn.Parameter(torch.full((2,), 2.0)) for _ in range(2)]
+    params = [torch.nn.Parameter(torch.full((2,), 2.0, dtype=kind)) for kind in (torch.float64, torch.float32)]
     cost = (params[1] ** 2).sum()
     for param, grad in zip(params, (1.0, 5.0), strict=True):
-        param.grad = torch.tensor([1.0, grad])
+        param.grad = torch.tensor([1.0, grad], dtype=param.dtype)
     optimizer = TorchOptimizer(params, LOOKING_UP(), kernel="shared")
     with pytest.raises(RuleError, match="was left by an error"):
         optimizer.step()

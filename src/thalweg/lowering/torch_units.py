@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.errors import RuleError
 from thalweg.lowering.batch import UNBOUNDED, Batch, Part, address_of
 from thalweg.lowering.buffers import make_state
 from thalweg.lowering.numpy import kernel_of
@@ -72,6 +71,9 @@ class Unit(abc.ABC):
         places: the tensors.
         lanes: their lanes.
     """
+
+    may_fail = False
+    """Whether :meth:`update` may fail after something was updated."""
 
     def __init__(self, rule: Rule, places: Sequence[Place], lanes: Sequence[Lane]) -> None:
         self.rule, self.places, self.lanes = rule, tuple(places), tuple(lanes)
@@ -264,6 +266,7 @@ class Compiled(Unit):
             for p, rows in zip(places, self._rows, strict=True)
         ]
         self._batch = Batch(kernel_of(with_lanes(rule, each), AS_NUMPY[self._kind]), parts, len(lanes))
+        self.may_fail = self._batch.kernel.may_fail
         for row, lane in enumerate(lanes):
             self._batch.carried[row] = lane.carried
 
@@ -309,18 +312,10 @@ class Compiled(Unit):
         """One pass over all tensors, and their versions one up.
 
         Raises:
-            RuleError: the code was left by an error, and all tensors of the unit are as they were.
+            RuleError: the code was left by an error; what was updated until then stays so.
         """
-        backups: list[tuple[torch.Tensor, torch.Tensor]] = []
-        if self._batch.kernel.may_fail:
-            changed = [tensor for place in self.places for tensor in (place.param.detach(), *place.slots)]
-            backups = [(tensor, tensor.clone()) for tensor in changed]
         try:
             self._batch.update()
-        except RuleError:
-            for tensor, backup in backups:
-                tensor.copy_(backup)
-            raise
         finally:
             torch.autograd.graph.increment_version([place.param for place in self.places])
 

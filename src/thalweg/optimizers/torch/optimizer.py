@@ -178,7 +178,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         for unit in plan.units:
             unit.ready()
         tried = plan.try_out(self._tried)
-        backups = [] if folded else plan.backup()
+        backups = plan.backup() if not folded or any(unit.may_fail for unit in plan.units) else []
         try:
             for unit in plan.units:
                 unit.update()
