@@ -24,7 +24,9 @@ def test_a_run_that_has_no_checkpoint_yet_is_a_run(tmp_path):
 
 def test_a_study_is_no_run(tmp_path):
     (tmp_path / "mine.toml").touch()
-    with pytest.raises(RunError, match=r"no run in '.*mine\.toml'\. It is a file; the folder of a run is"):
+    with pytest.raises(
+        RunError, match=r"no run in '.*mine\.toml'\. It is a study, which .thalweg run. makes a run of; the folder"
+    ):
         RunRecord.read(tmp_path / "mine.toml")
     with pytest.raises(RunError, match="There is no such folder; the folder of a run is"):
         RunRecord.read(tmp_path / "none")
