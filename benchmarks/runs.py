@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import tempfile
 import time
 from functools import partial
@@ -24,7 +25,7 @@ NOTES = (
     "and np.save have not: a damaged file is noticed.",
     checkpoint_cost.NOTE,
     "Bookkeeping: a whole iteration of the loop on a problem that does nothing (selection, propose, feedback, step, "
-    "history on its way to the disk, display, position), less feedback and step alone.",
+    "history on its way to the disk, the display of a terminal, position), less feedback and step alone.",
     "Cluster: two worker processes of this machine; the sum as map_reduce makes it, and as Client.submit makes it, one "
     "call a task and one an addition, in turns: the same tree, workers and connection.",
     "Efficiency: the demo's gradient, 8 shots, on one thread over twice the same on two.",
@@ -63,9 +64,11 @@ def _checkpoints(options: Options) -> list[Figure]:
 
 def _bookkeeping(options: Options) -> Figure:
     from pydantic import BaseModel
+    from rich.console import Console
 
     import thalweg as tw
     from thalweg.runs import Feedback, Problem, Run, Study
+    from thalweg.runs.live import LiveDisplay
 
     class Nothing(BaseModel, extra="forbid"):
         pass
@@ -110,8 +113,9 @@ def _bookkeeping(options: Options) -> Figure:
     samples = []
     for turn in range(options.rounds):
         options.say(f"bookkeeping: round {turn + 1} of {options.rounds}")
-        with tempfile.TemporaryDirectory() as folder:
-            outcome = tw.wait(Run(study, out=Path(folder) / "run").execute())
+        with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+            display = LiveDisplay(Console(file=nowhere, force_terminal=True, width=100, height=40))
+            outcome = tw.wait(Run(study, out=Path(folder) / "run", display=display).execute())
             seconds = outcome.summary["seconds_by_part"]["blocks"] / steps
         samples.append((seconds - tw.wait(alone())) * 1e6)
     return Figure(

@@ -42,16 +42,20 @@ class LiveDisplay:
             expand=True,
         )
         self._figures = Text("")
+        self._stage: TaskID | None = None
+        self._iterations: TaskID | None = None
+        self._items: TaskID | None = None
+        self._record: IterationRecord | None = None  # the last one
+        self._shown: IterationRecord | None = None
+        self._counts: tuple[int, int] | None = None  # of the items of the present batch
+        self._new_batch = False
         self._live = Live(
-            Group(self._progress, self._figures),
             console=console,
+            get_renderable=self._drawn,
             refresh_per_second=8,
             transient=True,
             redirect_stderr=False,
         )
-        self._stage: TaskID | None = None
-        self._iterations: TaskID | None = None
-        self._items: TaskID | None = None
 
     def begin(self, title: str, folder: Path, plan: Sequence[tuple[str, str]], blocks: Sequence[GenericBlock]) -> None:
         """Print title and plan, and show the bars from now on."""
@@ -80,22 +84,32 @@ class LiveDisplay:
         self._progress.update(self._iterations, description=text)
 
     def items(self, done: int, total: int) -> None:
-        """Move the bar of the present batch."""
-        if self._items is not None:
-            if done == 1:
-                self._progress.reset(self._items)  # its clock shows the present batch
-            self._progress.update(self._items, completed=done, total=total)
+        """Have the bar of the present batch moved."""
+        self._new_batch |= done == 1
+        self._counts = done, total
 
     def iteration(self, record: IterationRecord) -> None:
-        """Move the bar of the iterations and show the figures."""
+        """Have the bar of the iterations moved and the figures shown."""
         self._pace.iteration(record)
-        if self._iterations is not None:
+        self._record = record
+
+    def _drawn(self) -> Group:
+        """What is shown, brought up to date: a few times a second, where iterations may be thousands."""
+        if self._items is not None and (counts := self._counts) is not None:
+            if self._new_batch:
+                self._new_batch = False
+                self._progress.reset(self._items)  # its clock shows the present batch
+            self._progress.update(self._items, completed=counts[0], total=counts[1])
+        if self._iterations is not None and (record := self._record) is not self._shown:
+            assert record is not None
+            self._shown = record
             left = self._pace.left()
             text = f"{duration(left)} left" if left else ""
             self._progress.update(self._iterations, completed=record.iteration, left=text)
-        figures = line_of(record.misfit, record.metrics, _GAP, self._item_name)
-        line = f"iteration {record.iteration}{_GAP}{figures}"
-        self._figures.plain = within(line, self._console.width, _GAP)
+            figures = line_of(record.misfit, record.metrics, _GAP, self._item_name)
+            line = f"iteration {record.iteration}{_GAP}{figures}"
+            self._figures.plain = within(line, self._console.width, _GAP)
+        return Group(self._progress, self._figures)
 
     def note(self, text: str) -> None:
         """Print a text above the bars."""
