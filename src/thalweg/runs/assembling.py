@@ -13,6 +13,7 @@ from thalweg.runs.closing import Closing, model
 from thalweg.runs.differences import settings_text
 from thalweg.runs.digest import model_digest
 from thalweg.runs.display import GuardedDisplay
+from thalweg.runs.drawing import GENERATORS
 from thalweg.runs.ended import result_digest
 from thalweg.runs.history import HistoryWriter
 from thalweg.runs.keeping import Keeper, Retention
@@ -82,6 +83,7 @@ def make_loop(
         seconds=settings.budget.seconds,
         about={"settings": settings_text(study.document), IDENTITY: deciding_bits()},
         goes_on=Closing(study, work.problem, disk.folder).forget_result if _has_result(work, disk, found) else None,
+        drawn=found.meta.get(GENERATORS) if found is not None else None,
     )
     made.append(loop)
     if not disk.history.shared:

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from thalweg.errors import StudyError
 from thalweg.runs.problem import Problem
+
+_DRAWN = (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
 
 
 def check_built(problem: Any, wanted: type[Problem]) -> None:
@@ -41,6 +45,32 @@ def check_built(problem: Any, wanted: type[Problem]) -> None:
             f"{name}.variables is {kind_of(variables)}; it is a tuple of the variables to be fitted, also for one: "
             "`self.variables = (self.x,)`."
         )
+    _check_generators(problem, f"{name}.generators")
+
+
+def _check_generators(problem: Problem, name: str) -> None:
+    """Refuse generators that no checkpoint can hold, or that a search would draw from."""
+    found: Any = problem.generators
+    if not isinstance(found, Mapping):
+        raise StudyError(f"{name} is {kind_of(found)}; it is a dictionary of numpy.random.Generator by name.")
+    if found and problem.rewarded:
+        raise StudyError(
+            f"{name} is not empty, and rewards of candidates that are evaluated side by side cannot draw from one "
+            "generator: have each draw from np.random.default_rng([seed, item])."
+        )
+    for key, generator in found.items():
+        if not isinstance(key, str):
+            raise StudyError(f"{name} has {key!r:.80}, which is no name: name them with text.")
+        if not isinstance(generator, np.random.Generator):
+            raise StudyError(
+                f"{name} has {kind_of(generator)} for {key!r}; give a numpy.random.Generator: "
+                "np.random.default_rng(seed)."
+            )
+        if type(generator.bit_generator) not in _DRAWN:
+            raise StudyError(
+                f"{name} has for {key!r} {kind_of(generator.bit_generator)}, whose state cannot be saved; take one of "
+                f"NumPy's: {', '.join(kind.__name__ for kind in _DRAWN)}."
+            )
 
 
 def _make_plain(problem: Problem, key: str, name: str) -> None:

@@ -33,6 +33,7 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.runs.accepting import awaited, check_feedback, check_metrics, is_finite, named_numbers
 from thalweg.runs.batches import FAILED_ITEMS, BatchRuntime
 from thalweg.runs.display import Display
+from thalweg.runs.drawing import Draws
 from thalweg.runs.history import HistoryWriter
 from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.keeping import Keeper, Mark
@@ -83,6 +84,7 @@ class Loop:
         seconds: begin no iteration after so many seconds of the run; by default there is no limit.
         about: what a checkpoint says besides, of how it came to be; JSON by name.
         goes_on: called in the runtime before the first step is made.
+        drawn: what the checkpoint has of the problem's generators.
     """
 
     def __init__(
@@ -107,8 +109,10 @@ class Loop:
         seconds: float | None = None,
         about: Mapping[str, Any] | None = None,
         goes_on: Callable[[], None] | None = None,
+        drawn: Any = None,
     ) -> None:
         self._problem = problem
+        self._draws = Draws(problem, drawn)
         self._about = dict(about or {})
         self._goes_on = goes_on
         self._searching = searching
@@ -223,14 +227,17 @@ class Loop:
         self._history.fact(COUNTED, items)
         self._counts_at.note(Mark(position.iteration, position.block, position.misfit), items)
         ledger = {"ledger": self._searching.state()} if self._searching is not None else {}
-        return arrays, {**position.meta(), "optimizer": snapshot.meta, "seed": self._seed, **ledger, **self._about}
+        known = {**ledger, **self._draws.meta(), **self._about}
+        return arrays, {**position.meta(), "optimizer": snapshot.meta, "seed": self._seed, **known}
 
     async def _continue_block(self, index: int, block: GenericBlock) -> Selection:
         """Go on in the middle of a block; the optimizer's state is that of the middle already."""
         selection = Selection.of(block, index, items=self._problem.items, seed=self._seed)
         assert self.position.selection is not None
         selection.restore(self.position.selection)
-        await self._problem.begin_block(index)
+        await self._draws.begin_block(index)
+        if self._problem.generators:
+            await self._runtime.run(self._draws.restore)
         self._display.begin_block(
             index, block, self._problem.items / selection.batches, done=self.position.block_iteration
         )
@@ -243,9 +250,10 @@ class Loop:
         change_hyperparameters(self._optimizer, block.optimizer)
         if index and self._searching is None:
             self._optimizer.forget_best()  # another block may have another misfit
-        await self._problem.begin_block(index)
+        await self._draws.begin_block(index)
         is_saved = index > 0 and self._handed == self.position
         self.position = replace(self.position, block=index, block_iteration=0, selection=selection.state(), misfit=None)
+        self._draws.commit()
         if is_saved:  # the end of the block before, from where either block can go on; so there is nothing to add
             self._handed = self.position
         self._display.begin_block(index, block, self._problem.items / selection.batches)
@@ -305,6 +313,7 @@ class Loop:
         self.position = Position(
             old.iteration + 1, old.block, old.block_iteration + 1, selection.state(), loss / len(batch.items)
         )
+        failure = self._draws.commit() or failure
         record = IterationRecord(
             iteration=self.position.iteration,
             block=self.position.block,

@@ -14,6 +14,7 @@ import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -95,8 +96,8 @@ class Problem(abc.ABC):
     ``kinds={"name": Class}``.
 
     The constructor is the problem's own; a study goes through :meth:`build`. Everything that a problem does
-    must follow from its settings, ``seed`` and the variables' values: then a run is the same to the last bit
-    whenever it is repeated, and a resumed one continues as if it had never stopped.
+    must follow from its settings, ``seed``, the variables' values and the states of its :attr:`generators`: then a run
+    is the same to the last bit whenever it is repeated, and a resumed one continues as if it had never stopped.
 
     The methods are called in this order: :meth:`build`, :meth:`check_start`, :meth:`objections`, :meth:`plan`,
     :meth:`use_folder`, :meth:`prepare`, and for each block :meth:`begin_block` and then, per iteration,
@@ -173,6 +174,10 @@ class Problem(abc.ABC):
     """The keys of the ``[problem]`` table that only say where the variables begin, such as ``("start",)``. A run that
     goes on takes its variables from a checkpoint, so it refuses other values, and files that hold something else."""
 
+    generators: Mapping[str, np.random.Generator] = MappingProxyType({})
+    """The random generators that :meth:`feedback` and :meth:`metrics` draw from, by name. A checkpoint has their states
+    as after its step, and a run that goes on puts them into these objects; of others it knows nothing."""
+
     variables: tuple[Variable, ...]
     """What is optimized: leaves of the graph with distinct names; the optimizer writes into their data in
     place."""
@@ -190,7 +195,9 @@ class Problem(abc.ABC):
         Args:
             settings: an instance of :attr:`Settings`.
             blocks: one instance of :attr:`BlockSettings` a block, in order.
-            seed: the study's seed; the source of every random number that the problem draws.
+            seed: the study's seed; the source of every random number that the problem draws. What :meth:`feedback`
+                draws one number after the other from is one of :attr:`generators`; everything else (data, a block,
+                an item) draws from a new ``np.random.default_rng([seed, index])``, which has nothing to remember.
             folder: where the relative paths of the study start.
 
         Raises:
@@ -206,6 +213,53 @@ class Problem(abc.ABC):
             batch: distinct item indices in increasing order, int64, shape (n,), n >= 1.
             runtime: where the numeric work goes (``await runtime.map_reduce(task, batch)``); the event loop
                 must not be blocked for more than 50 ms.
+
+        Random numbers are drawn here, not in a task: tasks run in any order, on copies of the problem in other
+        processes, and take the numbers (or a seed) that were drawn for them.
+
+        Example:
+            All items at once, each with a random sign: another sum in each iteration.
+
+            >>> import numpy as np
+            >>> import thalweg as tw
+            >>> from pydantic import BaseModel
+            >>> from thalweg.runs import Feedback, Problem, Run, Study
+            >>> class Encoded(Problem):
+            ...     kind, items = "encoded", 6
+            ...     class Settings(BaseModel, extra="forbid"):
+            ...         pass
+            ...     BlockSettings = Settings
+            ...     def __init__(self, seed):
+            ...         self.signs = np.random.default_rng(seed)
+            ...         self.generators = {"signs": self.signs}
+            ...         self.data = np.random.default_rng([seed, 1]).standard_normal((self.items, 3))
+            ...         self.x = tw.Variable(np.zeros(3), name="x", needs_grad=True)
+            ...         self.variables = (self.x,)
+            ...     @classmethod
+            ...     def build(cls, settings, blocks, *, seed, folder):
+            ...         return cls(seed)
+            ...     async def feedback(self, batch, runtime):
+            ...         signs = self.signs.choice([-1.0, 1.0], len(batch))
+            ...         residual = signs @ (self.x.data - self.data[batch])
+            ...         return Feedback(0.5 * float(residual @ residual), {"x": signs.sum() * residual})
+            >>> def study(iterations):
+            ...     return Study.from_document({
+            ...         "title": "encoded",
+            ...         "problem": {"kind": "encoded"},
+            ...         "optimizer": {"kind": "adam", "learning_rate": 0.1},
+            ...         "blocks": [{"iterations": iterations}],
+            ...         "output": {"figures": False},
+            ...     }, kinds={"encoded": Encoded})
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     whole, part = Path(folder, "whole"), Path(folder, "part")
+            ...     first = tw.wait(Run(study(9), out=whole).execute())
+            ...     _ = tw.wait(Run(study(4), out=part).execute())
+            ...     more = Run.resume(part, overrides=["blocks.0.iterations=9"], kinds={"encoded": Encoded})
+            ...     longer = tw.wait(more.execute())
+            >>> longer.summary["digest"] == first.summary["digest"]
+            True
         """
 
     def check_start(self) -> None:  # noqa: B027 (most have nothing to say)
