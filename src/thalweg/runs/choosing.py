@@ -1,8 +1,10 @@
-"""Which checkpoint a run goes on from: the newest that is whole, or the one that the user names."""
+"""Which checkpoint a run goes on from: the newest that is whole, or the one that the user names; and which run is meant
+by what lies in its folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -12,6 +14,7 @@ import numpy as np
 
 from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import CheckpointCorruptError, CheckpointError, RunError, ThalwegError
+from thalweg.runs.files import is_file
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.position import Position
 
@@ -78,16 +81,16 @@ def checkpoint_of(store: CheckpointStore, iteration: int, path: Path, fits: Fits
         return Chosen({}, {}, newest=0)
     known = iterations_of(store)
     numbers = _of(known, iteration)
-    others = ", ".join(map(str, sorted({*known.values()} - {iteration}))) or "none"
+    others = ", ".join(map(str, sorted({*known.values()} - {iteration})))
     if not numbers:
-        raise RunError(
-            f"The run {path} has no checkpoint of iteration {iteration}; it has those of iterations {others}, and 0 is "
-            "its beginning."
-        )
+        there = f"it has those of iterations {others}, and 0" if others else "0"
+        text = f"The run {path} has no checkpoint of iteration {iteration}; {there} is its beginning."
+        raise RunError("\n".join([text, *_unread(store)]))
     chosen, damaged = _first_whole(store, numbers, fits)
     if chosen is None:
         error = damaged[numbers[0]]
-        text = f"{error}; there are those of iterations {others}, too, and 0 is the run's beginning (--iteration)"
+        there = f"there are those of iterations {others}, too, and 0" if others else "0"
+        text = f"{error}; {there} is the run's beginning (--iteration)"
         raise CheckpointCorruptError(text, **error.details) from error
     arrays, meta, notes, number = chosen
     return Chosen(arrays, meta, notes, numbers[len(notes)] if number is None else number)
@@ -162,6 +165,15 @@ def iterations_of(store: CheckpointStore) -> dict[int, int]:
     return found
 
 
+def _unread(store: CheckpointStore) -> Iterator[str]:
+    """What is wrong with those that do not even say of which iteration they are, a line each."""
+    for number in store.generations():
+        try:
+            Position.from_meta(store.meta(number))
+        except (CheckpointError, RunError) as error:
+            yield f"Checkpoint {number} does not say of which iteration it is: {error}"
+
+
 def iteration_before(run: Path) -> int | None:
     """The iteration of the last checkpoint of a run before its newest ones, 0 if there is none; None if it is at 0.
 
@@ -173,3 +185,18 @@ def iteration_before(run: Path) -> int | None:
     except (OSError, ThalwegError):
         return None
     return before[-1] if before else None
+
+
+def refuse_a_part(path: Path) -> None:
+    """Refuse what lies in the folder of a run, and is none; the history is not looked at.
+
+    Args:
+        path: what was named as the folder of a run.
+
+    Raises:
+        RunError: it does; the message names the run.
+    """
+    for run in map(RunFolder, path.parents if os.path.exists(path) else ()):
+        if is_file(run.history) and path != run.history:
+            what = "is the study of" if path == run.study else "lies in the folder of"
+            raise RunError(f"{path} {what} the run {run.path}; write: thalweg resume {quote(str(run.path))}")
