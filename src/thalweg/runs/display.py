@@ -6,10 +6,10 @@ On a terminal it is :class:`thalweg.runs.live.LiveDisplay`. Both get the same ca
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.settings import GenericBlock
@@ -221,7 +221,8 @@ class Pace:
     """How far a run is, and how long the rest will take at the present block's pace.
 
     The rest is (items left) · (seconds an item), measured over the present block, since blocks differ in
-    cost.
+    cost. How many items there are in all is known where a block of all of them has begun; if it is not, and a later
+    block takes all, nobody knows the rest.
     """
 
     def __init__(self) -> None:
@@ -231,6 +232,7 @@ class Pace:
         self.block = 0
         self.block_done = 0
         self._batch_items = 1.0
+        self._all_items: float | None = None
         self._items = 0
         self._began = time.monotonic()
 
@@ -243,6 +245,8 @@ class Pace:
         """A block begins, or goes on after so many of its iterations."""
         self.block, self.block_done, self._items = index, done, 0
         self._batch_items = batch_items
+        if self.blocks[index].batch_size is None:
+            self._all_items = batch_items
         self._began = time.monotonic()
 
     def iteration(self, record: IterationRecord) -> bool:
@@ -256,11 +260,33 @@ class Pace:
         if not self._items or self.done >= self.total:
             return None
         an_item = (time.monotonic() - self._began) / self._items
+        later = items_of(((b.iterations, b.batch_size) for b in self.blocks[self.block + 1 :]), self._all_items)
         present = self.blocks[self.block].iterations - self.block_done
-        items = present * self._batch_items
-        for block in self.blocks[self.block + 1 :]:
-            items += block.iterations * (block.batch_size or self._batch_items)
-        return items * an_item
+        return None if later is None else (present * self._batch_items + later) * an_item
+
+
+def items_of(blocks: Iterable[tuple[int, Any]], all_items: float | None) -> float | None:
+    """How many items the iterations of blocks have.
+
+    Args:
+        blocks: iterations of each, and its ``batch_size``; one without it takes all items.
+        all_items: how many there are; None if nobody knows.
+
+    Returns:
+        The sum; None if nobody knows.
+
+    Example:
+        >>> from thalweg.runs.display import items_of
+        >>> items_of([(3, 2), (5, None)], 40), items_of([(3, 2), (5, None)], None), items_of([(3, 2)], None)
+        (206.0, None, 6.0)
+    """
+    total = 0.0
+    for iterations, size in blocks:
+        batch = size if isinstance(size, int) else all_items
+        if batch is None:
+            return None
+        total += iterations * batch
+    return total
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -25,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.runs.compared import ScoredOn
-from thalweg.runs.display import duration
+from thalweg.runs.display import duration, items_of
 from thalweg.runs.record import ENDINGS, ITEMS, RunRecord
 from thalweg.runs.tables import COLUMNS
 from thalweg.runs.telling import line_of, within
@@ -108,16 +107,12 @@ def _left(record: RunRecord, index: int, left_here: int) -> float | None:
         return None
     an_item = float(np.median(np.diff(seconds) / items[1:]))
     batch = float(items.mean())
-    blocks = record.document.get("blocks") or []
-    every = record.facts.get(ITEMS)
-    all_items = float(every) if isinstance(every, int) else batch
-    later = sum(n * _batch(blocks[i], all_items) for i, n in enumerate(record.block_iterations) if i > index)
-    return an_item * (left_here * batch + later)
-
-
-def _batch(block: dict[str, Any], all_items: float) -> float:
-    size = block.get("batch_size")
-    return float(size) if isinstance(size, int) else all_items
+    blocks = record.document.get("blocks")
+    sizes = [b.get("batch_size") for b in blocks if isinstance(b, dict)] if isinstance(blocks, list) else []
+    known = record.facts.get(ITEMS)  # else by this block, if it has all
+    all_items = float(known) if isinstance(known, int) else batch if sizes[index : index + 1] == [None] else None
+    later = items_of(zip(record.block_iterations[index + 1 :], sizes[index + 1 :], strict=False), all_items)
+    return None if later is None else an_item * (left_here * batch + later)
 
 
 def watch_run(
