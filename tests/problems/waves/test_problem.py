@@ -237,7 +237,7 @@ def test_records_of_zeros_are_found_by_a_check(own_files, own_document, silent, 
     checks = load(own_document, own_files).build_problem().checks()
     check = next(check for check in checks if check.name == "silent shots")
     assert (check.value, check.ok) == (f"{len(silent)} of 3", not silent)
-    assert ("all traces of shot 1, 2 are zero" in check.text) == bool(silent)
+    assert ("all traces of shot 1, 2 that are used are zero" in check.text) == bool(silent)
 
 
 def changed(document, values):

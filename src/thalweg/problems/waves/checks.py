@@ -89,8 +89,8 @@ def _silence(problem: WaveProblem, table: FromFile) -> Check:
         f"{len(silent)} of {len(heard)}",
         "0",
         not silent,
-        f"all traces of shot {named} are zero, and the model would be fitted to silence: leave them out of sources and "
-        "records"
+        f"all traces of shot {named} that are used are zero, and the model would be fitted to silence: leave them out "
+        "of sources and records"
         if silent
         else "every observed record holds something",
     )
