@@ -25,6 +25,7 @@ from thalweg.optimizers import LocalOptimizer
 from thalweg.runs.bounding import going_on_faults
 from thalweg.runs.choosing import checkpoint_of, fitting, newest_whole, refuse_a_part
 from thalweg.runs.differences import different, is_inside, refuse_past, refuse_unnamed, settings_at, settings_from
+from thalweg.runs.drawing import check_drawn
 from thalweg.runs.files import is_file, read_small
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.frozen import document_of, study_text
@@ -133,12 +134,13 @@ class Resumption:
         """Put the optimizer where the checkpoint has it, and refuse what cannot go on; the variables stay.
 
         Raises:
-            RunError: the checkpoint is of other variables, or of another selection of items.
+            RunError: the checkpoint is of other variables or random generators, or of another selection of items.
             StateMismatchError: the optimizer's state does not fit.
         """
         if not self.meta:
             return
         check_variables(problem, self.arrays)
+        check_drawn(problem, self.meta)
         before, after = (settings_at(document, self.position) for document in (self.was, self.study.document))
         if self.position.selection is not None:
             index, blocks = self.position.block, self.study.blocks
