@@ -257,9 +257,10 @@ class Pace:
 
     def left(self) -> float | None:
         """Seconds left, None as long as nobody knows."""
-        if not self._items or self.done >= self.total:
+        items = self._items  # another thread may ask while a block begins
+        if not items or self.done >= self.total:
             return None
-        an_item = (time.monotonic() - self._began) / self._items
+        an_item = (time.monotonic() - self._began) / items
         later = items_of(((b.iterations, b.batch_size) for b in self.blocks[self.block + 1 :]), self._all_items)
         present = self.blocks[self.block].iterations - self.block_done
         return None if later is None else (present * self._batch_items + later) * an_item
