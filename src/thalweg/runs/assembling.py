@@ -9,14 +9,15 @@ from thalweg.checkpoints import CheckpointStore
 from thalweg.errors import RunError
 from thalweg.runs import rewarded, wal
 from thalweg.runs.bits import IDENTITY
+from thalweg.runs.choosing import iterations_of
 from thalweg.runs.closing import Closing, model
 from thalweg.runs.differences import settings_text
 from thalweg.runs.digest import model_digest
 from thalweg.runs.display import GuardedDisplay
 from thalweg.runs.drawing import GENERATORS
 from thalweg.runs.ended import result_digest
-from thalweg.runs.history import HistoryWriter
-from thalweg.runs.keeping import Keeper, Retention
+from thalweg.runs.history import History, HistoryWriter
+from thalweg.runs.keeping import Keeper, Retention, losses_of
 from thalweg.runs.kept_shots import SHOTS, KeptShots, digest_of_study
 from thalweg.runs.loop import Loop
 from thalweg.runs.opening import Disk
@@ -61,6 +62,11 @@ def make_loop(
         about = digest_of_study(study, work.problem.inputs())
         shots = KeptShots(disk.folder.path / SHOTS, about, warn, disk.folder.refuse_if_moved, display.note)
     saved = _Saved(disk.history, shots)
+    store = CheckpointStore(disk.folder.checkpoints, parents=False)
+    losses = {}
+    if output.keep_best and found is not None:
+        there, ahead = {*iterations_of(store).values()}, 0 if work.problem.rewarded else 1
+        losses = losses_of(History(disk.folder.history).iterations(), there, ahead=ahead)
     loop = Loop(
         work.problem,
         work.optimizer,
@@ -68,9 +74,7 @@ def make_loop(
         seed=settings.seed,
         runtime=work.runtime,
         history=disk.history,
-        keeper=Keeper(
-            CheckpointStore(disk.folder.checkpoints, parents=False), Retention.of(output), disk.secure, saved
-        ),
+        keeper=Keeper(store, Retention.of(output), disk.secure, saved, losses),
         display=display,
         began=began,
         position=found.position if found is not None else None,

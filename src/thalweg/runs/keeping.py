@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +27,8 @@ class Mark:
 
     Args:
         iteration: where it was taken.
-        block: the block that it is of; losses of different blocks cannot be compared.
-        misfit: the loss an item there, if it is known.
+        block: the block that ``misfit`` is of; losses of different blocks cannot be compared.
+        misfit: the loss an item of its model, if it is known.
     """
 
     iteration: int
@@ -43,7 +43,7 @@ class Retention:
     Args:
         every: at most so many iterations are between two of them.
         keep: so many of the newest stay.
-        keep_best: of each block the one after the step whose batch had the lowest loss an item stays.
+        keep_best: of each block the one stays whose model had the lowest loss an item.
         keep_every: one is taken after each so many iterations, and stays.
 
     Example:
@@ -105,6 +105,10 @@ class Keeper:
         before: called in the thread before each write; brings the history to the disk, since a checkpoint may
             never know of an iteration that the history has lost.
         after: called in the thread with the meta of each checkpoint that is on the disk.
+        losses: what is known of the models of checkpoints that are there: by iteration the block, and the loss an item.
+
+    The loss of a checkpoint's model is that of the next iteration: of the block that this is of, and known when it is
+    made, which is before the next checkpoint. (What a search has found in an iteration is in the checkpoint after it.)
     """
 
     def __init__(
@@ -113,13 +117,20 @@ class Keeper:
         retention: Retention,
         before: Callable[[], None],
         after: Callable[[Mapping[str, Any]], None] = lambda meta: None,
+        losses: Mapping[int, tuple[int, float]] | None = None,
     ) -> None:
         self.retention = retention
         self._store = store
         self._before = before
         self._after = after
         self._job: Future[None] | None = None
-        self._marks: dict[int, Mark | None] = {}
+        self._iterations: dict[int, int | None] = {}
+        self.losses: dict[int, tuple[int, float]] = dict(losses or {})
+
+    def learn(self, iteration: int, block: int, misfit: float) -> None:
+        """Take note of the loss an item that the model of a checkpoint has in a block."""
+        if self.retention.keep_best:
+            self.losses[iteration] = block, misfit
 
     async def wait(self) -> None:
         """Wait until nothing is being written.
@@ -161,19 +172,46 @@ class Keeper:
             job.set_result(None)
 
     def _spared(self) -> set[int]:
-        there = self._store.generations()
-        self._marks = {number: self._marks[number] if number in self._marks else self._mark(number) for number in there}
-        return self.retention.spared({number: mark for number, mark in self._marks.items() if mark is not None})
+        known = self._iterations
+        there = {n: known[n] if n in known else self._iteration(n) for n in self._store.generations()}
+        self._iterations = there
+        spared = self.retention.spared({n: self._mark(k) for n, k in there.items() if k is not None})
+        newest = max((k for k in there.values() if k is not None), default=0)
+        for iteration in [k for k in set(self.losses) - set(there.values()) if k < newest]:
+            del self.losses[iteration]
+        return spared
 
-    def _mark(self, number: int) -> Mark | None:
+    def _mark(self, iteration: int) -> Mark:
+        return Mark(iteration, *self.losses.get(iteration, (0, None)))
+
+    def _iteration(self, number: int) -> int | None:
         """None for one that cannot be read: it goes when it is old."""
         try:
-            meta = self._store.meta(number)
-            # Where a block begins, it has made no step: an earlier version wrote the misfit of the block before.
-            misfit = meta.get("misfit") if meta["block_iteration"] else None
-            return Mark(int(meta["iteration"]), int(meta["block"]), None if misfit is None else float(misfit))
+            return int(self._store.meta(number)["iteration"])
         except (CheckpointError, KeyError, TypeError, ValueError):
             return None
+
+
+def losses_of(
+    iterations: Mapping[str, np.ndarray], there: Collection[int], *, ahead: int = 1
+) -> dict[int, tuple[int, float]]:
+    """What a history knows of the models of checkpoints.
+
+    Args:
+        iterations: its columns.
+        there: the iterations that there are checkpoints of.
+        ahead: how many iterations after a checkpoint its model's loss is: 0 of a search.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.runs.keeping import losses_of
+        >>> columns = {"iteration": np.arange(1, 4), "block": np.array([0, 0, 1]), "misfit": np.array([3.0, 2.0, 5.0])}
+        >>> losses_of(columns, [1, 2, 3])
+        {1: (0, 2.0), 2: (1, 5.0)}
+    """
+    names = ("iteration", "block", "misfit")
+    rows = zip(*(iterations[name].tolist() for name in names), strict=True)
+    return {number - ahead: (block, misfit) for number, block, misfit in rows if number - ahead in there}
 
 
 def _look(waiter: asyncio.Future[None]) -> None:

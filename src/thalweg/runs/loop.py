@@ -134,7 +134,7 @@ class Loop:
         self._began = began
         self._turns = Turns()
         self.position = position or Position()
-        self._counts_at = CountsAt(history, keeper.retention, counted_at, self.position.iteration)
+        self._counts_at = CountsAt(history, keeper.retention, counted_at, self.position.iteration, keeper.losses)
         self._handed: Position | None = position
         self._last = self.position.iteration
 
@@ -207,6 +207,8 @@ class Loop:
             return
         await self._written()  # before the copy: one of them at a time is in memory
         position = self.position
+        if self._searching is not None and position.misfit is not None:  # what it has now found is in this checkpoint
+            self._keeper.learn(position.iteration, position.block, position.misfit)
         arrays, meta = self._copy(position) if self._is_small() else await self._runtime.run(self._copy, position)
         self._keeper.begin(arrays, meta)
         self._handed = position
@@ -314,6 +316,8 @@ class Loop:
             old.iteration + 1, old.block, old.block_iteration + 1, selection.state(), loss / len(batch.items)
         )
         failure = self._draws.commit() or failure
+        if old.iteration == self._last and self._searching is None:  # the loss of that checkpoint's model
+            self._keeper.learn(old.iteration, old.block, loss / len(batch.items))
         record = IterationRecord(
             iteration=self.position.iteration,
             block=self.position.block,

@@ -138,7 +138,8 @@ class OutputSettings(_Strict):
         figures: whether pictures are drawn at the end.
         checkpoint_every: a checkpoint at least every so many iterations, and one at the end of each block.
         keep: so many of the newest checkpoints are kept.
-        keep_best: keep besides, of each block, the one after the step whose batch had the lowest loss an item.
+        keep_best: keep besides, of each block, the one whose model had the lowest loss an item in the iteration after
+            it: where a block ends, of the block that begins there.
         keep_every: make a checkpoint after each so many iterations of the run, and keep all of these.
         checkpoint_shots: keep finished sums of the iteration in progress, too; for items of minutes and more.
     """

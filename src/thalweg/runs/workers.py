@@ -64,6 +64,7 @@ class CountsAt:
         retention: which checkpoints stay.
         facts: of the history, where the run was begun before.
         iteration: where it goes on; what was noted after it is of checkpoints that are no more.
+        losses: :attr:`thalweg.runs.keeping.Keeper.losses`; by default those of the marks.
 
     Example:
         >>> import tempfile
@@ -82,16 +83,24 @@ class CountsAt:
     """
 
     def __init__(
-        self, history: HistoryWriter, retention: Retention, facts: Mapping[str, Any] | None = None, iteration: int = 0
+        self,
+        history: HistoryWriter,
+        retention: Retention,
+        facts: Mapping[str, Any] | None = None,
+        iteration: int = 0,
+        losses: Mapping[int, tuple[int, float]] | None = None,
     ) -> None:
         self._history = history
         self._retention = retention
         self._marks = {n: mark for n, (mark, _) in _entries(facts or {}).items()}
         self._iteration = iteration
+        self._losses = losses
 
     def note(self, mark: Mark, items: Mapping[str, int]) -> None:
         """Take note of what is counted where a checkpoint is taken."""
         there = {n: found for n, found in self._marks.items() if n <= self._iteration} | {mark.iteration: mark}
+        if self._losses is not None:
+            there = {n: Mark(n, *self._losses.get(n, (0, None))) for n in there}
         self._iteration = mark.iteration
         stay = {*sorted(there)[-self._retention.keep - 1 :], *self._retention.spared(there)}  # one may not be there yet
         self._history.fact(_name(mark.iteration), [mark.block, mark.misfit, dict(items)])
