@@ -8,6 +8,7 @@ from thalweg.cli import app
 from thalweg.errors import RunError, StudyError
 from thalweg.graph import wait
 from thalweg.runs import Run, Study
+from thalweg.runtime import Local
 
 ONE = {"type": "object", "properties": {"kind": {"const": "ridge"}, "alpha": {"type": "number", "minimum": 0.1}}}
 
@@ -49,6 +50,36 @@ def with_model(document, kind, **changes):
         ("svc", {"data": "iris", "metric": "f1"}, "'f1' is for two classes, and the data has 3; take 'f1_macro'"),
         ("svc", {"data": "iris", "metric": "roc_auc"}, "take 'roc_auc_ovr'"),
         ("svc", {"data": "iris", "metric": "acuracy"}, "there is no scorer 'acuracy'.*accuracy"),
+        ("svc", {"data": "iris", "metric": "f1_samples"}, "several labels each, and .* one each; take 'f1_macro'"),
+        (
+            "svc",
+            {"data": "iris", "metric": "positive_likelihood_ratio"},
+            "is for two classes, and the data has 3; take 'balanced_accuracy'",
+        ),
+        *(
+            (kind, {"data": "breast_cancer", "metric": metric}, f"'{metric}' scores classes, and {kind} of .*numbers")
+            for kind, metric in [
+                ("ridge", "roc_auc"),
+                ("random_forest_regressor", "roc_auc_ovr"),
+                ("svr", "average_precision"),
+                ("lasso", "top_k_accuracy"),
+                ("ridge", "neg_brier_score"),
+                ("ridge", "positive_likelihood_ratio"),
+            ]
+        ),
+        *(
+            (
+                kind,
+                {"data": "breast_cancer", "metric": metric},
+                f"'{metric}' is computed from predict_proba, which {kind} of .*model does not have{where}",
+            )
+            for kind, metric, where in [
+                ("svc", "neg_log_loss", " with its settings;"),
+                ("svc", "roc_auc_ovr", " with its settings;"),
+                ("linear_svc", "neg_brier_score", ";"),
+                ("ridge_classifier", "d2_log_loss_score", ";"),
+            ]
+        ),
     ],
 )
 def test_a_metric_that_cannot_be_computed_is_refused(document, kind, changes, text):
@@ -56,18 +87,51 @@ def test_a_metric_that_cannot_be_computed_is_refused(document, kind, changes, te
         with_model(document, kind, **changes).build_problem()
 
 
+def score(study, value=None):
+    """The reward of a value, the start if it is not given, on the first fold."""
+    problem = study.build_problem()
+    with Local(threads=1) as runtime:
+        return wait(problem.reward({"pipeline": value or study.settings.problem["start"]}, 0, runtime)).reward
+
+
 @pytest.mark.parametrize(
-    ("kind", "changes"),
+    ("kind", "changes", "low", "high"),
     [
-        ("ridge", {"metric": "neg_root_mean_squared_error"}),
-        ("ridge", {"data": "iris"}),  # classes that are numbers
-        ("ridge", {"data": "breast_cancer", "metric": "roc_auc"}),  # any number ranks
-        ("svc", {"data": "iris", "metric": "neg_mean_absolute_error"}),  # classes with an order
-        ("svc", {"data": "iris", "metric": "balanced_accuracy"}),
+        ("ridge", {"metric": "neg_root_mean_squared_error"}, -80.0, -40.0),
+        ("ridge", {"data": "iris"}, 0.8, 1.0),  # classes that are numbers
+        ("svc", {"data": "breast_cancer", "metric": "roc_auc"}, 0.9, 1.0),  # without probabilities
+        ("linear_svc", {"data": "breast_cancer", "metric": "average_precision"}, 0.9, 1.0),
+        ("gaussian_nb", {"data": "breast_cancer", "metric": "roc_auc"}, 0.9, 1.0),  # without a decision function
+        ("gaussian_nb", {"data": "breast_cancer", "metric": "positive_likelihood_ratio"}, 3.0, 100.0),
+        ("svc", {"data": "iris", "metric": "top_k_accuracy"}, 0.9, 1.0),
+        ("svc", {"data": "iris", "metric": "neg_mean_absolute_error"}, -0.2, 0.0),  # classes with an order
+        ("svc", {"data": "iris", "metric": "balanced_accuracy"}, 0.8, 1.0),
     ],
 )
-def test_one_that_can_be_is_not(document, kind, changes):
-    with_model(document, kind, **changes).build_problem()
+def test_one_that_can_be_is_not(document, kind, changes, low, high):
+    assert low <= score(with_model(document, kind, **changes)) <= high
+
+
+PROBABLE = {"type": "object", "properties": {"kind": {"const": "svc"}, "probability": {"type": "boolean"}}}
+CHOSEN = {"type": "object", "properties": {"kind": {"const": "svc"}, "probability": {"enum": [False, True]}}}
+CERTAIN = {"type": "object", "properties": {"kind": {"const": "svc"}, "probability": {"const": True}}}
+WITHOUT = {"type": "object", "properties": {"kind": {"const": "svc"}, "probability": {"const": False}}}
+FREE = {"type": "object", "properties": {"kind": {"const": "svc"}}}
+
+
+@pytest.mark.filterwarnings("ignore:The `probability` parameter")  # scikit-learn's, which means to leave it out
+@pytest.mark.parametrize("schema", [PROBABLE, CHOSEN, CERTAIN, FREE])
+def test_probabilities_may_depend_on_a_setting(document, schema):
+    document["problem"] |= {
+        "data": "breast_cancer",
+        "metric": "neg_log_loss",
+        "space": {"model": schema},
+        "start": {"model": {"kind": "svc", "probability": True}},
+    }
+    assert -0.5 < score(Study.from_document(document)) < 0.0
+    document["problem"] |= {"space": {"model": WITHOUT}, "start": {"model": {"kind": "svc", "probability": False}}}
+    with pytest.raises(StudyError, match=r"computed from predict_proba, which svc .* does not have with its settings"):
+        Study.from_document(document).build_problem()
 
 
 def test_a_regression_metric_of_classes_with_names_is_refused(tmp_path, document):
@@ -90,9 +154,12 @@ def test_folds_that_have_one_class_only_are_named(tmp_path, document):
         with_model(document, "logistic_regression", **changes | {"folds": 20, "held_out": 0.0}).build_problem()
 
 
+@pytest.mark.filterwarnings("ignore:The `probability` parameter")
 def test_what_is_found_out_late_is_one_line_with_the_metric_and_the_whole_of_it_in_the_history(tmp_path, document):
     document["blocks"] = [{"iterations": 1}]
-    study = with_model(document, "svc", data="breast_cancer", metric="neg_log_loss")  # an SVC has no probabilities
+    document["problem"] |= {"data": "breast_cancer", "metric": "neg_log_loss", "space": {"model": CHOSEN}}
+    document["problem"]["start"] = {"model": {"kind": "svc", "probability": False}}  # an SVC that has no probabilities
+    study = Study.from_document(document)
     with pytest.raises(RunError) as caught:
         wait(Run(study, out=tmp_path / "run").execute())
     said = str(caught.value)
@@ -152,8 +219,11 @@ def test_accuracies_and_r2_are_not_ranked_together(document, kinds):
 
 
 def test_a_metric_of_both_ranks_them_together_and_steps_before_the_last_do_not_count(document):
-    of_kinds(document, "logistic_regression", "ridge", data="iris", metric="r2").build_problem()
-    of_kinds(document, "logistic_regression", "ridge", data="breast_cancer", metric="roc_auc").build_problem()
+    study = of_kinds(document, "logistic_regression", "ridge", data="iris", metric="r2")
+    rewards = [score(study, {"model": {"kind": kind}}) for kind in ("logistic_regression", "ridge")]
+    assert all(0.8 < reward < 1.0 for reward in rewards)
+    with pytest.raises(StudyError, match=r"'roc_auc' scores classes, and ridge of .* predicts numbers"):
+        of_kinds(document, "logistic_regression", "ridge", data="breast_cancer", metric="roc_auc").build_problem()
     del document["problem"]["metric"]
     study = of_kinds(document, "svc", "logistic_regression", data="iris")
     scale = {"type": "object", "properties": {"kind": {"enum": ["none", "standard_scaler", "select_k_best"]}}}
@@ -173,11 +243,17 @@ def named(tmp_path):
     return save
 
 
-@pytest.mark.parametrize(("kind", "changes"), [("ridge", {}), ("random_forest_regressor", {"metric": "roc_auc"})])
-def test_numbers_are_not_predicted_of_classes_with_names(document, named, kind, changes):
-    with pytest.raises(StudyError, match=rf"problem\.space\.model: {kind} predicts numbers, .* are names, such as '"):
-        with_model(document, kind, data=named("a", "b"), **changes).build_problem()
-    with_model(document, kind, data=named("0", "1"), **changes).build_problem()  # they are read as numbers
+@pytest.mark.parametrize("kind", ["ridge", "random_forest_regressor"])
+def test_numbers_are_not_predicted_of_classes_with_names(document, named, kind):
+    for changes in ({}, {"metric": "roc_auc"}):
+        with pytest.raises(
+            StudyError, match=rf"problem\.space\.model: {kind} predicts numbers, .* are names, such as '"
+        ):
+            with_model(document, kind, data=named("a", "b"), **changes).build_problem()
+    with pytest.raises(StudyError, match=f"'roc_auc' scores classes, and {kind} of .* predicts numbers"):
+        with_model(document, kind, data=named("0", "1"), metric="roc_auc").build_problem()
+    del document["problem"]["metric"]
+    assert 0.3 < score(with_model(document, kind, data=named("0", "1"))) <= 1.0  # they are read as numbers
 
 
 @pytest.mark.parametrize(
@@ -194,7 +270,8 @@ def test_a_metric_of_one_class_needs_to_know_which(document, named, metric, name
         StudyError, match=rf"'{metric}' .* the classes are {names[0]}, {names[1]}.* 0 and 1, .*{instead}"
     ):
         with_model(document, "logistic_regression", data=named(*names), metric=metric).build_problem()
-    with_model(document, "logistic_regression", data=named(*names), metric=instead).build_problem()
+    study = with_model(document, "logistic_regression", data=named(*names), metric=instead)
+    assert (-0.5 < score(study) < 0.0) if instead.startswith("neg_") else (0.7 < score(study) <= 1.0)
 
 
 @pytest.mark.parametrize(("metric", "names"), [("f1", (1, 2)), ("f1", (False, True)), ("neg_brier_score", (2, 3))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,30 +17,36 @@ _OF_TWO_CLASSES = {
     "recall": "recall_macro",
     "jaccard": "jaccard_macro",
 }
+_RATIOS = {"positive_likelihood_ratio": "balanced_accuracy", "neg_negative_likelihood_ratio": "balanced_accuracy"}
 _OF_CLASS_ONE = {**_OF_TWO_CLASSES, "average_precision": "roc_auc"}  # takes the class 1 for the positive one
-_OF_TWO_CLASSES |= {"roc_auc": "roc_auc_ovr"}
+_OF_TWO_CLASSES |= {"roc_auc": "roc_auc_ovr", **_RATIOS}
 _OF_LAST_CLASS = {"neg_brier_score": "neg_log_loss", "d2_brier_score": "d2_log_loss_score"}  # of names it takes none
 _OF_ALL_CLASSES = ("roc_auc", "neg_log_loss")  # how their names begin: each class must be among what is scored
 
 
-def check_metric(metric: str | None, data: Labelled, parts: Parts, kinds: Iterable[tuple[str, str]]) -> None:
+Kind = tuple[str, str, Mapping[str, list[Any]]]
+"""(step, estimator, values of its settings that are named): an empty list is a setting that may have others, too."""
+
+
+def check_metric(metric: str | None, data: Labelled, parts: Parts, kinds: Iterable[Kind]) -> None:
     """Refuse a metric that no scorer is called; estimators that cannot predict the labels, or have no metric in common;
-    and what is known of a metric to fail by the labels and folds alone. What only a fitted pipeline tells, such as that
-    it has no probabilities, its evaluations say.
+    and what is known of a metric to fail by the labels, the folds and the estimators alone. What depends on settings
+    that are searched, such as whether there are probabilities, the evaluations say.
 
     Args:
         metric: its name; None is the estimators' own.
         data: what is predicted.
         parts: of it.
-        kinds: (step, estimator) of all that a candidate may have.
+        kinds: all estimators that a candidate may have.
 
     Raises:
         StudyError: the metric does not go with the labels, the folds or the estimators.
     """
     kinds = list(kinds)
-    _check_estimators(data, kinds)
+    pairs = [(step, kind) for step, kind, _ in kinds]
+    _check_estimators(data, pairs)
     if metric is None:
-        _check_one_sort(kinds)
+        _check_one_sort(pairs)
         return
     about = _about(metric)
     if about != "regression" and about and not data.classes:
@@ -53,14 +59,37 @@ def check_metric(metric: str | None, data: Labelled, parts: Parts, kinds: Iterab
             f"problem.metric: {metric!r} scores numbers, and the labels of the data are classes with names; take one "
             "for classification, such as 'accuracy' or 'balanced_accuracy'."
         )
-    for step, kind in kinds:
-        if about == "classification" and is_regressor(kind):
-            raise StudyError(
-                f"problem.metric: {metric!r} scores classes, and {kind} of problem.space.{step} predicts numbers; take "
-                "an estimator for classification, or a metric for regression, such as 'r2'."
-            )
+    for kind in kinds:
+        _check_response(metric, about, *kind)
     if data.classes:
         _check_classes(metric, data.labels, parts)
+
+
+def _check_response(metric: str, about: str, step: str, kind: str, settings: Mapping[str, list[Any]]) -> None:
+    """Refuse an estimator that does not say what the metric is computed from: each evaluation would fail."""
+    from sklearn.metrics import get_scorer
+
+    needed = getattr(get_scorer(metric), "_response_method", "predict")
+    methods = [needed] if isinstance(needed, str) else list(needed)
+    if is_regressor(kind) and (about == "classification" or not _responds(kind, methods, settings)):
+        raise StudyError(
+            f"problem.metric: {metric!r} scores classes, and {kind} of problem.space.{step} predicts numbers; take "
+            "an estimator for classification, or a metric for regression, such as 'r2'."
+        )
+    if is_classifier(kind) and not _responds(kind, methods, settings):
+        there = any(hasattr(estimator_class(kind), method) for method in methods)
+        raise StudyError(
+            f"problem.metric: {metric!r} is computed from {' or '.join(methods)}, which {kind} of problem.space.{step} "
+            f"does not have{' with its settings' if there else ''}; take another estimator, or a metric of the classes "
+            "that are predicted, such as 'balanced_accuracy'."
+        )
+
+
+def _responds(kind: str, methods: list[str], settings: Mapping[str, list[Any]]) -> bool:
+    """Whether an estimator has one of the methods, with its defaults or with any setting that it may have."""
+    given = [(name, value) for name, values in settings.items() if name != "kind" for value in values or [True]]
+    made = [estimator_class(kind)(**one) for one in ({}, *({name: value} for name, value in given))]
+    return any(hasattr(one, method) for one in made for method in methods)
 
 
 def _check_estimators(data: Labelled, kinds: list[tuple[str, str]]) -> None:
@@ -122,12 +151,19 @@ def _about(metric: str) -> str:
     if metric not in names:
         raise StudyError(f"problem.metric: there is no scorer {metric!r}{meant(metric, names)}.")
     module = getattr(getattr(get_scorer(metric), "_score_func", None), "__module__", "")
+    if metric in _RATIOS:
+        return "classification"
     last = module.rpartition(".")[2].lstrip("_")
     return last if last in ("classification", "regression", "ranking") else ""
 
 
 def _check_classes(metric: str, labels: Any, parts: Parts) -> None:
     classes = np.unique(labels)
+    if metric.endswith("_samples"):
+        raise StudyError(
+            f"problem.metric: {metric!r} is for rows with several labels each, and the data has one each; take "
+            f"{metric.replace('_samples', '_macro')!r}."
+        )
     if metric in _OF_TWO_CLASSES and len(classes) > 2:
         raise StudyError(
             f"problem.metric: {metric!r} is for two classes, and the data has {len(classes)}; take "

@@ -23,7 +23,7 @@ from thalweg.problems.sklearn.estimators import (
     parameters_of,
     score_function,
 )
-from thalweg.problems.sklearn.metrics import check_metric, is_classifier, is_regressor
+from thalweg.problems.sklearn.metrics import Kind, check_metric, is_classifier, is_regressor
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
 from thalweg.search.rewards import SampleReward
@@ -124,7 +124,7 @@ class PipelineProblem(RewardProblem):
                 settings.start, schema, name="pipeline", description="a scikit-learn pipeline"
             )
             make_pipeline(settings.start, settings.steps, seed)
-            kinds = _check_kinds(variable.schema(), settings.steps, load(settings.data).classes)
+            kinds = _check_kinds(variable.schema(), settings, load(settings.data).classes)
         except SearchError as error:
             raise StudyError(f"problem.space or problem.start: {error}") from error
         check_metric(settings.metric, load(settings.data), parts, kinds)
@@ -234,12 +234,12 @@ def _own_metric(start: dict[str, Any], steps: list[str]) -> str:
     return "accuracy" if kinds and is_classifier(kinds[-1]) else "R²"
 
 
-def _check_kinds(schema: dict[str, Any], steps: list[str], classes: bool) -> list[tuple[str, str]]:
-    """All (step, estimator) that a pipeline's schema has; refuse estimators and parameters that are none before hours
-    are spent on the others."""
-    found = []
+def _check_kinds(schema: dict[str, Any], settings: PipelineSettings, classes: bool) -> list[Kind]:
+    """All estimators that a pipeline's schema has; refuse estimators and parameters that are none before hours are
+    spent on the others."""
+    found: list[Kind] = []
     resolver = Resolver(schema)
-    for step in steps:
+    for step in settings.steps:
         for branch in _branches(resolver, schema["properties"][step], step):
             properties = branch.get("properties", {})
             for name in _listed(resolver, properties.get("kind", {}), f"{step}.kind"):
@@ -253,8 +253,10 @@ def _check_kinds(schema: dict[str, Any], steps: list[str], classes: bool) -> lis
                     given = "score_func" in properties
                     scores = _listed(resolver, properties["score_func"], f"{step}.score_func") if given else None
                     _check_scores(f"{step}: {name}", scores, classes)
-                _check_place(step, name, steps)
-                found.append((step, name))
+                _check_place(step, name, settings.steps)
+                listed = {key: _listed(resolver, part, f"{step}.{key}") for key, part in properties.items()}
+                start = settings.start[step]  # it may have more than its schema says
+                found.append((step, name, {**{key: [start[key]] for key in start if start["kind"] == name}, **listed}))
     return found
 
 
