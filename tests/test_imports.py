@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "thalweg"
 
 HEAVY = (
-    *("numba", "scipy", "pydantic", "matplotlib", "rich", "typer", "sqlite3", "safetensors"),
+    *("numba", "scipy", "pydantic", "matplotlib", "rich", "typer", "sqlite3", "safetensors", "threadpoolctl"),
     *("torch", "jax", "pytensor", "distributed", "optuna", "httpx", "jsonschema"),
 )
 

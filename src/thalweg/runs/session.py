@@ -39,6 +39,7 @@ from thalweg.runs.study import Study
 from thalweg.runs.summary import identity
 from thalweg.runs.work import Work, optimizer_of
 from thalweg.runtime import Dask, Runtime
+from thalweg.runtime.one_thread import one_thread
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,10 @@ class Run:
         return self.outcome
 
     async def _begin_runtime(self, stack: AsyncExitStack) -> tuple[Runtime, ExitStack]:
-        """Where the run's work is done: the caller's, or the study's, which ends with the stack. And for what the run
-        will hold a stack that is closed before, in a thread: what a problem gives back may take seconds."""
+        """Where the run's work is done: the caller's, or the study's, which ends with the stack, as does the limit of
+        one thread for BLAS and OpenMP. And for what the run will hold a stack that is closed before, in a thread: what
+        a problem gives back may take seconds."""
+        stack.enter_context(one_thread())
         runtime, table = self._runtime, self.study.settings.runtime
         if runtime is None:
             made: AbstractAsyncContextManager[Runtime] = make_runtime(table, self._told_by_runtime, self.study.folder)

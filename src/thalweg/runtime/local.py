@@ -21,6 +21,7 @@ from thalweg.errors import RunError
 from thalweg.graph.executor import as_worker, in_worker, use_executor
 from thalweg.graph.finishing import to_the_end
 from thalweg.runtime.base import Item, ItemProgress, Result
+from thalweg.runtime.one_thread import limited, one_thread
 from thalweg.runtime.tree import Kept, begin_reduction
 from thalweg.runtime.where import here
 
@@ -37,6 +38,9 @@ class Local:
     As a context manager it also runs the blocking operators of the graph in its threads
     (:func:`thalweg.graph.executor.use_executor`) and ends the threads when the block is left; ``async with`` does not
     keep the event loop waiting for that. Without, they end with the object.
+
+    Within the block, as within a run, BLAS and OpenMP have one thread each, so that what a task has them add up does
+    not depend on the machine's cores (:mod:`thalweg.runtime.one_thread`).
 
     The result does not depend on the number of threads, to the last bit:
 
@@ -72,6 +76,7 @@ class Local:
         return self._threads
 
     def __enter__(self) -> Local:
+        self._entered.enter_context(one_thread())
         self._entered.enter_context(use_executor(self._executor()))
         return self
 
@@ -128,12 +133,19 @@ class Local:
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="thalweg")
+            self._pool = _Pool(self._threads, thread_name_prefix="thalweg")
         return self._pool
 
     def _submit(self, function: Callable[..., Result], *args: Any) -> Future[Result]:
         context = contextvars.copy_context()
         return self._executor().submit(context.run, as_worker, function, *args)
+
+
+class _Pool(ThreadPoolExecutor):
+    """Threads in which OpenMP has one thread while that is limited."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **keywords: Any) -> Future[Any]:
+        return super().submit(limited, function, *args, **keywords)
 
 
 class _Work:

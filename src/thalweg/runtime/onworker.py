@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from thalweg.errors import RunError
 from thalweg.graph.executor import as_worker
 from thalweg.runtime.identity import differences, identity, refusal
+from thalweg.runtime.one_thread import for_good, one_thread
 from thalweg.runtime.packing import unpack
 from thalweg.runtime.shared import Shared
 from thalweg.runtime.tree import add_trees
@@ -56,6 +57,7 @@ class _Process:
 
     def identity(self) -> dict[str, str]:
         if self._identity is None:
+            for_good()  # a worker without a nanny has none of the limits that Dask sets
             self._identity = identity()
         return self._identity
 
@@ -117,7 +119,7 @@ def work(order: Order, index: int, item: Any, *recipes: bytes) -> tuple[Any, dic
         if differing:
             raise RunError(refusal(address, differing), worker=address, differences=differing)
         task = _PROCESS.task(order, recipes)
-        with working_as(who):
+        with working_as(who), one_thread():
             value = contextvars.copy_context().run(as_worker, task, item)
         return value, {name: 1}
     except BaseException as error:

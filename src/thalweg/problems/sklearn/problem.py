@@ -26,6 +26,7 @@ from thalweg.problems.sklearn.estimators import (
 from thalweg.problems.sklearn.metrics import Kind, check_metric, is_classifier, is_regressor
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
+from thalweg.runtime.one_thread import one_thread
 from thalweg.search.rewards import SampleReward
 from thalweg.search.space_merging import Resolver
 from thalweg.search.structured import StructuredVariable
@@ -92,8 +93,8 @@ class PipelineProblem(RewardProblem):
         >>> found.reward > 0.8
         True
 
-    The first evaluation limits the thread pools of BLAS and OpenMP to one thread each, for the rest of the process:
-    pipelines run side by side, and their bits do not depend on how many cores there are.
+    While a pipeline is evaluated BLAS and OpenMP have one thread: pipelines run side by side, and their bits do not
+    depend on how many cores there are.
     """
 
     kind: ClassVar[str] = "sklearn"
@@ -192,10 +193,11 @@ def _score(
     labelled, rows = load(data), split(data, *parts).rows(int(item))
     pipeline = make_pipeline(json.loads(text), steps, parts[-1])
     fit, score = rows
-    pipeline.fit(labelled.features[fit], labelled.labels[fit])
-    if metric is None:
-        return float(pipeline.score(labelled.features[score], labelled.labels[score]))
-    return _scored(metric, pipeline, labelled.features[score], labelled.labels[score])
+    with one_thread():
+        pipeline.fit(labelled.features[fit], labelled.labels[fit])
+        if metric is None:
+            return float(pipeline.score(labelled.features[score], labelled.labels[score]))
+        return _scored(metric, pipeline, labelled.features[score], labelled.labels[score])
 
 
 def _scored(metric: str, pipeline: Any, features: NDArray[np.float64], labels: NDArray[Any]) -> float:
@@ -220,9 +222,7 @@ def _scored(metric: str, pipeline: Any, features: NDArray[np.float64], labels: N
 @lru_cache(maxsize=1)
 def _prepare_process() -> None:
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
 
-    threadpool_limits(1)
     # A setting with which a model does not converge has its score, which says it all. Not around each fit: filters
     # belong to the process, and fits run side by side.
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
