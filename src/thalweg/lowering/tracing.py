@@ -9,12 +9,14 @@ import numpy as np
 
 from thalweg.errors import RuleError, ThalwegError
 from thalweg.rules.base import Rule
-from thalweg.rules.trying import explain
+from thalweg.rules.trying import explain, raised_by_a_text
 
 
 @contextmanager
 def traced(rule: Rule, by: str) -> Iterator[None]:
-    """Have what a rule's texts raise inside be a :class:`~thalweg.errors.RuleError` that names the rule.
+    """Have what fails in a rule's texts inside be a :class:`~thalweg.errors.RuleError` that names the rule.
+
+    An error that a text raises itself stays what it is.
 
     Args:
         rule: the rule.
@@ -40,6 +42,8 @@ def traced(rule: Rule, by: str) -> Iterator[None]:
     except ThalwegError:
         raise
     except (TypeError, ValueError, AttributeError, NameError) as error:
+        if raised_by_a_text(error):
+            raise
         explain(rule, error, np.ones(2))
         raise RuleError(
             f"rule {rule.name!r} cannot be traced by {by}: {error}\nThe text may use + - * / and the names of "

@@ -53,7 +53,7 @@ def explain(rule: Rule, error: Exception, *arrays: Any) -> None:
         Traceback (most recent call last):
         thalweg.errors.RuleError: rule 'momentum': update returns a float64; it returns the new parameter and ...
     """
-    if (isinstance(error, ThalwegError) and not isinstance(error, RuleError)) or _raised_by_a_text(error):
+    if (isinstance(error, ThalwegError) and not isinstance(error, RuleError)) or raised_by_a_text(error):
         return
     found = fault(rule, *(arrays if _asks_for_a_number(error) else ()))
     if found is not None:
@@ -226,7 +226,7 @@ def _call(rule: Rule, name: str, text: Callable[..., Any], takes: str, *given: A
     try:
         return text(*given)
     except (TypeError, ValueError, RuntimeError) as error:
-        if _raised_by_a_text(error):
+        if raised_by_a_text(error):
             raise
         signature = _signature(text)
         if isinstance(error, TypeError) and signature is not None and not _takes(signature, given):
@@ -256,8 +256,15 @@ def _call(rule: Rule, name: str, text: Callable[..., Any], takes: str, *given: A
         ) from error
 
 
-def _raised_by_a_text(error: Exception) -> bool:
-    """Whether it comes from a ``raise`` that is in none of the libraries."""
+def raised_by_a_text(error: Exception) -> bool:
+    """Whether an error comes from a ``raise`` that is in none of the libraries.
+
+    Args:
+        error: the error, as it was caught.
+
+    Returns:
+        Whether a user's own code raised it.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
