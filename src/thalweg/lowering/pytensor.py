@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from thalweg.rules.arithmetic import isfinite
 from thalweg.rules.base import Rule
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import Interval
-from thalweg.rules.trying import terms, unpacked
+from thalweg.rules.trying import fitting, terms, unpacked
 
 Expression = Any
 """A PyTensor variable; the library brings no types that would be of use."""
@@ -106,7 +106,8 @@ def lower(
         The new expressions, each of the dtype of what it takes the place of.
 
     Raises:
-        RuleError: the rule's text does what PyTensor cannot make an expression of.
+        RuleError: the rule's text does what PyTensor cannot make an expression of, or returns another shape than the
+            parameter's, as far as the graph tells.
 
     Example:
         >>> import numpy as np
@@ -128,18 +129,58 @@ def lower(
 
 
 def _updated(rule: Rule, part: Part, scalars: Any) -> tuple[Expression, tuple[Expression, ...]]:
-    dtype, slots = part.param.dtype, rule.slots(*part.slots)
+    dtype, slots, shape = part.param.dtype, rule.slots(*part.slots), _shape(part.param)
     h = type(scalars)(*(_cast(value, dtype) for value in scalars))
     if rule.measure is not None and rule.conclude is not None:
         pt = library("pytensor.tensor")
         measured = terms(rule, rule.measure(part.param, part.grad, slots, h))
+        terms(rule, _shapes(measured, part, h, shape), shape)
         each = (_filled(term, part.param, "float64") if np.ndim(term) == 0 else term for term in measured)
         sums = tuple(pt.sum(term, dtype="float64", acc_dtype="float64") for term in each)
         concluded = rule.conclude(scalars, sums)
         h = type(concluded)(*(_cast(value, dtype) for value in concluded))
     new, after = unpacked(rule, rule.update(part.param, part.grad, slots, h))
+    now, *moved = _shapes((new, *after), part, h, shape)
+    fitting(rule, now, moved, shape)
     each = (_filled(slot, part.param, dtype) if np.ndim(slot) == 0 and part.param.ndim else slot for slot in after)
     return _cast(new, dtype), tuple(_cast(slot, dtype) for slot in each)
+
+
+class _Shaped(NamedTuple):
+    """What is known of a result: its shape."""
+
+    shape: tuple[Any, ...]
+
+
+def _shape(param: Expression) -> tuple[Any, ...]:
+    """A parameter's shape: that of the value of a shared variable, to which the rule's state belongs as well."""
+    return np.shape(param.get_value(borrow=True)) if hasattr(param, "get_value") else param.type.shape
+
+
+def _shapes(values: Sequence[Any], part: Part, h: Any, shape: tuple[Any, ...]) -> tuple[_Shaped, ...]:
+    """The shapes of what a text returned for parameter, gradient and slots of that shape; what is not known fits.
+
+    Most shared variables do not say their shape in their type: it is said in a copy of the graph.
+    """
+    library_type, constant = library("pytensor.tensor").TensorType, library("pytensor.graph.basic").Constant
+    known = {number: number.type() for number in h if not isinstance(number, constant)}
+    known |= {given: library_type(given.dtype, shape)() for given in (part.param, part.grad, *part.slots)}
+    found = list(values)
+    places = [place for place, value in enumerate(values) if library_of(value) == "pytensor" and value.ndim]
+    with suppress(Exception):  # what cannot be computed with this shape says so itself
+        replace = library("pytensor.graph.replace").clone_replace
+        copies = replace([values[place] for place in places], known, rebuild_strict=False)
+        for place, copy in zip(places, copies, strict=True):
+            found[place] = copy
+    return tuple(_Shaped(_static(value, shape)) for value in found)
+
+
+def _static(value: Any, shape: tuple[Any, ...]) -> tuple[int | None, ...]:
+    """What the type of a value says of its shape, and where it or ``shape`` says nothing, what ``shape`` says."""
+    own: tuple[Any, ...] = value.type.shape if library_of(value) == "pytensor" else np.shape(value)
+    if len(own) != len(shape):
+        return own
+    return tuple(there if None in (one, there) else one for one, there in zip(own, shape, strict=True))
 
 
 def _cast(value: Any, dtype: str) -> Expression:
