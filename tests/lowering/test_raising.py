@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import thalweg as tw
-from thalweg.errors import RuleError
+from thalweg.errors import HyperparameterError, RuleError
 from thalweg.lowering import Batch, Part, address_of, compile_rule
 from thalweg.lowering import numpy as lowered
 from thalweg.lowering.layout import BLOCK
@@ -56,6 +56,17 @@ def checked_and_told(rate: Any) -> Any:
     return rate
 
 
+def slow(rate: Any, error: type[Exception]) -> Any:
+    if rate > 0.25:
+        raise error("too fast")
+    return rate
+
+
+def slow_or_not_at_all(rate: Any) -> Any:
+    assert rate < 0.25
+    return rate
+
+
 def rule(**texts: Any) -> Rule:
     return Rule(**{"name": "strict", "slots": Slots, "hyper": Hyper, "update": update} | texts)
 
@@ -79,6 +90,55 @@ def test_a_text_that_can_raise_is_refused_before_anything_is_changed(text: str) 
         tw.wait(optimizer.step(grad=np.array([1.0, 5.0])))
     assert x.data.tolist() == [1.0, 2.0]
     assert optimizer.optimization_state.curr_iter == 0
+
+
+class Own(Exception):
+    """An error of a user's own."""
+
+
+AT_THE_DEFAULTS = {
+    "ValueError": ("slow", lambda h: slow(h.learning_rate, ValueError)),
+    "KeyError": ("slow", lambda h: slow(h.learning_rate, KeyError)),
+    "Own": ("slow", lambda h: slow(h.learning_rate, Own)),
+    "HyperparameterError": ("slow", lambda h: slow(h.learning_rate, HyperparameterError)),
+    "assert": ("slow_or_not_at_all", lambda h: slow_or_not_at_all(h.learning_rate)),
+}
+
+
+@pytest.mark.parametrize("error", AT_THE_DEFAULTS)
+def test_a_measure_that_raises_at_the_defaults_is_told_so(error: str) -> None:
+    """It is run at the defaults to count its terms."""
+    name, rate = AT_THE_DEFAULTS[error]
+    own = rule(measure=lambda param, grad, slots, h: (grad * rate(h),), conclude=lambda h, sums: Hyper(sums[0]))
+    cls = type(tw.LocalOptimizer)("Strict", (tw.LocalOptimizer,), {"rule": own})
+    x = tw.Variable(np.array([1.0, 2.0]), name="x")
+    told = rf"^rule 'strict': {name} can raise an error \(.*test_raising\.py, line \d+\), which compiled code cannot; "
+    with pytest.raises(RuleError, match=told) as caught:
+        tw.wait(cls(x, learning_rate=0.125).step(grad=np.array([1.0, 3.0])))
+    assert caught.value.details == {"rule": "strict"}
+    assert x.data.tolist() == [1.0, 2.0]
+
+    torch = pytest.importorskip("torch")
+    from thalweg.optimizers.torch import TorchOptimizer
+
+    param = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    param.grad = torch.tensor([1.0, 3.0])
+    TorchOptimizer([("x", param)], cls(learning_rate=0.125)).step()  # natively, where its own rate is what is met
+    assert param.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("text", ["prepare", "carry"])
+def test_and_so_is_what_comes_before_it(text: str) -> None:
+    texts: dict[str, dict[str, Any]] = {
+        "prepare": {"prepare": lambda t, h: Hyper(slow(h.learning_rate, ValueError))},
+        "carry": {
+            "carried": Carried,
+            "carry": lambda t, h, now: Carried(slow(h.learning_rate, ValueError)),
+            "prepare": lambda t, h, now: h,
+        },
+    }
+    with pytest.raises(RuleError, match=r"slow can raise an error \(.*test_raising\.py, line \d+\), which"):
+        compile_rule(rule(**texts[text]), np.dtype(np.float64))
 
 
 def test_on_pytorch_it_is_run_natively_and_says_what_it_says() -> None:

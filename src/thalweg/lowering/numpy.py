@@ -13,6 +13,7 @@ import pickletools
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -30,7 +31,7 @@ from thalweg.lowering.reasons import reason
 from thalweg.rules import arithmetic
 from thalweg.rules.base import Rule
 from thalweg.rules.keeping import kept_with_rule
-from thalweg.rules.trying import explain, terms
+from thalweg.rules.trying import explain, raised_by_a_text, terms
 
 # What NumPy's ufunc of the same name costs too much for, one element at a time. Without annotations: numba
 # compares the names and annotations of the outer function with those of the inner one.
@@ -166,8 +167,19 @@ def shape_of(rule: Rule) -> Shape:
         The counts, and the named tuple of its scalars.
 
     Raises:
-        RuleError: a text of it does not return what it is to, or its measure is in the words of another library.
+        RuleError: a text of it does not return what it is to or raises an error, or its measure is in the words of
+            another library.
     """
+    try:
+        return _shape_of(rule)
+    except Exception as error:
+        if not raised_by_a_text(error):
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise _can_raise(rule, place.name, place.filename, place.lineno) from error
+
+
+def _shape_of(rule: Rule) -> Shape:
     hyper = rule.hyper()
     example = rule.scalars(hyper, 1, rule.advance(hyper, 1, None))
     sums = 0
@@ -178,7 +190,7 @@ def shape_of(rule: Rule) -> Shape:
         return Shape(len(rule.slot_names), len(hyper), len(example), len(rule.carried_names), sums, type(example))
     except (AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError) as error:
         explain(rule, error)
-        if isinstance(error, ThalwegError):
+        if isinstance(error, ThalwegError) or raised_by_a_text(error):
             raise
         why = f"rule {rule.name!r}: measure cannot be computed with NumPy's numbers: {error}"
         raise RuleError(why, rule=rule.name) from error
@@ -263,12 +275,15 @@ def _refuse_raising(rule: Rule, assembly: str) -> None:
                 ]
                 line = next((line for line in lines if (code.co_filename, line) in places), None)
                 if line is not None:
-                    raise RuleError(
-                        f"rule {rule.name!r}: {code.co_name} can raise an error ({code.co_filename}, line {line}), "
-                        "which compiled code cannot; take raise and assert out: what a hyperparameter may be is said "
-                        "by its range in Hyper",
-                        rule=rule.name,
-                    )
+                    raise _can_raise(rule, code.co_name, code.co_filename, line)
+
+
+def _can_raise(rule: Rule, name: str, file: str, line: int | None) -> RuleError:
+    return RuleError(
+        f"rule {rule.name!r}: {name} can raise an error ({file}, line {line}), which compiled code cannot; take raise "
+        "and assert out: what a hyperparameter may be is said by its range in Hyper",
+        rule=rule.name,
+    )
 
 
 _RAISE = "RAISE_VARARGS"  # an assert's, too
