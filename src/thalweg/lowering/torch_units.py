@@ -5,7 +5,7 @@ Both ways do a step in the same parts, so that several of them can be one step t
     set_grad, set_hyper     what the step needs
     clean                   whether no gradient holds NaN or infinity
     ready                   the scalars: the last that can fail
-    update                  in place; before it a text that PyTorch may not be able to compute is tried once
+    update                  in place; a text of somebody's own may fail here, and there are copies to go back to
     commit                  the counts and carried numbers of the step become those of the next
 
 Parameters with the same hyperparameters, step count and carried numbers share a lane. Where a hyperparameter is an
@@ -25,7 +25,7 @@ import numpy as np
 from thalweg.lowering.batch import UNBOUNDED, Batch, Part, address_of
 from thalweg.lowering.buffers import make_state
 from thalweg.lowering.numpy import kernel_of
-from thalweg.lowering.torch import AS_NUMPY, COMPUTED_IN, computed, concluded, rounded, torch, update_
+from thalweg.lowering.torch import AS_NUMPY, COMPUTED_IN, concluded, rounded, torch, update_
 from thalweg.rules.base import Rule
 from thalweg.rules.elementwise import numbers, refuse_other_shapes, values, with_lanes
 from thalweg.rules.trying import explain
@@ -199,25 +199,6 @@ class Native(Unit):
             rounded(self.rule, scalars, kind, p.param.device)
             for p, kind, scalars in zip(self.places, self._kinds, completed, strict=True)
         ]
-
-    def try_out(self, known: set[Any], *, first: bool) -> set[Any]:
-        """Run the text on a tensor of each shape, dtype and device, and throw away what it returns.
-
-        Args:
-            known: what need not be tried, as this has returned it.
-            first: whether nothing is updated before this unit, so that its first tensor shows by itself whether it can.
-
-        Returns:
-            What was tried.
-        """
-        found: set[Any] = set()
-        for index, (place, grad, h) in enumerate(zip(self.places, self._grads, self._ready, strict=True)):
-            arrays = tuple(isinstance(value, torch.Tensor) for value in h)
-            kind = tuple(place.param.shape), place.param.dtype, place.param.device, arrays
-            if kind not in known and kind not in found and (index or not first):
-                computed(self.rule, place.param, grad, place.slots, h)
-            found.add(kind)
-        return found
 
     def update(self) -> None:
         """Run the text on each tensor; autograd sees that they were changed.

@@ -81,7 +81,6 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         self._gathered: dict[torch.Tensor, torch.Tensor] = {}
         self._evaluating = False
         self._told: set[str] = set()  # the warnings that were given
-        self._tried: set[Any] = set()  # the shapes, dtypes and devices with which the text was run
         self._forget()
 
         groups = tables(params)
@@ -375,5 +374,5 @@ _COPIED = (
         "_spelling",
     ),
     *("_settings", "_optimization_state", "_patterns", "_origins", "_explicit", "_scheduled"),
-    *("_skipped", "_zeroed", "_zeroing", "_micro", "_gathered", "_evaluating", "_told", "_tried"),
+    *("_skipped", "_zeroed", "_zeroing", "_micro", "_gathered", "_evaluating", "_told"),
 )

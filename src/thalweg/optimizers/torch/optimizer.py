@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from thalweg.errors import OptimizerError
 from thalweg.lowering.batch import UNBOUNDED
 from thalweg.lowering.torch import COMPUTED_IN, evaluate, torch
+from thalweg.optimizers.interrupts import held
 from thalweg.optimizers.telling import tell_standing
 from thalweg.optimizers.torch import late
 from thalweg.optimizers.torch.checks import fitting, not_finite
@@ -112,8 +113,10 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             HyperparameterError: a hyperparameter is out of its range, or an array of another shape, or a hook returned
                 something else than a tensor of the right shape and dtype.
             ParameterError: a parameter can no longer be updated in place.
-            RuleError: the rule's text cannot be computed with a parameter: nothing is changed then. Before its first
-                step with a shape, dtype or device a text of your own is run in native operations once more, to see it.
+            RuleError: the rule's text cannot be computed with a parameter. Nothing is changed then, nor by what a text
+                of your own raises: in native operations its steps copy parameters and state, to go back to.
+            KeyboardInterrupt: after the step, if it came while the parameters were updated; the closure and
+                ``process_grad`` are interrupted.
             OptimizerError: inside :meth:`evaluating`; or the closure cannot be called, or something was given that is
                 for NumPy.
         """
@@ -164,6 +167,13 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         plan = self._planned(given, hypers, {group: found.lanes for group, found in known.items()})
         raws = [one.grad for one in given]
         grads = self._processed(plan, raws)
+        with held():
+            self._update(plan, hypers, raws, grads)
+
+    def _update(
+        self, plan: Plan, hypers: dict[int, Any], raws: Sequence[torch.Tensor], grads: Sequence[torch.Tensor]
+    ) -> None:
+        """Make the step, as a whole or not at all."""
         used = plan.set_grads(grads)
         if self._nonfinite != "ignore" and not all(unit.clean() for unit in plan.units):
             repaired = self._repaired(plan, grads, raws, self._optimization_state.curr_iter + 1)
@@ -177,7 +187,6 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
                 unit.set_hyper(number, hypers[lane.group])
         for unit in plan.units:
             unit.ready()
-        tried = plan.try_out(self._tried)
         backups = plan.backup() if not folded or any(unit.may_fail for unit in plan.units) else []
         try:
             for unit in plan.units:
@@ -190,7 +199,6 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             raise
         del used  # held until here: units know addresses
         plan.commit()
-        self._tried |= tried
         for seat in plan.seats:
             self.state[seat.param] = seat.state
         self._optimization_state.begin_step()
@@ -285,8 +293,9 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             known = total.get(one.param)
             total[one.param] = grad.clone() if known is None else known + grad
         if self._micro + 1 < self._accumulate:
-            self._gathered, self._micro = total, self._micro + 1
-            self._zeroed += self._zeroing
+            with held():
+                self._gathered, self._micro = total, self._micro + 1
+                self._zeroed += self._zeroing
             return []
         part = 1.0 / self._accumulate  # of the last one nothing is kept before the step is made
         listing = (

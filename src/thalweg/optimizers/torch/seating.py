@@ -10,6 +10,7 @@ import torch
 from thalweg.errors import ParameterError, RuleError
 from thalweg.lowering.torch import compiled_fault, computed_in, init
 from thalweg.lowering.torch_units import Compiled, Lane, Native, Place, Unit
+from thalweg.optimizers.interrupts import held
 from thalweg.optimizers.torch.checks import Footprint
 from thalweg.rules.base import Rule
 from thalweg.rules.trying import explain
@@ -105,8 +106,9 @@ class Plan:
         self.units: list[Unit] = []
         for (dtype, names), members in kinds.items():
             self.units.append(self._unit(dtype, names, members))
-        # A text of somebody's own may fail with one tensor after another was updated: by shape or dtype.
-        self.untried = not of_library(rule) and any(isinstance(unit, Native) for unit in self.units)
+        for unit in self.units:
+            if isinstance(unit, Native):  # a text of somebody's own may fail after another tensor was updated
+                unit.may_fail = not of_library(rule)
 
     def _compiled_as(self, seat: Seat) -> torch.dtype | None:
         if self.kernel == "native":
@@ -161,11 +163,12 @@ class Plan:
             if seat.compiled and compiled_fault(seat.param) is not None:
                 return False
         self.footprint = Footprint([seat.param for seat in self.seats], [seat.label for seat in self.seats])
-        for seat in moved:
-            seat.note()
-            seat.unit.moved(seat.index)
-        for seat in self.seats:
-            seat.grad_address = -1  # a gradient that was apart from all parameters may be one now
+        with held():  # a unit that was not told would go on where the parameter was
+            for seat in moved:
+                seat.note()
+                seat.unit.moved(seat.index)
+            for seat in self.seats:
+                seat.grad_address = -1  # a gradient that was apart from all parameters may be one now
         return True
 
     def set_grads(self, grads: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -192,23 +195,6 @@ class Plan:
             used.append(grad)
         return used
 
-    def try_out(self, known: set[Any]) -> set[Any]:
-        """Run the text where it may fail, before anything is changed, and throw away what it returns.
-
-        Args:
-            known: the shapes, dtypes and devices with which it was run.
-
-        Returns:
-            Those of this plan, to be known once the step is made.
-        """
-        if not self.untried:
-            return set()
-        found: set[Any] = set()
-        for number, unit in enumerate(self.units):
-            if isinstance(unit, Native):
-                found |= unit.try_out(known | found, first=number == 0)
-        return found
-
     def backup(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Every tensor that a step changes, with a copy."""
         tensors = [seat.param for seat in self.seats]
@@ -217,7 +203,6 @@ class Plan:
 
     def commit(self) -> None:
         """Count the step in the states."""
-        self.untried = False
         for unit in self.units:
             unit.commit()
         names = self.rule.carried_names

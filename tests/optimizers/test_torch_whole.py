@@ -1,0 +1,296 @@
+"""A step on PyTorch is made as a whole or not at all, whatever a text raises and wherever Ctrl-C comes."""
+
+from __future__ import annotations
+
+import copy
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, NamedTuple
+
+import pytest
+import torch
+
+import thalweg as tw
+from tests.optimizers.interrupting import ctrl_c, interrupted_at
+from thalweg.lowering.torch_units import Compiled
+from thalweg.optimizers.torch import TorchOptimizer, seating
+from thalweg.rules.base import NoSlots, Number, Rule
+from thalweg.rules.ranges import finite
+
+
+class Slots(NamedTuple):
+    memory: Any
+
+
+class Hyper(NamedTuple):
+    learning_rate: Annotated[Number, finite, "η"] = 0.5
+
+
+def recipe(update: Callable[..., Any], slots: Any = Slots, **settings: Any) -> tw.LocalOptimizer:
+    rule = Rule(name="mine", slots=slots, hyper=Hyper, update=update)
+    cls: Any = type(tw.LocalOptimizer)("Mine", (tw.LocalOptimizer,), {"rule": rule})
+    return cls(**settings)  # type: ignore[no-any-return]  # built here
+
+
+def plain(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    return param - h.learning_rate * grad, Slots(slots.memory + grad)
+
+
+def guarded(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    if float((grad * grad).sum()) > 20.0:
+        raise ValueError("gradient too long")
+    return plain(param, grad, slots, h)
+
+
+def in_place(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+    slots.memory.add_(grad)
+    if torch.is_tensor(grad) and float((grad * grad).sum()) > 20.0:
+        raise ValueError("gradient too long")
+    return param - h.learning_rate * grad, slots
+
+
+def look(optimizer: TorchOptimizer) -> Any:
+    """The parameters, and all that decides the next steps, to be compared."""
+    state = copy.deepcopy(optimizer.state_dict())
+    lists = {
+        key: {name: value.tolist() if torch.is_tensor(value) else value for name, value in of.items()}
+        for key, of in state["state"].items()
+    }
+    params = [param.detach().double().tolist() for group in optimizer.param_groups for param in group["params"]]
+    return params, lists, state["param_groups"]
+
+
+Step = Callable[[], None]
+
+
+def made(given: tw.LocalOptimizer, kernel: str, *shapes: Any, dtype: Any = torch.float32) -> Any:
+    params = [torch.nn.Parameter(torch.ones(shape, dtype=dtype)) for shape in shapes]
+    optimizer = TorchOptimizer([(f"p{k}", param) for k, param in enumerate(params)], given, kernel=kernel)
+
+    def step(*sizes: float) -> None:
+        for k, param in enumerate(params):
+            param.grad = torch.full_like(param, sizes[k] if sizes else 0.5)
+        optimizer.step()
+
+    return optimizer, step
+
+
+@pytest.mark.parametrize(
+    ("text", "kernel", "wrap", "dtype"),
+    [
+        (guarded, "auto", (), torch.float32),
+        (guarded, "native", ("ema", "lookahead"), torch.float32),
+        (guarded, "auto", ("ema",), torch.bfloat16),
+        (in_place, "native", (), torch.float32),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_text_that_raises_by_the_values_changes_nothing(
+    text: Any, kernel: str, first: int, wrap: tuple[str, ...], dtype: Any
+) -> None:
+    optimizer, step = made(recipe(text, wrap=list(wrap)), kernel, 2, 2, 3, dtype=dtype)
+    other, straight = made(recipe(plain, wrap=list(wrap)), "native", 2, 2, 3, dtype=dtype)
+    for _ in range(first):
+        step()
+        straight()
+    before = look(optimizer)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="gradient too long"):
+            step(1.0, 1.0, 5.0)
+        assert look(optimizer) == before
+    for _ in range(2):
+        step()
+        straight()
+        assert look(optimizer)[:2] == look(other)[:2]
+
+
+def test_gradients_that_were_gathered_stay_when_a_text_raises() -> None:
+    optimizer, step = made(recipe(guarded, accumulate=2), "native", 2, 2)
+    step(1.0, 4.0)
+    before = look(optimizer)
+    with pytest.raises(ValueError, match="gradient too long"):
+        step(1.0, 16.0)
+    assert look(optimizer) == before
+    step(1.0, 2.0)
+    assert look(optimizer)[0] == [[0.5, 0.5], [-0.5, -0.5]]
+
+
+def test_what_is_compiled_beside_it_goes_back_too() -> None:
+    def wide(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        return param - h.learning_rate * grad, Slots(slots.memory + grad)
+
+    def raising(*given: Any) -> None:
+        raise ValueError("too wide")
+
+    params = [torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))]
+    optimizer = TorchOptimizer(params, recipe(wide))
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    compiled, native = optimizer._plan.units  # type: ignore[union-attr]  # a step was made
+    assert (type(compiled) is Compiled, native.may_fail) == (True, True)
+    before = look(optimizer)
+    native.update = raising  # type: ignore[method-assign]  # of this one object
+    with pytest.raises(ValueError, match="too wide"):
+        optimizer.step()
+    assert look(optimizer) == before
+
+
+def test_a_text_is_run_once_with_each_tensor() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        seen.append(tuple(param.shape))
+        return plain(param, grad, slots, h)
+
+    _, step = made(recipe(update), "native", 2, 2, 3)
+    for _ in range(2):
+        step()
+    assert seen == [(2,), (2,), (3,)] * 2
+
+
+def test_a_text_of_the_library_costs_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seating.Plan, "backup", lambda plan: pytest.fail("copied"))
+    _, step = made(tw.AdamW(wrap=["ema"], weight_decay=0.1), "native", 2, 2, 3)
+    step()
+    step()
+
+
+def test_a_text_that_draws_goes_on_to_the_same_bits() -> None:
+    def langevin(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        return param - h.learning_rate * grad + 0.1 * torch.randn_like(param), slots
+
+    def go(optimizer: TorchOptimizer, steps: int) -> None:
+        for _ in range(steps):
+            for param in optimizer.param_groups[0]["params"]:
+                param.grad = param.detach().clone()
+            optimizer.step()
+
+    kept = torch.get_rng_state()
+    try:
+        torch.manual_seed(0)
+        whole, _ = made(recipe(langevin, NoSlots), "native", 2, 3)
+        go(whole, 4)
+        torch.manual_seed(0)
+        begun, _ = made(recipe(langevin, NoSlots), "native", 2, 3)
+        go(begun, 2)
+        saved, drawn = copy.deepcopy(begun.state_dict()), torch.get_rng_state()
+        resumed, _ = made(recipe(langevin, NoSlots), "native", 2, 3)
+        with torch.no_grad():
+            for param, value in zip(resumed.param_groups[0]["params"], begun.param_groups[0]["params"], strict=True):
+                param.copy_(value)
+        resumed.load_state_dict(saved)
+        torch.set_rng_state(drawn)
+        go(resumed, 2)
+    finally:
+        torch.set_rng_state(kept)
+    assert look(resumed)[:2] == look(whole)[:2]
+
+
+# Ctrl-C
+
+
+@pytest.fixture
+def handler() -> Iterator[None]:
+    """Python's own handler is there, and after a test it is there again."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.signal(signal.SIGINT, former) is signal.default_int_handler
+
+
+def function(grad: torch.Tensor) -> torch.Tensor:
+    return 2.0 * grad
+
+
+FORMS: dict[str, tuple[Callable[[], tw.LocalOptimizer], str]] = {
+    "shared": (tw.Nadam, "shared"),
+    "native": (tw.Nadam, "native"),
+    "a text of one's own": (lambda: recipe(plain, wrap=["ema"]), "native"),
+    "gathered": (lambda: tw.SGD(accumulate=2, nonfinite="zero"), "shared"),
+    "hooks": (lambda: tw.SGD(process_grad=function, process_model=lambda p: p.clamp(-9.0, 9.0)), "shared"),
+    "a schedule": (lambda: tw.SGD(learning_rate=tw.schedules.Exp(0.5, gamma=0.5, decay_on_iteration=True)), "shared"),
+}
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize(
+    ("form", "first", "stride"),
+    [
+        *[("shared", 0, 7), ("shared", 2, 1), ("shared", 3, 1), ("native", 3, 2), ("a text of one's own", 1, 3)],
+        *[("gathered", 0, 1), ("gathered", 1, 7), ("gathered", 3, 1), ("hooks", 3, 2), ("a schedule", 3, 2)],
+    ],
+)
+def test_ctrl_c_finds_a_step_that_was_made_or_not(form: str, first: int, stride: int) -> None:
+    def begun() -> tuple[TorchOptimizer, Step]:
+        given, kernel = FORMS[form]
+        optimizer, step = made(given(), kernel, 2, 3)
+        for _ in range(first):
+            step()
+        if first == 2:  # the plan follows
+            for param in optimizer.param_groups[0]["params"]:
+                param.data = param.data.clone()
+        return optimizer, step
+
+    optimizer, step = begun()
+    wanted = [look(optimizer)]
+    for _ in range(3):
+        step()
+        wanted.append(look(optimizer))
+    line, going = 0, True
+    while going:
+        optimizer, step = begun()
+        going = interrupted_at(line, step)
+        now = wanted.index(look(optimizer))
+        assert now in (0, 1)
+        for steps in (1, 2):
+            step()
+            assert look(optimizer) == wanted[now + steps], line
+        line += stride
+    assert line > 20
+
+
+@pytest.mark.usefixtures("handler")
+def test_ctrl_c_in_the_middle_of_the_pass_comes_after_the_step() -> None:
+    def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        if float(grad.sum()) > 20.0:
+            ctrl_c()
+        return plain(param, grad, slots, h)
+
+    optimizer, step = made(recipe(update), "native", 2, 2)
+    other, straight = made(recipe(plain), "native", 2, 2)
+    with pytest.raises(KeyboardInterrupt):
+        step(16.0, 1.0)
+    straight(16.0, 1.0)
+    assert look(optimizer) == look(other)
+    assert optimizer.optimization_state.curr_iter == 1
+
+
+@pytest.mark.usefixtures("handler")
+def test_a_closure_and_process_grad_are_interrupted() -> None:
+    def interrupting(grad: torch.Tensor) -> torch.Tensor:
+        ctrl_c()
+        pytest.fail("held back")
+
+    def closure() -> None:
+        ctrl_c()
+        pytest.fail("held back")
+
+    optimizer, step = made(tw.SGD(process_grad=interrupting), "shared", 2)
+    before = look(optimizer)
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(closure)
+    assert look(optimizer) == before
+
+
+@pytest.mark.usefixtures("handler")
+def test_a_step_in_another_thread_is_the_same() -> None:
+    optimizer, step = made(tw.Nadam(), "shared", 2)
+    other, straight = made(tw.Nadam(), "shared", 2)
+    straight()
+    thread = threading.Thread(target=step)
+    thread.start()
+    thread.join()
+    assert look(optimizer) == look(other)
