@@ -10,12 +10,14 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Hashable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError, ParameterError, StateMismatchError
 from thalweg.optimizers import persistence
+from thalweg.optimizers.interrupts import held
 from thalweg.optimizers.keyed import Seat
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.meaning import means_something, meant
@@ -123,6 +125,7 @@ class Updater:
             HyperparameterError: a schedule's value is out of its range, or an array of hyperparameters is not like the
                 weight.
             OptimizerError: the key cannot be hashed, or has the name of another one.
+            KeyboardInterrupt: the update was made and counted, or not.
         """
         name, seat = self._seat(key, weight)
         counts = self.optimization_state
@@ -130,13 +133,18 @@ class Updater:
         self._follow(name, seat)
         persistence.set_counts(seat.optimizer.optimization_state, {**counts.get_config(), "curr_iter": iteration - 1})
         seat.variable.grad = grad
-        try:
-            seat.step()
-        finally:
-            seat.variable.grad = None
-        self._keep(key, name, seat)
-        if seat.optimizer.iterations == iteration:  # it was not skipped
-            seat.last = counts.curr_iter = iteration
+        with held() if seat.plain else nullcontext():  # an event loop has Ctrl-C itself
+            over = False
+            try:
+                seat.step()
+                over = True
+            finally:
+                seat.variable.grad = None
+                made = seat.optimizer.iterations == iteration  # not if it was skipped; also if Ctrl-C came right after
+                if made or over:
+                    self._keep(key, name, seat)
+                if made:
+                    seat.last = counts.curr_iter = iteration
 
     def _seat(self, key: Hashable, weight: Any) -> tuple[str, Seat]:
         """The key's name and seat; a new one is not kept yet."""
