@@ -329,6 +329,52 @@ class Sending:
         self._send(message)
 
 
+@pytest.fixture
+def fetched(two, monkeypatch):
+    """What the client fetches from the cluster, by key, fetch by fetch."""
+    found, fetch = [], two._client._gather_remote
+
+    async def listening(direct, local_worker):
+        response = await fetch(direct, local_worker)
+        found.extend(response["data"].items())
+        return response
+
+    monkeypatch.setattr(two._client, "_gather_remote", listening)
+    return found
+
+
+def arrays_in(value):
+    """The arrays of a result."""
+    if isinstance(value, dict | list | tuple):
+        return [array for entry in (value.values() if isinstance(value, dict) else value) for array in arrays_in(entry)]
+    return [value] if isinstance(value, np.ndarray) else []
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 24, 101])
+def test_gradients_are_added_on_the_workers_and_one_comes_here(two, fetched, n):
+    """One sum a call, however many items it has: gradients may be large, and a survey has thousands of shots."""
+    size = 20_000
+
+    def task(i):
+        return {"loss": 1.0, "gradient": np.full(size, float(i))}
+
+    for _ in range(3):
+        fetched.clear()
+        total = graph.wait(two.map_reduce(task, range(n)))
+        assert total["gradient"].tolist() == [n * (n - 1) / 2] * size
+        assert [array.nbytes for _, value in fetched for array in arrays_in(value)] == [8 * size]
+        assert len(fetched) == 1
+
+
+def test_with_kept_sums_each_result_comes_here(two, fetched):
+    """The client adds them, since it is the one who writes: so what is counted above is what comes."""
+    go = threading.Event()
+    go.set()
+    total = graph.wait(two.map_reduce(lambda i: np.full(7, float(i)), range(6), kept=Keeping(go)))
+    assert total.tolist() == [15.0] * 7
+    assert [array.shape for _, value in fetched for array in arrays_in(value)] == [(7,)] * 6
+
+
 def test_cancelling_waits_for_running_tasks_and_leaves_none(two, tmp_path):
     folder = str(tmp_path)
 
