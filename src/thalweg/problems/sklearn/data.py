@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -98,21 +99,32 @@ def _load(name: str, version: tuple[int, int, int] | None) -> Labelled:
         features, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
         return Labelled(np.asarray(features, np.float64), labels, classes=name != "diabetes")
     path = Path(name)
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise StudyError(
-            f"problem.data: {path} is no .npz file. Save its arrays as one: np.savez(path, features=..., labels=...), "
-            "features of shape (rows, columns)."
-        )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = sorted(file.files)
-            arrays = {key: file[key] for key in ("features", "labels") if key in names}
-    except (OSError, ValueError) as error:
+        with path.open("rb") as opened:  # is_zipfile of a path takes one that cannot be opened for no zip file
+            if not zipfile.is_zipfile(opened):
+                raise StudyError(
+                    f"problem.data: {path} is no .npz file. Save its arrays as one: np.savez(path, features=..., "
+                    "labels=...), features of shape (rows, columns)."
+                )
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                names = sorted(file.files)
+                arrays = {key: file[key] for key in ("features", "labels") if key in names}
+    except StudyError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise StudyError(
+            f"problem.data: {path} is damaged: {str(error).rstrip('.') or 'it ends too early'}."
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: encrypted, or compressed in another way
         if "allow_pickle" in str(error):
             raise StudyError(
                 f"problem.data: {path} holds an array of Python objects, which are not read. Save features as numbers, "
                 "and labels as numbers or text (labels.astype(str))."
             ) from None
+        if isinstance(error, OSError | RuntimeError) and not isinstance(error, FileNotFoundError):
+            why = getattr(error, "strerror", None) or str(error).rstrip(".")
+            raise StudyError(f"problem.data: {path} cannot be read: {why}.") from error
         raise StudyError(
             f"problem.data: {name!r} is neither one of {', '.join(BUNDLED)} nor an .npz file that can be read: {error}."
         ) from error
