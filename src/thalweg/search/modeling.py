@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError
 
 from thalweg.errors import ValueMismatchError
 from thalweg.search.rereading import Path, differing, is_default, nearly, written_alike
-from thalweg.search.two_names import misread, written_as
+from thalweg.search.two_names import fields_of, misread, written_as
 from thalweg.search.values import canonical_json, copy_json, written_path
 
 READINGS = 20  # of what a model writes, until its last bits have settled
@@ -77,8 +77,7 @@ def _place(item: Any) -> tuple[bool, float, str]:
 
 def _entry(held: Any, key: str) -> Any:
     """What stands behind a key of what was written; None if that cannot be told."""
-    fields = type(held).model_fields if isinstance(held, BaseModel) else {}
-    names = [name for name, field in fields.items() if key == (field.serialization_alias or name)]
+    names = [name for name, field in fields_of(type(held)).items() if key == (field.serialization_alias or name)]
     return getattr(held, names[0] if names else key, None)
 
 
@@ -117,6 +116,15 @@ def fitted(value: Any, model: type[BaseModel], what: str) -> Any:
             path=path,
         )
     return _settled(instance, written, what)
+
+
+def replaced(value: dict[str, Any], partial: dict[str, Any], model: type[BaseModel] | None) -> dict[str, Any]:
+    """A value that a model has written, with some entries replaced, under any names by which the model reads them."""
+    kind: Any = model
+    while isinstance(kind, type) and issubclass(kind, RootModel):
+        kind = kind.model_fields["root"].annotation
+    names = {written_as(kind, key) for key in partial if key not in value}
+    return {**{key: item for key, item in value.items() if key not in names}, **partial}
 
 
 def _read(value: Any, model: type[BaseModel]) -> BaseModel:
@@ -227,9 +235,11 @@ def _listed(paths: list[Path]) -> str:
 def _lost(given: Any, written: Any, held: Any, path: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], str] | None:
     """Where the first key is that was given and not written, under no name that its model has for it; and what to say
     of it."""
+    while isinstance(held, RootModel):
+        held = held.root
     pairs: list[tuple[str | int, Any, Any, Any]] = []
     if isinstance(given, dict) and isinstance(written, dict):
-        names = {key: key if key in written else written_as(held, key) for key in given}
+        names = {key: key if key in written else written_as(type(held), key) for key in given}
         for key, name in names.items():
             if name is None or name not in written:
                 return (*path, key), f"(known: {', '.join(sorted(written))})"
@@ -245,12 +255,10 @@ def _lost(given: Any, written: Any, held: Any, path: tuple[str | int, ...]) -> t
 
 def _held_parts(held: Any, written: dict[str, Any]) -> dict[str | None, Any]:
     """What stands behind the keys of what was written; None where that cannot be told."""
-    held = held.root if isinstance(held, RootModel) else held
     if isinstance(held, dict) and len(held) == len(written):
         return dict(zip(written, held.values(), strict=True))  # by place: a key may have been no text
     return {key: _entry(held, key) for key in written}
 
 
 def _held_items(held: Any, written: list[Any]) -> list[Any]:
-    held = held.root if isinstance(held, RootModel) else held
     return list(held) if isinstance(held, list | tuple) and len(held) == len(written) else [None] * len(written)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from thalweg.errors import GradientDtypeError, SchemaError, SearchError, ValueMismatchError
 from thalweg.graph import Variable
 from thalweg.search.checking import SchemaCheck
-from thalweg.search.modeling import dumped, fitted
+from thalweg.search.modeling import dumped, fitted, replaced
 from thalweg.search.schemas import schema_of, standardize_schema
 from thalweg.search.values import copy_json
 
@@ -137,7 +137,7 @@ than or equal to the minimum of 0.
         """Replace some entries of the value at its top, and keep the others: a new version.
 
         Args:
-            partial: entries by key; each replaces the whole entry.
+            partial: entries by key, or by any name under which a data model reads them; each replaces the whole entry.
 
         Raises:
             ValueMismatchError: the value is no dict, or the result does not fit; the variable is as before.
@@ -147,7 +147,7 @@ than or equal to the minimum of 0.
                 f"{self._title()} was to be updated with a {type(partial).__name__}; give a dict of the entries to "
                 "replace, or assign the whole value."
             )
-        self.assign({**self._dict(), **partial})
+        self.assign(replaced(self._dict(), partial, self._model))
 
     def _dict(self) -> dict[str, Any]:
         if not isinstance(self._data, dict):

@@ -42,11 +42,19 @@ def misread(model: type[BaseModel], name: Any) -> str:
     return ""
 
 
-def written_as(held: Any, name: str) -> str | None:
+def fields_of(kind: Any) -> dict[str, FieldInfo]:
+    """The fields of a model's class, or of a Pydantic dataclass; anything else has none."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind.model_fields
+    found: dict[str, FieldInfo] = getattr(kind, "__pydantic_fields__", {})
+    return found
+
+
+def written_as(kind: Any, name: str) -> str | None:
     """The name under which a model writes a field that it reads under several names, this among them.
 
     Args:
-        held: the model's instance; anything else has no fields.
+        kind: the model's class, or a Pydantic dataclass; anything else has no fields.
         name: that a value has.
 
     Example:
@@ -55,22 +63,23 @@ def written_as(held: Any, name: str) -> str | None:
         >>> class Smoothing(BaseModel):
         ...     model_config = ConfigDict(populate_by_name=True)
         ...     length: float = Field(1.0, alias="Length")
-        >>> written_as(Smoothing(), "length")
+        >>> written_as(Smoothing, "length")
         'Length'
     """
-    for field, info in (type(held).model_fields if isinstance(held, BaseModel) else {}).items():
-        read, written = _read_as(type(held), field, info), info.serialization_alias or field
+    for field, info in fields_of(kind).items():
+        read, written = _read_as(kind, field, info), info.serialization_alias or field
         if name in read and written in read:
             return written
     return None
 
 
-def _read_as(kind: type[BaseModel], field: str, info: FieldInfo) -> list[str]:
+def _read_as(kind: Any, field: str, info: FieldInfo) -> list[str]:
     alias = info.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [] if alias is None else [alias]
     names = [choice for choice in choices if isinstance(choice, str)]
     names += [str(one.path[0]) for one in choices if isinstance(one, AliasPath) and len(one.path) == 1]
-    by_name = kind.model_config.get("populate_by_name") or kind.model_config.get("validate_by_name")
+    config = getattr(kind, "model_config" if issubclass(kind, BaseModel) else "__pydantic_config__", {})
+    by_name = config.get("populate_by_name") or config.get("validate_by_name")
     return [*names, *([field] if alias is None or by_name else [])]
 
 
