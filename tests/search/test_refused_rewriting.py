@@ -286,7 +286,11 @@ def test_the_model_goes_on_being_asked_where_all_examples_are_refused():
         variable, search = StructuredVariable(Shown(), name="v"), Search("rewrite", seed=0)
         search.bind([variable])
         search.engine.model = LanguageModel(stub.url, "stub")
+        origins = []
         for _ in range(16):
             wait(search.apply_optimization([variable], 0.5))
+            origins.append(search.engine.pending[0].origin)
         assert (search.engine.counts.accepted, search.engine.counts.replaced) == (8, 8)
         assert search.metrics()["failed"] == 0
+    refused = "without a model (the variables refuse all new examples that were drawn)"
+    assert origins == ["rewritten", refused] * 8

@@ -278,7 +278,8 @@ class Rewrite(Engine):
         for other in [name, *(one for one in others if one != name)]:
             values = self._without(other, rng, seen, refusal)
             if values is None:
-                shunned = shunned or (other == name and name in self._shelves and refused)
+                if other == name and name in self._shelves and refused:
+                    shunned, why = True, "the variables refuse all new examples that were drawn"
                 continue
             visits[other] += int(other != name)
             if other != name and shunned:  # else its turn would always be the next, and the model never asked
