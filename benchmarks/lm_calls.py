@@ -81,6 +81,8 @@ def killed(options: Options) -> list[Figure]:
             with AnswerCache(folder / "run" / "answers") as cache:
                 answered = {key for body in stub.requests if cache.get(key := request_key(body, 0)) is not None}
                 flying.append(float(cache.lost()[0]))
+            if len(answered) < EVALUATIONS // 2 - CONCURRENCY:
+                raise RuntimeError(f"only {len(answered)} answers to {before} requests are found on the disk")
             child = _child(folder, "resume")
             _, said = child.communicate()
             if child.returncode:
