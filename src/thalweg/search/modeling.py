@@ -37,7 +37,7 @@ def dumped(instance: BaseModel, what: str) -> Any:
             again = _read(written, type(instance))
         except Exception:  # of Pydantic or of anybody's validators
             return written  # a schema may fit it all the same; a data model that does not says why
-        if _stays(instance, written, again, what, defaults=defaults):
+        if _stays(instance, written, again, what, defaults=defaults, made=not defaults):
             break
         instance, written = again, _written(again, what)
     return written
@@ -190,7 +190,9 @@ def _settled(instance: BaseModel, written: Any, what: str, *, defaults: bool = T
     )
 
 
-def _stays(instance: BaseModel, written: Any, again: BaseModel, what: str, *, defaults: bool) -> bool:
+def _stays(
+    instance: BaseModel, written: Any, again: BaseModel, what: str, *, defaults: bool, made: bool = True
+) -> bool:
     """Whether a model is the same, once it has read what it has written.
 
     Args:
@@ -200,6 +202,7 @@ def _stays(instance: BaseModel, written: Any, again: BaseModel, what: str, *, de
         what: what the value is, for messages.
         defaults: whether a default may be another one, as Pydantic does not validate it until it is read: then it is
             what was read.
+        made: whether it has just been read itself, so that its validators have seen all of it.
 
     Raises:
         ValueMismatchError: it is another one.
@@ -220,12 +223,24 @@ def _stays(instance: BaseModel, written: Any, again: BaseModel, what: str, *, de
     changed = [path for path in paths if not (defaults and is_default(instance, path))]
     if not changed:
         return False
+    advice = "have its validators leave alone what they have returned: fitted twice is fitted once."
+    if not made and _is_settled(again, rewritten):
+        advice = (
+            f"make a new {model} with what was set or added to after it was made, so that it is validated. If it "
+            f"was validated, {advice}"
+        )
     raise ValueMismatchError(
         f"{model} makes another value of {what} when it reads what it has written itself, at {_listed(changed)}. It is "
-        "read each time that it is saved, copied or searched, so have its validators leave alone what they have "
-        "returned: fitted twice is fitted once.",
+        f"read each time that it is saved, copied or searched, so {advice}",
         path=(written_path(changed[0]),),
     )
+
+
+def _is_settled(instance: BaseModel, written: Any) -> bool:
+    try:
+        return not differing(instance, _read(written, type(instance)))
+    except Exception:  # of Pydantic or of anybody's validators
+        return False
 
 
 def _listed(paths: list[Path]) -> str:
