@@ -20,6 +20,7 @@ from thalweg.runs.history import History, HistoryWriter
 from thalweg.runs.keeping import Keeper, Retention, losses_of
 from thalweg.runs.kept_shots import SHOTS, KeptShots, digest_of_study
 from thalweg.runs.loop import Loop
+from thalweg.runs.machine import libraries
 from thalweg.runs.opening import Disk
 from thalweg.runs.problem import Problem
 from thalweg.runs.record import CAPTIONS, ITEMS
@@ -85,7 +86,7 @@ def make_loop(
         shots=shots,
         searching=search,
         seconds=settings.budget.seconds,
-        about={"settings": settings_text(study.document), IDENTITY: deciding_bits()},
+        about={"settings": settings_text(study.document), IDENTITY: {**deciding_bits(), **libraries(study)}},
         goes_on=Closing(study, work.problem, disk.folder).forget_result if _has_result(work, disk, found) else None,
         drawn=found.meta.get(GENERATORS) if found is not None else None,
     )

@@ -11,10 +11,10 @@ from itertools import groupby
 from typing import Any
 
 from thalweg.runs.record import BEGINNINGS, RunRecord
-from thalweg.runtime.identity import FEATURES, differences
+from thalweg.runtime.identity import ALWAYS, FEATURES, differences
 
 IDENTITY = "identity"
-"""The name under which :func:`thalweg.runtime.identity.identity` is kept."""
+"""The name under which :func:`thalweg.runtime.identity.identity` is kept, with versions of what a search uses."""
 _SHOWN = 160  # characters of one difference
 
 
@@ -55,7 +55,8 @@ def computed_with(record: RunRecord) -> dict[str, list[str]]:
         if (identity := _texts(event["details"].get(IDENTITY)))
     ]
     names = dict.fromkeys(name for identity in found for name in identity)
-    return {name: [value for value, _ in groupby(i.get(name, "unknown") for i in found)] for name in names}
+    values = {name: [i.get(name, "unknown") for i in found if name in i or name in ALWAYS] for name in names}
+    return {name: [value for value, _ in groupby(those)] for name, those in values.items()}
 
 
 def differing(runs: list[dict[str, list[str]]]) -> dict[str, list[list[str]]]:

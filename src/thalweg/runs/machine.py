@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("thalweg", "numpy", "numba", "llvmlite", "scipy", "safetensors", "pydantic", "matplotlib", "distributed")
+from thalweg.runs.study import Study
+
+_ALWAYS = ("thalweg", "numpy", "numba", "llvmlite", "scipy", "safetensors", "pydantic", "matplotlib", "distributed")
+_PACKAGES = {
+    **dict.fromkeys(_ALWAYS),
+    **{name: name for name in ("threadpoolctl", "typer", "rich", "jsonschema", "httpx", "sniffio", "optuna", "cmaes")},
+    **{name: name for name in ("torch", "jax", "pytensor")},
+    "scikit-learn": "sklearn",
+}
+"""What Thalweg's dependencies and extras are, each with the module that says whether it is used; None: always said."""
+_OF_A_SEARCH = {
+    **{name: name for name in ("scipy", "optuna", "cmaes", "torch", "jax", "pytensor")},
+    "scikit-learn": "sklearn",
+}
 
 
 def machine() -> dict[str, Any]:
@@ -26,20 +42,32 @@ def machine() -> dict[str, Any]:
 
 
 def all_versions() -> dict[str, str]:
-    """The versions of Python, of Thalweg and of the packages that it computes, writes and draws with, of those
-    that are installed.
+    """The versions of Python, of Thalweg and of its dependencies and extras: of those that it computes, writes and
+    draws with if they are installed, of the others if this process has loaded them.
 
     Example:
         >>> from thalweg.runs.machine import all_versions
         >>> "numpy" in all_versions()
         True
     """
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
+    used = [name for name, module in _PACKAGES.items() if module is None or module in sys.modules]
+    return {"python": platform.python_version(), **_versions(used)}
+
+
+def libraries(study: Study) -> dict[str, str]:
+    """The versions of what decides what a search finds besides :func:`thalweg.runtime.identity.identity`: of the
+    libraries of engines and problems, those that this process has loaded. Nothing, of a study that is no search.
+    """
+    if not study.problem_class.rewarded:
+        return {}
+    return _versions([name for name, module in _OF_A_SEARCH.items() if module in sys.modules])
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 

@@ -13,7 +13,7 @@ from thalweg.errors import RunError
 from thalweg.runs.bits import IDENTITY
 from thalweg.runs.folder import RunFolder
 from thalweg.runs.history import HistoryWriter
-from thalweg.runs.machine import all_versions, machine
+from thalweg.runs.machine import all_versions, libraries, machine
 from thalweg.runs.places import places
 from thalweg.runs.reopening import from_where, what_is_other
 from thalweg.runs.resuming import CHECKPOINTED, INPUTS, NEXT, NEXT_INPUTS, Resumption, stamp_of
@@ -73,7 +73,7 @@ def begin(study: Study, inputs: Mapping[str, str] | None, out: Path | None) -> D
         folder = RunFolder.create_next(Path(study.settings.output.folder), study.name)
     with _opened(folder, facts_of(study, inputs, folder)) as disk:
         text = f"{some(study.iterations, 'iteration')} in {some(len(study.blocks), 'block')}"
-        disk.history.event("started", text, details={"set": study.overrides, **process()})
+        disk.history.event("started", text, details={"set": study.overrides, **process(study)})
         folder.write_summary({"status": "running", **identity(study)})
     return disk
 
@@ -97,7 +97,7 @@ def reopen(study: Study, inputs: Mapping[str, str] | None, found: Resumption) ->
             disk.history.fact(CHECKPOINTED, None)
         for note in found.notes:
             disk.history.event("warning", note, iteration=iteration)
-        where, now = from_where(found, found.after), process()
+        where, now = from_where(found, found.after), process(study)
         details = {"set": found.changed, "study_before": found.before, "inputs_before": found.inputs, **now}
         disk.history.event("resumed", where, iteration=iteration, details=details)
         warnings = what_is_other(found, inputs or {}, now)
@@ -148,6 +148,6 @@ def facts_of(study: Study, inputs: Mapping[str, str] | None, folder: RunFolder) 
     return {**identity(study), **named, INPUTS: dict(inputs or {})}
 
 
-def process() -> dict[str, Any]:
+def process(study: Study) -> dict[str, Any]:
     """What is worth knowing of the process that works on a run: versions, the machine, and what decides its bits."""
-    return {"versions": all_versions(), "machine": machine(), IDENTITY: deciding_bits()}
+    return {"versions": all_versions(), "machine": machine(), IDENTITY: {**deciding_bits(), **libraries(study)}}

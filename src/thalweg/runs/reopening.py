@@ -7,6 +7,7 @@ from typing import Any
 
 from thalweg.checkpoints import CheckpointStore
 from thalweg.runs.bits import IDENTITY, other_bits
+from thalweg.runs.machine import libraries
 from thalweg.runs.resuming import Resumption
 from thalweg.runs.telling import some
 from thalweg.runtime.identity import identity
@@ -25,7 +26,8 @@ def lines_of(found: Resumption, inputs: Mapping[str, str]) -> list[tuple[str, st
     if found.anew is not None:
         text = "what decides rewards has changed, so the search begins anew, and compares nothing with scores before:"
         lines.append(("note", f"{text}{found.anew}"))
-    notes = [*found.notes, *what_is_other(found, inputs, {IDENTITY: identity()})]
+    now = {IDENTITY: {**identity(), **libraries(found.study)}}
+    notes = [*found.notes, *what_is_other(found, inputs, now)]
     return lines + [("note", text) for text in notes]
 
 

@@ -1,7 +1,7 @@
 """The figures of a run: what ``summary.json`` holds, and the closing table.
 
 - ``status``: ``running``, ``finished``, ``interrupted`` or ``failed`` (then ``error`` says why)
-- ``title``, ``problem``, ``seed``, ``versions``: what ran
+- ``title``, ``problem``, ``seed``, ``versions``: what ran; of a search also the versions of its libraries
 - ``iterations``: committed steps
 - ``blocks``, ``misfit_start``, ``misfit_end``: per block its name and the loss an item of its first and of
   its last batch, each before its step; null for a block that was not reached. With ``selection = "all"`` both
@@ -36,6 +36,7 @@ from thalweg.runs.batches import FAILED_ITEMS
 from thalweg.runs.compared import ScoredOn, compared_from
 from thalweg.runs.display import duration
 from thalweg.runs.history import History
+from thalweg.runs.machine import libraries
 from thalweg.runs.study import Study
 from thalweg.runs.telling import some
 
@@ -63,12 +64,12 @@ def identity(study: Study) -> dict[str, Any]:
         "title": study.settings.title,
         "problem": study.settings.problem["kind"],
         "seed": study.settings.seed,
-        "versions": versions(),
+        "versions": {**versions(), **libraries(study)},
     }
 
 
 def versions() -> dict[str, str]:
-    """The versions of what decides the bits of a run: thalweg, numpy, numba, python."""
+    """The versions of what decides the bits of every run: thalweg, numpy, numba, python."""
     found = {}
     for package in ("thalweg", "numpy", "numba"):
         try:

@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from thalweg.lowering.objects import processor
 
 FEATURES = frozenset({"CPU features", "NumPy's CPU features"})
+ALWAYS = frozenset({"thalweg", "numpy", "numba", "python", "CPU"}) | FEATURES
+"""What every process says of itself. A run may know more of one, such as the version of what it searches with."""
 
 _PIN = (
     "Run all of them in the same environment, on the same kind of processor; or have them all compile for one target "
@@ -42,7 +44,7 @@ def identity() -> dict[str, str]:
 
 
 def differences(mine: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    """What is not the same, a line each.
+    """What is not the same, a line each; what is not in :data:`ALWAYS` counts if both sides say it.
 
     Example:
         >>> from thalweg.runtime.identity import differences
@@ -51,6 +53,8 @@ def differences(mine: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]
     """
     lines = []
     for name in [*mine, *(theirs.keys() - mine.keys())]:
+        if name not in ALWAYS and not (name in mine and name in theirs):
+            continue
         here, there = mine.get(name, "unknown"), theirs.get(name, "unknown")
         if here == there:
             continue
