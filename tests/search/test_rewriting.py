@@ -101,6 +101,19 @@ def test_it_is_shown_the_scored_history_and_the_feedback_of_the_best():
     assert "not shown" not in shown
 
 
+@pytest.mark.parametrize("samples", [(), ((0, 0.8),)], ids=["only another mean", "its samples without a word"])
+def test_what_was_said_of_a_candidate_stays_until_its_samples_are_told_again(samples):
+    with Stub(counting) as stub:
+        engine = make(stub)
+        ask(engine)
+        engine.tell([Told(0, 0.25, ("expected Yes, got No",), ((0, 0.25),))])
+        engine.tell([Told(0, 0.8, (), samples)])
+        ask(engine)
+        shown = stub.requests[-1]["messages"][-1]["content"]
+    assert "- reward 0.8: " in shown
+    assert ("expected Yes, got No" in shown) == (not samples)
+
+
 def test_the_first_question_has_the_present_value_without_a_reward():
     with Stub(counting) as stub:
         ask(make(stub), 2)

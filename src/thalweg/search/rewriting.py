@@ -354,7 +354,9 @@ class Rewrite(Engine):
     # -- learning and state --------------------------------------------------------------
 
     def _learn(self, results: list[Told]) -> None:
-        self._feedback = {**self._feedback, **{told.number: told.feedback[: self.remarks] for told in results}}
+        for told in results:
+            if told.feedback or told.samples or told.number not in self._feedback:  # not only another mean: an equal's
+                self._feedback = {**self._feedback, told.number: told.feedback[: self.remarks]}
 
     def _identity(self) -> dict[str, Json]:
         """Without what of ``lm`` decides no answer: a server may move."""
