@@ -104,13 +104,13 @@ def check_against_the_pure_face(optimizer: LocalOptimizer, record: Any, mode: st
         assert value == pytest.approx(getattr(state, field), rel=1e-12, abs=1e-300)
 
 
-@pytest.mark.sampled(30)
 @pytest.mark.parametrize(("kind", "convention"), forms())
 def test_every_rule_in_every_form_equals_the_pure_face(kind: str, convention: str | None, record: Any) -> None:
     check_against_the_pure_face(registry[kind](convention=convention), record, FAST)
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("kind", registry)
 def test_and_with_the_default_linker(kind: str, record: Any) -> None:
     check_against_the_pure_face(registry[kind](), (record[0], record[1][:100]), None)

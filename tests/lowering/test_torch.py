@@ -76,7 +76,6 @@ def lowered(way: Any, rule: Rule, start: np.ndarray, grads: np.ndarray, hyper: A
     return np.array(points), place, lane
 
 
-@pytest.mark.sampled(64)
 @every_rule
 @both
 def test_a_thousand_steps_in_float64_are_those_of_the_pure_face(way: Any, name: str) -> None:

@@ -119,6 +119,7 @@ def test_schedule_free_evaluates_at_its_average(warmup: int) -> None:
     assert not np.allclose(x, y)
 
 
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize("wrap", [(), ("ema",), ("lookahead",), ("lookahead", "ema")])
 @pytest.mark.parametrize("kind", optimizers.registry)
 def test_a_wrapper_leaves_the_rule_its_way(kind: str, wrap: tuple[str, ...]) -> None:

@@ -60,6 +60,7 @@ def close(found: Any, expected: Any) -> None:
         np.testing.assert_allclose(found[name], array, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize("face", OTHERS)
 @pytest.mark.parametrize("case", CASES)
 def test_each_element_has_its_own(case: str, face: str) -> None:
@@ -77,6 +78,7 @@ def test_each_element_has_its_own(case: str, face: str) -> None:
 EVERY = {kind: [name for other, name in elementwise.PAIRS if other == kind] for kind, _ in elementwise.PAIRS}
 
 
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("face", ["updater", "torch", "torch, shared kernel", "pytensor"])
 @pytest.mark.parametrize("kind", EVERY)
 def test_all_that_can_be_arrays_at_once(kind: str, face: str) -> None:

@@ -348,6 +348,7 @@ def _mixtures(kind: str) -> list[dict[str, Any]]:
 MIXTURES = [(kind, number) for kind in optimizers.registry for number in range(2)]
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize(("kind", "number"), MIXTURES)
 def test_made_again_or_loaded_it_goes_on_to_the_same_bits(kind: str, number: int, tmp_path: Path) -> None:
     cls = optimizers.registry[kind]
