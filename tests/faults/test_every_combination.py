@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults import victim
 from tests.faults.bits import fingerprint
-from tests.sampling import sample
+from tests.sampling import ALL, sample
 from thalweg import optimizers, schedules
 from thalweg.graph import wait
 from thalweg.runs import QuietDisplay, Run, Study
@@ -78,6 +78,7 @@ def test_there_is_a_table_for_every_schedule():
 
 @pytest.mark.parametrize(("rule", "schedule", "selection"), sample(EVERYTHING, 24, seed=11))
 def test_stopped_twice_it_is_the_run_that_was_not(tmp_path, rule, schedule, selection):
+    """With THALWEG_TESTS=all, also stopped once: after each iteration."""
     study = study_of(rule, schedule, selection)
     wait(Run(study, out=tmp_path / "whole").execute())
     expected = fingerprint(tmp_path / "whole")
@@ -89,6 +90,12 @@ def test_stopped_twice_it_is_the_run_that_was_not(tmp_path, rule, schedule, sele
     stop(Run.resume(out, kinds=victim.kinds(), display=display), display)
     assert wait(Run.resume(out, kinds=victim.kinds()).execute()).status == "finished"
     assert fingerprint(out) == expected, (first, second)
+    for k in range(1, ITERATIONS) if ALL else ():
+        out = tmp_path / f"run-{k}"
+        display = Stopping(k)
+        stop(Run(study, out=out, display=display), display)
+        assert wait(Run.resume(out, kinds=victim.kinds()).execute()).status == "finished"
+        assert fingerprint(out) == expected, k
 
 
 def test_stopped_after_each_iteration(tmp_path):
