@@ -73,6 +73,7 @@ def contest(
     rounds: int | None = None,
     sittings: int = 1,
     environment: dict[str, str] | None = None,
+    own: int = 1,
 ) -> dict[str, Outcome]:
     """Run contenders in turns and return what each answered, by name.
 
@@ -84,9 +85,10 @@ def contest(
         sittings: how often all of them are started anew. Where the pages of a process lie is settled once in its life,
             so what depends on that has to be measured in several.
         environment: variables that each contender is started with, the same for all.
+        own: how many of the first are no peers, and run without them, too.
     """
     outcomes = {name: Outcome(name) for name in contenders}
-    for name in list(contenders)[1:] if not options.peers else ():
+    for name in list(contenders)[own:] if not options.peers else ():
         outcomes[name].problem = "left out (--no-peers)"
     for sitting in range(sittings):
         _sit(

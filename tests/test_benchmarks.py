@@ -86,6 +86,23 @@ def test_graph(tmp_path):
 
 
 @pytest.mark.slow
+def test_steps(tmp_path):
+    figures, printed = run(tmp_path, "steps", "--no-peers", "--rounds", "1")
+    for rule, arrays in {"sgd": 3, "adam": 7}.items():
+        title = f"{rule}, 2^18 float32"
+        assert figures[title]["value"] > 0.0
+        assert figures[f"{title}, over {arrays} + 1 streams"]["value"] > 0.0
+        assert figures[f"{title}, over {arrays} + 1 streams"]["verdict"] == "not judged (--quick)"
+        assert f"{title}, unchecked, over the fastest peer" not in figures, "there is no peer"
+    assert figures["adam, 1,000 arrays of 1,000, an array"]["value"] > 0.0
+    assert figures["adam, one array of 1,000, a call"]["value"] > 0.0
+    alone = figures["a process that imports numpy only"]["value"]
+    assert 0.0 < alone < figures["first step of the second process, from its start"]["value"]
+    for name in figures:
+        assert name in printed
+
+
+@pytest.mark.slow
 def test_search(tmp_path):
     figures, printed = run(tmp_path, "search", "--no-peers")
     functions = ("ackley", "rosenbrock", "rastrigin", "griewank", "levy", "ellipsoid", "steps", "mixed")
