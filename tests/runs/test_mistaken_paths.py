@@ -32,6 +32,14 @@ def test_a_study_is_no_run(tmp_path):
         RunRecord.read(tmp_path / "none")
 
 
+def test_the_study_of_a_run_names_the_run(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    HistoryWriter(folder.history).close()
+    folder.study.touch()
+    with pytest.raises(RunError, match=r"study\.toml' is a file of the run '.*run'; name the run's folder"):
+        RunRecord.read(folder.study)
+
+
 def test_arrays_are_exported_under_no_other_ending(tmp_path, document, kinds):
     run(document, kinds, tmp_path / "run")
     with pytest.raises(RunError, match=r"let it end with \.npz, such as model\.npz"):

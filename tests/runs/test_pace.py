@@ -3,7 +3,8 @@
 import pytest
 
 from tests.runs.test_watch import STUDY, Slow
-from thalweg.runs import display
+from thalweg.graph import wait
+from thalweg.runs import QuietDisplay, Run, Study, display
 from thalweg.runs.display import Pace
 from thalweg.runs.iteration import IterationRecord
 from thalweg.runs.record import RunRecord
@@ -46,6 +47,21 @@ def test_a_block_of_all_items_has_all(left):
 def test_nobody_knows_how_many_all_are_before_a_block_had_them(left, blocks, begun):
     """Those of the present batch are another number, and were taken for it."""
     assert left(blocks, begun) == pytest.approx([None] * 5 + [1.6, 1.2, 0.8, 0.4, None])
+
+
+def test_a_run_knows_how_many_all_are_from_the_beginning(document, kinds, tmp_path):
+    told = []
+
+    class Told(QuietDisplay):
+        def begin(self, title, folder, plan, blocks):
+            told.extend(block.batch_size for block in blocks)
+
+    run = Run(Study.from_document(document, kinds=kinds), out=tmp_path / "run", display=Told())
+    wait(run.execute())
+    items = run.study.build_problem().items
+    assert told == [block.batch_size or items for block in run.study.blocks]
+    assert told[0] == 2 != items
+    assert told[-1] == items
 
 
 def test_watch_knows_them_by_the_history_or_by_a_block(tmp_path):

@@ -147,6 +147,8 @@ def find_run(path: Path) -> Path:
         if (path / "run.sqlite").is_file():
             return path
         place = path if path.is_dir() else path.parent
+        if path.is_file() and (place / "run.sqlite").is_file():
+            raise RunError(f"{str(path)!r} is a file of the run {str(place)!r}; name the run's folder")
         near = sorted(str(found.parent) for pattern in ("*", "*/*") for found in place.glob(f"{pattern}/run.sqlite"))
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)

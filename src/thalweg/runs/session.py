@@ -308,7 +308,9 @@ class Run:
         return self._disk
 
     async def _execute(self, work: Work, disk: Disk, loop: Loop) -> None:
-        self._display.begin(self.study.settings.title, disk.folder.path, self._plan_of(work), self.study.blocks)
+        whole = {"batch_size": work.problem.items}  # so that the display knows how much is to come
+        blocks = [block if block.batch_size else block.model_copy(update=whole) for block in self.study.blocks]
+        self._display.begin(self.study.settings.title, disk.folder.path, self._plan_of(work), blocks)
         if self._resumption is not None:
             for note in disk.told:
                 self._display.note(note)
