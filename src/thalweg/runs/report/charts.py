@@ -73,8 +73,6 @@ def color_of(index: int) -> str:
 
 
 def _svg(curves: list[Curve], title: str, x: str, log: bool) -> Markup:
-    from matplotlib.ticker import MaxNLocator
-
     def draw(axes: Any) -> None:
         for curve in curves:
             marker = "o" if len(curve.x) <= _DOTS else None
@@ -83,9 +81,16 @@ def _svg(curves: list[Curve], title: str, x: str, log: bool) -> Markup:
             axes.set_yscale("log")
         elif _widest(curves) >= 1e5 or 0 < _widest(curves) < 1e-3:
             axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        whole_numbers(axes)
 
     return picture(title, draw, x=x)
+
+
+def whole_numbers(axes: Any) -> None:
+    """Have no tick of the horizontal axis, which counts something, between two whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def paint(index: int) -> str:

@@ -13,7 +13,7 @@ from thalweg.runs.against import METHOD, against_start
 from thalweg.runs.compared import ENGINE, ScoredOn, compared, compared_from, level_of
 from thalweg.runs.history import History
 from thalweg.runs.record import RunRecord
-from thalweg.runs.report.charts import paint, picture
+from thalweg.runs.report.charts import paint, picture, whole_numbers
 from thalweg.runs.report.markup import Markup, element, section, table
 from thalweg.runs.search_figures import apart, candidate_means
 from thalweg.runs.summary import amount
@@ -157,6 +157,7 @@ def _best(record: RunRecord, means: dict[int, tuple[int, float, int]]) -> Markup
             low, best, high = (compared(columns, record.facts, name) for name in ("best_low", "best", "best_high"))
             axes.fill_between(columns["iteration"], low, high, color=paint(0), alpha=0.25, step="post", linewidth=0)
             axes.step(columns["iteration"], best, where="post", color=paint(0), linewidth=1.6)
+        whole_numbers(axes)
 
     caption = element(
         "figcaption",
@@ -202,6 +203,8 @@ def _field(path: str, points: list[tuple[Any, float, bool]], on: ScoredOn) -> Ma
             xs = np.array([float(value) for value, _, _ in points])
             if xs.min() > 0 and xs.max() / 50 >= xs.min():
                 axes.set_xscale("log")
+            elif all(isinstance(value, int) for value, _, _ in points):
+                whole_numbers(axes)
         else:
             names = sorted(different)
             xs = np.array([float(names.index(json.dumps(value))) for value, _, _ in points])
