@@ -137,8 +137,8 @@ def test_what_was_in_flight_is_asked_again_only_if_the_budget_pays_for_it_twice(
     assert f"the budget of {paid_for + 1:,} tokens: {paid_for:,} are spent" in search["stopped"]
 
 
-def test_of_two_requests_only_the_one_that_broke_off_is_charged_again(tmp_path):
-    """Both are one asking; the other answer comes from the disk, for nothing."""
+def test_a_request_that_broke_off_is_charged_once_more_by_a_run_that_was_cancelled_later(tmp_path):
+    """What is sent again by a run that was killed: tests/problems/programs/test_money_for_asking.py."""
     cls = kind()
     study = document("", tmp_path / "cache", budget={"tokens": 90_000}, blocks=[{"iterations": 2}])
     study["optimizer"] |= {"candidates": 2}
@@ -147,7 +147,7 @@ def test_of_two_requests_only_the_one_that_broke_off_is_charged_again(tmp_path):
         first = Run(Study.from_document(study, kinds={"texts": cls}), out=tmp_path / "run")
 
         async def dies():
-            cls.stop_at = 5  # an evaluation of the second iteration, whose asking is not in a checkpoint
+            cls.stop_at = 5  # an evaluation of the second iteration; the cancelled run's checkpoint has its asking
             cls.task = asyncio.ensure_future(first.execute())
             with pytest.raises(asyncio.CancelledError):
                 await cls.task
