@@ -3,12 +3,15 @@
 from typing import Annotated
 
 import pytest
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 
 from thalweg.errors import ValueMismatchError
 from thalweg.search import StructuredVariable
 
-NEW = "so make a new {} with what was set or added to after it was made, so that it is validated. If it was validated,"
+NEW = (
+    "so make a new {0} with what was set or added to after it was made, so that it is validated, with what is inside: "
+    "{0}.model_validate(made.model_dump(by_alias=True, round_trip=True)). If it was validated,"
+)
 ALONE = "have its validators leave alone what they have returned: fitted twice is fitted once."
 
 
@@ -17,7 +20,7 @@ class Deduped(BaseModel):
 
 
 class Outer(BaseModel):
-    one: Deduped = Deduped()
+    one: Deduped = Field(Deduped(), alias="first")
 
 
 class Counted(BaseModel):
@@ -54,7 +57,17 @@ def test_what_no_validator_has_seen_is_told_to_whoever_made_the_model(value, whe
     assert str(caught.value).endswith(ALONE)
 
 
-def test_what_is_advised_mends_it():
+@pytest.mark.parametrize(
+    ("made", "held"),
+    [
+        (added(), {"items": [1, 2, 7]}),
+        (nested(), {"first": {"items": [1, 2, 7]}}),
+        (Deduped.model_construct(items=[3, 3]), {"items": [3]}),
+    ],
+)
+def test_what_is_advised_mends_it(made, held):
+    new = type(made).model_validate(made.model_dump(by_alias=True, round_trip=True))
+    assert StructuredVariable(new, name="v").json() == held
     made = Deduped.model_validate(added().model_dump())
     assert StructuredVariable(made, name="v").json() == {"items": [1, 2, 7]}
     assert StructuredVariable(Deduped(), name="v").json() == {"items": [1, 2]}

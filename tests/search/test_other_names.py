@@ -1,6 +1,7 @@
 """Values that are given under another name than the one that their model writes."""
 
-from typing import Annotated
+from collections import deque
+from typing import Annotated, Literal
 
 import pydantic
 import pytest
@@ -68,6 +69,46 @@ def test_an_update_of_both_names_or_of_none_is_refused_and_changes_nothing(model
     assert (variable.json(), variable.version) == ({"Length": 1, "Width": 2}, 0)
 
 
+class Long(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    k: Literal["a"] = "a"
+    length: int = Field(1, alias="Length")
+
+
+class Wide(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+    k: Literal["b"] = "b"
+    width: int = Field(1, alias="Width")
+
+
+EITHER = RootModel[Long | Wide]
+CHOSEN = RootModel[Annotated[Long | Wide, Field(discriminator="k")]]
+MAYBE = RootModel[RootModel[Long] | None]
+
+
+@pytest.mark.parametrize(
+    ("model", "first", "given", "held"),
+    [
+        (EITHER, {"k": "a"}, {"length": 3}, {"k": "a", "Length": 3}),
+        (EITHER, {"k": "b"}, {"width": 3}, {"k": "b", "Width": 3}),
+        (CHOSEN, {"k": "b"}, {"k": "b", "width": 3}, {"k": "b", "Width": 3}),
+        (MAYBE, {}, {"length": 3}, {"k": "a", "Length": 3}),
+        (RootModel[dict[str, int]], {"length": 1}, {"Length": 3}, {"length": 1, "Length": 3}),
+    ],
+)
+def test_an_update_of_a_union_may_give_the_names_of_the_model_that_it_holds(model, first, given, held):
+    variable = StructuredVariable(first, data_model=model, name="v")
+    variable.update(given)
+    assert (variable.json(), variable.version) == (held, 1)
+
+
+def test_an_update_of_a_union_by_the_names_of_another_model_is_refused():
+    variable = StructuredVariable({"k": "a"}, data_model=CHOSEN, name="v")
+    with pytest.raises(ValueMismatchError, match=r"nothing at Length, .*known: Width, k"):
+        variable.update({"k": "b", "width": 3})
+    assert (variable.json(), variable.version) == ({"k": "a", "Length": 1}, 0)
+
+
 def test_without_a_model_names_are_keys():
     schema = {"type": "object", "properties": {"Length": {"type": "integer"}}}
     variable = StructuredVariable({"Length": 1}, schema, name="v")
@@ -113,3 +154,20 @@ def test_a_part_that_is_a_dataclass_may_be_given_by_name_too():
     ):
         with pytest.raises(ValueMismatchError, match=says):
             fitted(wrong, Holder, "the value")
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(populate_by_name=True))
+class Frozen:
+    length: int = Field(1, alias="Length")
+
+
+def test_the_items_of_sets_and_queues_may_be_given_by_name_too():
+    class Several(BaseModel):
+        some: set[Frozen] = set()
+        queue: deque[Frozen] = deque()
+
+    variable = StructuredVariable({}, data_model=Several, name="v")
+    variable.update({"some": [{"length": 3}, {"Length": 2}], "queue": [{"length": 3}, {}]})
+    assert variable.json() == {"some": [{"Length": 2}, {"Length": 3}], "queue": [{"Length": 3}, {"Length": 1}]}
+    with pytest.raises(ValueMismatchError, match=r"nothing at queue\.0\.lenght"):
+        variable.update({"queue": [{"lenght": 3}]})

@@ -11,6 +11,8 @@ A value is saved, copied and searched as its model writes it, and read again eac
 from __future__ import annotations
 
 import json
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, RootModel, ValidationError
@@ -18,7 +20,7 @@ from pydantic_core import PydanticSerializationError
 
 from thalweg.errors import ValueMismatchError
 from thalweg.search.rereading import Path, differing, is_default, nearly, written_alike
-from thalweg.search.two_names import fields_of, misread, written_as
+from thalweg.search.two_names import fields_of, misread, one_way, written_as
 from thalweg.search.values import canonical_json, copy_json, written_path
 
 READINGS = 20  # of what a model writes, until its last bits have settled
@@ -115,16 +117,40 @@ def fitted(value: Any, model: type[BaseModel], what: str) -> Any:
             f"{model.__name__} has nothing at {written_path(path)}, which {what} has {why}{misread(model, path[-1])}.",
             path=path,
         )
+    for path, said in _unread(instance, written, what):
+        raise ValueMismatchError(
+            f"{model.__name__} writes {what} with {written_path(path)} and never reads that, so that it could not be "
+            f"set{said}.",
+            path=path,
+        )
     return _settled(instance, written, what)
 
 
 def replaced(value: dict[str, Any], partial: dict[str, Any], model: type[BaseModel] | None) -> dict[str, Any]:
     """A value that a model has written, with some entries replaced, under any names by which the model reads them."""
+    others = [key for key in partial if key not in value]
+    kind = _kind(value, model) if others and model is not None else None
+    names = {written_as(kind, key) for key in others}
+    return {**{key: item for key, item in value.items() if key not in names}, **partial}
+
+
+def _kind(value: Any, model: type[BaseModel]) -> Any:
+    """The class whose fields a value has: what a model of the root holds, and of a union that which reads it."""
     kind: Any = model
     while isinstance(kind, type) and issubclass(kind, RootModel):
         kind = kind.model_fields["root"].annotation
-    names = {written_as(kind, key) for key in partial if key not in value}
-    return {**{key: item for key, item in value.items() if key not in names}, **partial}
+    if isinstance(kind, type):
+        return kind
+    try:
+        return type(_unrooted(_read(value, model)))
+    except Exception:  # of Pydantic or of anybody's validators, which may have changed since
+        return kind
+
+
+def _unrooted(held: Any) -> Any:
+    while isinstance(held, RootModel):
+        held = held.root
+    return held
 
 
 def _read(value: Any, model: type[BaseModel]) -> BaseModel:
@@ -226,12 +252,15 @@ def _stays(
     advice = "have its validators leave alone what they have returned: fitted twice is fitted once."
     if not made and _is_settled(again, rewritten):
         advice = (
-            f"make a new {model} with what was set or added to after it was made, so that it is validated. If it "
-            f"was validated, {advice}"
+            f"make a new {model} with what was set or added to after it was made, so that it is validated, with what "
+            f"is inside: {model}.model_validate(made.model_dump(by_alias=True, round_trip=True)). If it was validated, "
+            f"{advice}"
         )
+    names = {misread(type(instance), key) for key in changed[0]}
+    said = next((f"{name}." for _, name in _unread(instance, written, what) if name in names), f", so {advice}")
     raise ValueMismatchError(
         f"{model} makes another value of {what} when it reads what it has written itself, at {_listed(changed)}. It is "
-        f"read each time that it is saved, copied or searched, so {advice}",
+        f"read each time that it is saved, copied or searched{said}",
         path=(written_path(changed[0]),),
     )
 
@@ -250,11 +279,12 @@ def _listed(paths: list[Path]) -> str:
 def _lost(given: Any, written: Any, held: Any, path: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], str] | None:
     """Where the first key is that was given and not written, under no name that its model has for it; and what to say
     of it."""
-    while isinstance(held, RootModel):
-        held = held.root
+    held = _unrooted(held)
     pairs: list[tuple[str | int, Any, Any, Any]] = []
     if isinstance(given, dict) and isinstance(written, dict):
         names = {key: key if key in written else written_as(type(held), key) for key in given}
+        fixed = [key for key in one_way(type(held), fixed=True) if key in given and key in written]
+        names |= {key: None for key in fixed if given[key] != written[key]}
         for key, name in names.items():
             if name is None or name not in written:
                 return (*path, key), f"(known: {', '.join(sorted(written))})"
@@ -268,6 +298,48 @@ def _lost(given: Any, written: Any, held: Any, path: tuple[str | int, ...]) -> t
     return next((found for key, a, b, c in pairs if (found := _lost(a, b, c, (*path, key))) is not None), None)
 
 
+def _unread(instance: BaseModel, written: Any, what: str) -> Iterator[tuple[Path, str]]:
+    """Where a model has written what it never reads, so that it has the same there whatever it is given; and what to
+    say of it. Of many parts of one class the first is looked at."""
+    met = set()
+    for path, kind, _ in _one_way(instance, written, ()):
+        if (kind, path[-1]) not in met and _is_unread(written, path, type(instance), what):
+            yield path, misread(kind, path[-1])
+        met.add((kind, path[-1]))
+
+
+def _is_unread(written: Any, path: Path, model: type[BaseModel], what: str) -> bool:
+    """Whether a model makes the same of what it has written, whatever stands at a path: no validator reads it."""
+    other = copy_json(written)
+    part = other
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = {"": []}
+    try:
+        again, changed = _read(written, model), _read(other, model)
+        extra = any(extra for where, _, extra in _one_way(changed, other, ()) if where == path)
+        return extra or nearly(_written(again, what), _written(changed, what))
+    except Exception:  # it is read; or nothing is, which is said where it is read again
+        return False
+
+
+def _one_way(held: Any, written: Any, path: Path) -> Iterator[tuple[Path, Any, bool]]:
+    """Where a part has written a field under a name by which it does not read it itself; the part's class; and whether
+    it has something else by that name, which it took besides its fields."""
+    held = _unrooted(held)
+    pairs: list[tuple[Any, Any, Any]] = []
+    if isinstance(written, dict):
+        extra = getattr(held, "__pydantic_extra__", None) or ()
+        yield from (((*path, key), type(held), key in extra) for key in one_way(type(held)) if key in written)
+        parts = _held_parts(held, written)
+        pairs = [(key, item, parts[key]) for key, item in written.items()]
+    elif isinstance(written, list):
+        pairs = list(zip(range(len(written)), written, _held_items(held, written), strict=True))
+    for key, item, part in pairs:
+        if isinstance(item, dict | list):
+            yield from _one_way(part, item, (*path, key))
+
+
 def _held_parts(held: Any, written: dict[str, Any]) -> dict[str | None, Any]:
     """What stands behind the keys of what was written; None where that cannot be told."""
     if isinstance(held, dict) and len(held) == len(written):
@@ -276,4 +348,7 @@ def _held_parts(held: Any, written: dict[str, Any]) -> dict[str | None, Any]:
 
 
 def _held_items(held: Any, written: list[Any]) -> list[Any]:
-    return list(held) if isinstance(held, list | tuple) and len(held) == len(written) else [None] * len(written)
+    alike = isinstance(held, list | tuple | deque) or (
+        isinstance(held, set | frozenset) and len({*map(type, held)}) == 1
+    )
+    return list(held) if alike and len(held) == len(written) else [None] * len(written)

@@ -7,19 +7,19 @@ A value is saved, copied and searched as its model writes it. With ``validation_
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import AliasChoices, AliasPath, BaseModel
 from pydantic.fields import FieldInfo
 
 
-def misread(model: type[BaseModel], name: Any) -> str:
+def misread(model: Any, name: Any) -> str:
     """What to say of a name if a model, or one inside it, reads or writes a field under it, and otherwise the other
     way round; nothing if that is not what is wrong.
 
     Args:
-        model: that was to read a value.
-        name: that is missing in the value, or that it has and the model does not write.
+        model: that was to read a value, or a Pydantic dataclass.
+        name: that is missing in the value, or that it has and the model does not write; or the field's own.
 
     Example:
         >>> from pydantic import BaseModel, Field
@@ -32,9 +32,9 @@ def misread(model: type[BaseModel], name: Any) -> str:
         ''
     """
     for kind in _models(model, []):
-        for field, info in kind.model_fields.items():
+        for field, info in fields_of(kind).items():
             read, written = _read_as(kind, field, info), info.serialization_alias or field
-            if written not in read and name in (*read, written):
+            if written not in read and name in (*read, written, field):
                 where = f"{kind.__name__}.{field}"
                 return (
                     f"; {where} is read as {' or '.join(read) or 'a part'} and written as {written}: give it one alias"
@@ -73,6 +73,36 @@ def written_as(kind: Any, name: str) -> str | None:
     return None
 
 
+def one_way(kind: Any, *, fixed: bool = False) -> list[str]:
+    """The names under which a model writes fields that it does not read under them, unless a validator renames them.
+
+    Args:
+        kind: the model's class, or a Pydantic dataclass; anything else has no fields.
+        fixed: whether those that can hold one value alone are asked for, which is always kept, or the others.
+
+    Example:
+        >>> from typing import Literal
+        >>> from pydantic import BaseModel, Field
+        >>> from thalweg.search.two_names import one_way
+        >>> class Smoothing(BaseModel):
+        ...     kind: Literal["smooth"] = Field("smooth", validation_alias="Kind")
+        ...     length: float = Field(1.0, validation_alias="Length")
+        ...     width: float = Field(1.0, alias="Width")
+        >>> one_way(Smoothing), one_way(Smoothing, fixed=True)
+        (['length'], ['kind'])
+    """
+    found = []
+    for field, info in fields_of(kind).items():
+        if not (info.validation_alias is None and info.serialization_alias is None) and _is_fixed(info) == fixed:
+            written = info.serialization_alias or field
+            found += [] if written in _read_as(kind, field, info) else [written]
+    return found
+
+
+def _is_fixed(info: FieldInfo) -> bool:
+    return get_origin(info.annotation) is Literal and len(get_args(info.annotation)) == 1
+
+
 def _read_as(kind: Any, field: str, info: FieldInfo) -> list[str]:
     alias = info.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [] if alias is None else [alias]
@@ -80,15 +110,16 @@ def _read_as(kind: Any, field: str, info: FieldInfo) -> list[str]:
     names += [str(one.path[0]) for one in choices if isinstance(one, AliasPath) and len(one.path) == 1]
     config = getattr(kind, "model_config" if issubclass(kind, BaseModel) else "__pydantic_config__", {})
     by_name = config.get("populate_by_name") or config.get("validate_by_name")
+    names = names if config.get("validate_by_alias", True) else []
     return [*names, *([field] if alias is None or by_name else [])]
 
 
-def _models(annotation: Any, met: list[Any]) -> Iterator[type[BaseModel]]:
-    """The models in an annotation, and in the fields of these."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in met:
+def _models(annotation: Any, met: list[Any]) -> Iterator[Any]:
+    """The models and Pydantic dataclasses in an annotation, and in the fields of these."""
+    if isinstance(annotation, type) and fields_of(annotation) and annotation not in met:
         met.append(annotation)
         yield annotation
-        for info in annotation.model_fields.values():
+        for info in fields_of(annotation).values():
             yield from _models(info.annotation, met)
     for part in get_args(annotation):
         yield from _models(part, met)
