@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from thalweg.cli import app
-from thalweg.errors import RunError, StudyError
+from thalweg.errors import RunError, SearchError, StudyError
 from thalweg.graph import wait
 from thalweg.runs import Run, Study
 from thalweg.runtime import Local
@@ -48,7 +48,11 @@ def with_model(document, kind, **changes):
         ("svc", {}, "svc predicts classes, and the labels of the data are numbers"),
         ("ridge", {"data": "iris", "metric": "f1_macro"}, "'f1_macro' scores classes, and ridge of .*predicts numbers"),
         ("svc", {"data": "iris", "metric": "f1"}, "'f1' is for two classes, and the data has 3; take 'f1_macro'"),
-        ("svc", {"data": "iris", "metric": "roc_auc"}, "take 'roc_auc_ovr'"),
+        ("gaussian_nb", {"data": "iris", "metric": "roc_auc"}, "has 3; take 'roc_auc_ovr'"),
+        *(
+            (kind, {"data": "iris", "metric": "roc_auc"}, "has 3; take 'balanced_accuracy'")  # without predict_proba
+            for kind in ("svc", "linear_svc", "ridge_classifier")
+        ),
         ("svc", {"data": "iris", "metric": "acuracy"}, "there is no scorer 'acuracy'.*accuracy"),
         ("svc", {"data": "iris", "metric": "f1_samples"}, "several labels each, and .* one each; take 'f1_macro'"),
         (
@@ -277,3 +281,28 @@ def test_a_metric_of_one_class_needs_to_know_which(document, named, metric, name
 @pytest.mark.parametrize(("metric", "names"), [("f1", (1, 2)), ("f1", (False, True)), ("neg_brier_score", (2, 3))])
 def test_one_that_knows_is_taken(document, named, metric, names):
     with_model(document, "logistic_regression", data=named(*names), metric=metric).build_problem()
+
+
+@pytest.mark.filterwarnings("ignore:The `probability` parameter")
+def test_branches_of_one_kind_have_a_setting_that_is_searched(document):
+    document["problem"] |= {
+        "data": "breast_cancer",
+        "metric": "neg_log_loss",
+        "space": {"model": {"oneOf": [WITHOUT, CERTAIN]}},
+        "start": {"model": {"kind": "svc", "probability": True}},
+    }
+    assert -0.5 < score(Study.from_document(document)) < 0.0
+    with pytest.raises(SearchError, match=r"'neg_log_loss' cannot be computed for the pipeline of SVC"):
+        score(Study.from_document(document), {"model": {"kind": "svc", "probability": False}})
+    other = {**WITHOUT, "properties": {**WITHOUT["properties"], "C": {"enum": [2.0, 3.0]}}, "required": ["C"]}
+    document["problem"]["space"]["model"] = {"anyOf": [WITHOUT, other]}
+    document["problem"]["start"]["model"]["probability"] = False
+    with pytest.raises(StudyError, match=r"computed from predict_proba, which svc .* does not have with its settings"):
+        Study.from_document(document).build_problem()
+
+
+def test_what_is_advised_of_several_classes_is_what_all_classifiers_have(document):
+    study = of_kinds(document, "gaussian_nb", "linear_svc", data="iris", metric="roc_auc")
+    with pytest.raises(StudyError, match="has 3; take 'balanced_accuracy'"):
+        study.build_problem()
+    assert 0.8 < score(of_kinds(document, "gaussian_nb", "linear_svc", metric="balanced_accuracy")) <= 1.0

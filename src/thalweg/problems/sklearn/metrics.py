@@ -54,29 +54,36 @@ def check_metric(metric: str | None, data: Labelled, parts: Parts, kinds: Iterab
             f"problem.metric: {metric!r} scores classes, and the labels of the data are numbers; take one for "
             "regression, such as 'r2' or 'neg_root_mean_squared_error'."
         )
-    if about == "regression" and data.labels.dtype.kind not in "fiub":
+    texts = data.labels.dtype.kind not in "fiub"
+    if about == "regression" and texts and not are_texts_of_numbers(data.labels):
         raise StudyError(
             f"problem.metric: {metric!r} scores numbers, and the labels of the data are classes with names; take one "
             "for classification, such as 'accuracy' or 'balanced_accuracy'."
         )
-    for kind in kinds:
-        _check_response(metric, about, *kind)
+    classifier = next((kind for _, kind in pairs if is_classifier(kind)), None)
+    if about == "regression" and texts and classifier and not _reads_texts(metric):
+        raise StudyError(
+            f"problem.metric: {metric!r} scores numbers, and {classifier} predicts the labels of the data as they are, "
+            "which are texts; save the labels as numbers, or take another metric, such as 'r2'."
+        )
+    for step, kind in dict.fromkeys(pairs):
+        _check_response(metric, about, step, kind, [has for *where, has in kinds if where == [step, kind]])
     if data.classes:
-        _check_classes(metric, data.labels, parts)
+        _check_classes(metric, data.labels, parts, kinds)
 
 
-def _check_response(metric: str, about: str, step: str, kind: str, settings: Mapping[str, list[Any]]) -> None:
-    """Refuse an estimator that does not say what the metric is computed from: each evaluation would fail."""
+def _check_response(metric: str, about: str, step: str, kind: str, branches: list[Mapping[str, list[Any]]]) -> None:
+    """Refuse an estimator that in no branch says what the metric is computed from: each evaluation would fail."""
     from sklearn.metrics import get_scorer
 
     needed = getattr(get_scorer(metric), "_response_method", "predict")
     methods = [needed] if isinstance(needed, str) else list(needed)
-    if is_regressor(kind) and (about == "classification" or not _responds(kind, methods, settings)):
+    if is_regressor(kind) and (about == "classification" or not any(_responds(kind, methods, has) for has in branches)):
         raise StudyError(
             f"problem.metric: {metric!r} scores classes, and {kind} of problem.space.{step} predicts numbers; take "
             "an estimator for classification, or a metric for regression, such as 'r2'."
         )
-    if is_classifier(kind) and not _responds(kind, methods, settings):
+    if is_classifier(kind) and not any(_responds(kind, methods, has) for has in branches):
         there = any(hasattr(estimator_class(kind), method) for method in methods)
         raise StudyError(
             f"problem.metric: {metric!r} is computed from {' or '.join(methods)}, which {kind} of problem.space.{step} "
@@ -129,6 +136,23 @@ def is_regressor(kind: str) -> bool:
     return _mixes(kind, "Regressor")
 
 
+def are_texts_of_numbers(labels: Any) -> bool:
+    """Whether labels are texts that regression reads as numbers."""
+    return labels.dtype.kind == "U" and _are_numbers(labels)
+
+
+def _reads_texts(metric: str) -> bool:
+    """Whether a metric of numbers takes texts of them, which most do."""
+    from sklearn.metrics import get_scorer
+
+    texts = np.array(["1", "2"])
+    try:
+        get_scorer(metric)._score_func(texts, texts)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _are_numbers(labels: Any) -> bool:
     try:
         labels.astype(np.float64)
@@ -157,7 +181,7 @@ def _about(metric: str) -> str:
     return last if last in ("classification", "regression", "ranking") else ""
 
 
-def _check_classes(metric: str, labels: Any, parts: Parts) -> None:
+def _check_classes(metric: str, labels: Any, parts: Parts, kinds: list[Kind]) -> None:
     classes = np.unique(labels)
     if metric.endswith("_samples"):
         raise StudyError(
@@ -165,9 +189,12 @@ def _check_classes(metric: str, labels: Any, parts: Parts) -> None:
             f"{metric.replace('_samples', '_macro')!r}."
         )
     if metric in _OF_TWO_CLASSES and len(classes) > 2:
+        better = _OF_TWO_CLASSES[metric]
+        models = [(kind, has) for _, kind, has in kinds if is_classifier(kind)]
+        if better == "roc_auc_ovr" and not all(_responds(kind, ["predict_proba"], has) for kind, has in models):
+            better = "balanced_accuracy"
         raise StudyError(
-            f"problem.metric: {metric!r} is for two classes, and the data has {len(classes)}; take "
-            f"{_OF_TWO_CLASSES[metric]!r}."
+            f"problem.metric: {metric!r} is for two classes, and the data has {len(classes)}; take {better!r}."
         )
     instead, first = {**_OF_CLASS_ONE, **_OF_LAST_CLASS}.get(metric), metric in _OF_CLASS_ONE
     named = labels.dtype.kind not in "iub"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from thalweg.errors import SearchError, StudyError
+from thalweg.errors import SearchError, StudyError, ThalwegError
 from thalweg.problems.sklearn.data import BUNDLED, digest, load, split
 from thalweg.problems.sklearn.estimators import (
     ESTIMATORS,
@@ -23,7 +23,13 @@ from thalweg.problems.sklearn.estimators import (
     parameters_of,
     score_function,
 )
-from thalweg.problems.sklearn.metrics import Kind, check_metric, is_classifier, is_regressor
+from thalweg.problems.sklearn.metrics import (
+    Kind,
+    are_texts_of_numbers,
+    check_metric,
+    is_classifier,
+    is_regressor,
+)
 from thalweg.runs.rewards import RewardProblem
 from thalweg.runtime import Runtime
 from thalweg.runtime.one_thread import one_thread
@@ -125,10 +131,9 @@ class PipelineProblem(RewardProblem):
                 settings.start, schema, name="pipeline", description="a scikit-learn pipeline"
             )
             make_pipeline(settings.start, settings.steps, seed)
-            kinds = _check_kinds(variable.schema(), settings, load(settings.data).classes)
+            self._kinds = _check_kinds(variable.schema(), settings, load(settings.data).classes)
         except SearchError as error:
             raise StudyError(f"problem.space or problem.start: {error}") from error
-        check_metric(settings.metric, load(settings.data), parts, kinds)
         self.measure = settings.metric or _own_metric(settings.start, settings.steps)
         self.variables = (variable,)
 
@@ -136,8 +141,23 @@ class PipelineProblem(RewardProblem):
     def build(cls, settings: Any, blocks: list[Any], *, seed: int, folder: Path) -> PipelineProblem:
         """As :meth:`Problem.build <thalweg.runs.Problem.build>`."""
         if settings.data not in BUNDLED:
-            settings = settings.model_copy(update={"data": str((folder / settings.data).resolve())})
+            try:
+                path = (folder / settings.data).resolve()
+            except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead to each other
+                said = str(error).rstrip(".")
+                raise StudyError(f"problem.data: {settings.data!r} cannot be read: {said}.") from error
+            settings = settings.model_copy(update={"data": str(path)})
         return cls(settings, seed)
+
+    def objections(self) -> Iterable[tuple[ThalwegError, tuple[str, ...]]]:
+        """What is wrong with the metric and the estimators, of which a run that goes on has candidates all the same."""
+        settings = self._settings
+        parts = split(settings.data, settings.folds, settings.held_out, settings.test, self._seed)
+        try:
+            check_metric(settings.metric, load(settings.data), parts, self._kinds)
+        except StudyError as error:
+            return [(error, ("problem",))]
+        return []
 
     def decisive(self, table: dict[str, Any]) -> Any:
         """The steps, the parts of the data and the metric; what is in the data has a digest of its own."""
@@ -191,13 +211,16 @@ def _score(
     """The task that runs in a thread or on a worker."""
     _prepare_process()
     labelled, rows = load(data), split(data, *parts).rows(int(item))
-    pipeline = make_pipeline(json.loads(text), steps, parts[-1])
+    value, labels = json.loads(text), labelled.labels
+    pipeline = make_pipeline(value, steps, parts[-1])
+    if is_regressor(value[steps[-1]]["kind"]) and are_texts_of_numbers(labels):
+        labels = labels.astype(np.float64)  # not all read texts as numbers
     fit, score = rows
     with one_thread():
-        pipeline.fit(labelled.features[fit], labelled.labels[fit])
+        pipeline.fit(labelled.features[fit], labels[fit])
         if metric is None:
-            return float(pipeline.score(labelled.features[score], labelled.labels[score]))
-        return _scored(metric, pipeline, labelled.features[score], labelled.labels[score])
+            return float(pipeline.score(labelled.features[score], labels[score]))
+        return _scored(metric, pipeline, labelled.features[score], labels[score])
 
 
 def _scored(metric: str, pipeline: Any, features: NDArray[np.float64], labels: NDArray[Any]) -> float:
