@@ -15,9 +15,15 @@ from numpy.typing import NDArray
 
 from thalweg.errors import MissingExtraError, StudyError
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was made without it says so of a file that needs it
+    LZMAError = zlib.error  # type: ignore[misc, assignment]
+
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 """The data sets that scikit-learn carries."""
 
+_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06")  # of a zip file, also of an empty one
 _SAID = 150  # characters of what scikit-learn says about rows that cannot be dealt
 
 
@@ -101,10 +107,15 @@ def _load(name: str, version: tuple[int, int, int] | None) -> Labelled:
     path = Path(name)
     try:
         with path.open("rb") as opened:  # is_zipfile of a path takes one that cannot be opened for no zip file
-            if not zipfile.is_zipfile(opened):
+            begins, ends = opened.read(4) in _BEGINNINGS, zipfile.is_zipfile(opened)
+            if not ends:
                 raise StudyError(
                     f"problem.data: {path} is no .npz file. Save its arrays as one: np.savez(path, features=..., "
                     "labels=...), features of shape (rows, columns)."
+                )
+            if not begins:  # np.load takes it for something else
+                raise StudyError(
+                    f"problem.data: {path} is damaged, or no .npz file: its first bytes are not those of one."
                 )
             opened.seek(0)
             with np.load(opened, allow_pickle=False) as file:
@@ -112,7 +123,7 @@ def _load(name: str, version: tuple[int, int, int] | None) -> Labelled:
                 arrays = {key: file[key] for key in ("features", "labels") if key in names}
     except StudyError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, LZMAError, EOFError) as error:
         raise StudyError(
             f"problem.data: {path} is damaged: {str(error).rstrip('.') or 'it ends too early'}."
         ) from error
@@ -131,6 +142,11 @@ def _load(name: str, version: tuple[int, int, int] | None) -> Labelled:
     if arrays.keys() != {"features", "labels"}:
         raise StudyError(f"problem.data: {path} must hold the arrays features and labels; it has {names}.")
     features, labels = arrays["features"], arrays["labels"]
+    if not (isinstance(features, np.ndarray) and isinstance(labels, np.ndarray)):  # what is no array is read as bytes
+        raise StudyError(
+            f"problem.data: {path} has features or labels that are no arrays; save them with np.savez(path, "
+            "features=..., labels=...)."
+        )
     if features.ndim != 2 or labels.shape != features.shape[:1] or features.dtype.kind not in "fiub":
         raise StudyError(
             f"problem.data: {path} has features {features.shape} {features.dtype} and labels {labels.shape}; they must "
