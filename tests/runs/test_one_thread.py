@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 import thalweg as tw
+from thalweg.graph.executor import run_blocking
 from thalweg.runs import Feedback, Problem, QuietDisplay, Run, Study
 from thalweg.runtime import Local
 
@@ -116,6 +118,22 @@ def test_a_runtime_of_the_callers_has_it_for_the_run(tmp_path):
     runtime = Local(2)  # not entered
     assert numbers() == {2}
     assert digest(made(tmp_path / "callers", {}, runtime=runtime)) == expected
+    runtime.close()
+
+
+def test_blocking_operators_run_in_the_threads_of_a_runtime_that_was_not_entered(tmp_path, monkeypatch):
+    """Where OpenMP is limited, too, which has a number for each thread."""
+    runtime, found = Local(2), []
+    feedback = LeastSquares.feedback
+
+    async def blocks(self, batch, there):
+        found.append(await run_blocking(threading.current_thread))
+        return await feedback(self, batch, there)
+
+    monkeypatch.setattr(LeastSquares, "feedback", blocks)
+    digest(made(tmp_path / "run", {}, runtime=runtime))
+    assert len(found) == 6
+    assert set(found) <= runtime._executor()._threads
     runtime.close()
 
 

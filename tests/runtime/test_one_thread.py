@@ -43,6 +43,16 @@ def several(monkeypatch):
         yield
 
 
+def test_a_fork_while_another_thread_enters_leaves_a_lock_that_can_be_taken():
+    from thalweg.runtime.one_thread import _PROCESS
+
+    with _PROCESS._lock:  # as another thread may hold it
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if _PROCESS._lock.acquire(timeout=30) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def dot(item):
     rng = np.random.default_rng(item)
     a, b = rng.standard_normal((2, 200_000))

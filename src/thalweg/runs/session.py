@@ -38,7 +38,7 @@ from thalweg.runs.problem import Problem
 from thalweg.runs.study import Study
 from thalweg.runs.summary import identity
 from thalweg.runs.work import Work, optimizer_of
-from thalweg.runtime import Dask, Runtime
+from thalweg.runtime import Dask, Local, Runtime
 from thalweg.runtime.one_thread import one_thread
 
 
@@ -174,6 +174,8 @@ class Run:
             runtime = await stack.enter_async_context(made)
         elif isinstance(runtime, Dask):
             stack.enter_context(runtime.telling(self._told_by_runtime))
+        elif isinstance(runtime, Local):  # who gave it may not have entered it
+            stack.enter_context(runtime.executing())
         held = ExitStack()
         stack.push_async_callback(_give_back, runtime, held)
         return runtime, held

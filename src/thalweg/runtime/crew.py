@@ -14,7 +14,7 @@ from typing import Any
 
 from thalweg.errors import RunError
 from thalweg.runtime import onworker
-from thalweg.runtime.identity import differences, identity, refusal
+from thalweg.runtime.identity import differences, identity, refusal, unknown
 
 _NAMED = 4  # workers that one note names
 
@@ -118,11 +118,7 @@ class Crew:
             if isinstance(answer, (OSError, ValueError)):  # as Dask says that it has gone
                 continue
             if isinstance(answer, Exception):
-                raise RunError(
-                    f"The worker {address} cannot say what it is: {type(answer).__name__}: {answer}. Workers and "
-                    "scheduler need the same versions of Thalweg, Python and their libraries as this process.",
-                    worker=address,
-                ) from answer
+                raise RunError(unknown(address, answer), worker=address) from answer
             differing = differences(self.identity, answer)
             if differing:
                 raise RunError(refusal(address, differing), worker=address, differences=differing)

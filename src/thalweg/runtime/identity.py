@@ -76,6 +76,14 @@ def refusal(worker: str, lines: list[str]) -> str:
     )
 
 
+def unknown(worker: str, error: Exception) -> str:
+    """The message about a worker that failed when it was asked."""
+    return (
+        f"The worker {worker} cannot say what it is: {type(error).__name__}: {error}. Workers and scheduler need the "
+        "same versions of Thalweg, Python and their libraries as this process."
+    )
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -41,6 +41,12 @@ class _Process:
         self._entered = 0
         self._blas: list[tuple[Any, int | None]] = []  # each library, and its number of before
         self.openmp: tuple[Any, ...] = ()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        """No thread that held the lock is in a forked child."""
+        self._lock = threading.Lock()
 
     def enter(self) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from thalweg.errors import RunError
 from thalweg.graph.executor import as_worker
-from thalweg.runtime.identity import differences, identity, refusal
+from thalweg.runtime.identity import differences, identity, refusal, unknown
 from thalweg.runtime.one_thread import for_good, one_thread
 from thalweg.runtime.packing import unpack
 from thalweg.runtime.shared import Shared
@@ -115,7 +115,11 @@ def work(order: Order, index: int, item: Any, *recipes: bytes) -> tuple[Any, dic
     who = _who(name, address)
     _PROCESS.begin(order.call)
     try:
-        differing = differences(order.identity, _PROCESS.identity())
+        try:
+            mine = _PROCESS.identity()
+        except Exception as error:
+            raise RunError(unknown(address, error), worker=address) from None
+        differing = differences(order.identity, mine)
         if differing:
             raise RunError(refusal(address, differing), worker=address, differences=differing)
         task = _PROCESS.task(order, recipes)
