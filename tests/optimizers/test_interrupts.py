@@ -33,7 +33,6 @@ def interrupted(error: Exception | None = None) -> None:
     """What was done in spite of Ctrl-C."""
     DONE.clear()
     with held():
-        ctrl_c()
         DONE.append(1)
         with held():
             ctrl_c()
@@ -59,7 +58,37 @@ def test_it_comes_after_an_error_that_was_raised_meanwhile() -> None:
     assert DONE == [1, 2, 3]
 
 
-def test_a_handler_of_the_users_own_gets_what_came() -> None:
+def test_a_second_one_is_not_held_back() -> None:
+    def twice() -> None:
+        with held():
+            ctrl_c()
+            DONE.append(1)
+            ctrl_c()
+            DONE.append(2)
+
+    DONE.clear()
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+    assert DONE == [1]
+
+
+def test_one_comes_through_where_the_end_of_what_was_held_was_never_reached() -> None:
+    """The error of another signal's handler may come just there."""
+
+    def left() -> None:
+        held().__enter__()
+
+    left()
+    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        ctrl_c()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert DONE == [1, 2, 3]
+
+
+def test_a_handler_of_the_users_own_is_called_at_once() -> None:
     seen: list[tuple[int, str, int]] = []
 
     def mine(number: int, frame: FrameType | None) -> None:
@@ -68,7 +97,7 @@ def test_a_handler_of_the_users_own_gets_what_came() -> None:
 
     signal.signal(signal.SIGINT, mine)
     interrupted()
-    assert seen == [(signal.SIGINT, "ctrl_c", 3)]
+    assert seen == [(signal.SIGINT, "ctrl_c", 1)]
     with pytest.raises(ValueError, match="of the step"):
         interrupted(ValueError("of the step"))
     assert len(seen) == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -251,19 +253,61 @@ def test_ctrl_c_finds_a_step_that_was_made_or_not(form: str, first: int, stride:
 
 
 @pytest.mark.usefixtures("handler")
-def test_ctrl_c_in_the_middle_of_the_pass_comes_after_the_step() -> None:
-    def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
-        if float(grad.sum()) > 20.0:
-            ctrl_c()
-        return plain(param, grad, slots, h)
+def test_ctrl_c_in_the_middle_of_the_pass_comes_after_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    update = Compiled.update
 
-    optimizer, step = made(recipe(update), "native", 2, 2)
-    other, straight = made(recipe(plain), "native", 2, 2)
+    def interrupted(unit: Compiled) -> None:
+        update(unit)
+        ctrl_c()
+
+    optimizer, step = made(tw.Nadam(), "shared", 2, 2)
+    other, straight = made(tw.Nadam(), "shared", 2, 2)
+    straight(16.0, 1.0)
+    monkeypatch.setattr(Compiled, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         step(16.0, 1.0)
-    straight(16.0, 1.0)
     assert look(optimizer) == look(other)
     assert optimizer.optimization_state.curr_iter == 1
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("where", ["the text", "process_model"])
+def test_what_is_the_users_own_is_interrupted_and_the_step_goes_back(where: str) -> None:
+    """It may hang."""
+
+    def hanging(value: Any) -> Any:
+        ctrl_c()
+        pytest.fail("held back")
+
+    def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        return hanging(param) if float(grad.sum()) > 20.0 else plain(param, grad, slots, h)
+
+    own = recipe(update) if where == "the text" else tw.SGD(process_model=hanging)
+    optimizer, step = made(own, "native", 2, 2)
+    before = look(optimizer)
+    with pytest.raises(KeyboardInterrupt):
+        step(16.0, 1.0)
+    assert look(optimizer) == before
+
+
+def test_a_text_that_says_it_is_the_librarys_is_none_of_it() -> None:
+    text = tw.rules.sgd.update
+
+    @functools.wraps(text)
+    def update(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        if float(grad.sum()) > 20.0:
+            raise ValueError("gradient too long")
+        return text(param, grad, slots, h)
+
+    assert update.__module__ == text.__module__
+    cls: Any = type(tw.LocalOptimizer)(
+        "Mine", (tw.LocalOptimizer,), {"rule": dataclasses.replace(tw.rules.sgd, update=update)}
+    )
+    optimizer, step = made(cls(), "native", 2, 2)
+    before = look(optimizer)
+    with pytest.raises(ValueError, match="too long"):
+        step(16.0, 1.0)
+    assert look(optimizer) == before
 
 
 @pytest.mark.usefixtures("handler")

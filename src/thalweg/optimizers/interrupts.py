@@ -10,7 +10,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -19,9 +18,11 @@ _SIGINT = int(signal.SIGINT)
 
 
 class held:
-    """Hold SIGINT back, for the code inside the ``with``: what handled it before does so at the end.
+    """Hold Ctrl-C back, for the code inside the ``with``: KeyboardInterrupt is raised at its end.
 
-    It does nothing in threads other than the main one, where no handler runs, and where no handler of Python's is set.
+    A second Ctrl-C is not held back: whoever presses it again wants to stop what hangs. Nothing is done in threads
+    other than the main one, where no handler runs, and where SIGINT is handled otherwise than by Python's own handler,
+    which alone is known to raise an error at any place: an event loop's cancels a task, a user's is left alone.
 
     Example:
         >>> import signal
@@ -36,39 +37,38 @@ class held:
         interrupted
     """
 
-    __slots__ = ("_came", "_former")
+    __slots__ = ("_came", "_frame")
 
     def __init__(self) -> None:
-        self._former: Callable[[int, FrameType | None], Any] | None = None
+        self._frame: FrameType | None = None
         self._came: tuple[int, FrameType | None] | None = None
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        self._came = number, frame
+        inside = frame
+        while inside is not None and inside is not self._frame:
+            inside = inside.f_back
+        if self._came is None and inside is not None:
+            self._came = number, frame
+        else:  # the second; or another signal's handler has raised an error before this one was taken away
+            self._frame = self._came = None
+            _SIGNALS.signal(_SIGINT, signal.default_int_handler)
+            signal.default_int_handler(number, frame)
 
     def __enter__(self) -> None:
         if threading.get_ident() != threading.main_thread().ident:
             return
-        former = _SIGNALS.getsignal(_SIGINT)
-        if not callable(former):  # None for one that is not Python's, or SIG_DFL, or SIG_IGN
+        if _SIGNALS.getsignal(_SIGINT) is not signal.default_int_handler:
             return
+        self._frame = sys._getframe(1)
         try:
             _SIGNALS.signal(_SIGINT, self._hold)
-            self._former = former
         except ValueError:  # not the main interpreter
-            return
-        except BaseException:  # of another signal's handler
-            _SIGNALS.signal(_SIGINT, former)
-            raise
+            self._frame = None
 
     def __exit__(self, *error: object) -> None:
-        former = self._former
-        if former is None:
+        if self._frame is None:
             return
-        try:
-            _SIGNALS.signal(_SIGINT, former)
-        except BaseException:  # of another signal's handler, which runs before this one is set
-            _SIGNALS.signal(_SIGINT, former)
-            raise
-        came, self._former, self._came = self._came, None, None
+        _SIGNALS.signal(_SIGINT, signal.default_int_handler)
+        came, self._frame, self._came = self._came, None, None
         if came is not None:
-            former(*came)
+            signal.default_int_handler(*came)

@@ -139,12 +139,13 @@ class Updater:
                 seat.step()
                 over = True
             finally:
-                seat.variable.grad = None
-                made = seat.optimizer.iterations == iteration  # not if it was skipped; also if Ctrl-C came right after
-                if made or over:
-                    self._keep(key, name, seat)
-                if made:
-                    seat.last = counts.curr_iter = iteration
+                with held():
+                    seat.variable.grad = None
+                    made = seat.optimizer.iterations == iteration  # not if it was skipped; also if Ctrl-C came after it
+                    if made or over:
+                        self._keep(key, name, seat)
+                    if made:
+                        seat.last = counts.curr_iter = iteration
 
     def _seat(self, key: Hashable, weight: Any) -> tuple[str, Seat]:
         """The key's name and seat; a new one is not kept yet."""

@@ -167,37 +167,60 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         plan = self._planned(given, hypers, {group: found.lanes for group, found in known.items()})
         raws = [one.grad for one in given]
         grads = self._processed(plan, raws)
+        folded = self._fold_limits(plan)
+        if not folded or any(unit.may_fail for unit in plan.units):
+            self._update_with_copies(plan, hypers, raws, grads, folded)
+            return
         with held():
-            self._update(plan, hypers, raws, grads)
+            if self._update(plan, hypers, raws, grads):
+                self._commit(plan, hypers)
+
+    def _update_with_copies(
+        self,
+        plan: Plan,
+        hypers: dict[int, Any],
+        raws: Sequence[torch.Tensor],
+        grads: Sequence[torch.Tensor],
+        folded: bool,
+    ) -> None:
+        """Make the step where functions of the user's run in it: they may fail, or take long and be interrupted."""
+        backups, made = plan.backup(), False
+        try:
+            if self._update(plan, hypers, raws, grads):
+                if not folded:
+                    self._post_process(plan)
+                with held():
+                    self._commit(plan, hypers)
+                    made = True
+        except BaseException:
+            with held():
+                for tensor, copy in () if made else backups:
+                    tensor.copy_(copy)
+            raise
 
     def _update(
         self, plan: Plan, hypers: dict[int, Any], raws: Sequence[torch.Tensor], grads: Sequence[torch.Tensor]
-    ) -> None:
-        """Make the step, as a whole or not at all."""
+    ) -> bool:
+        """Update the tensors; False if the step is skipped."""
         used = plan.set_grads(grads)
         if self._nonfinite != "ignore" and not all(unit.clean() for unit in plan.units):
             repaired = self._repaired(plan, grads, raws, self._optimization_state.curr_iter + 1)
             if repaired is None:
                 self._micro, self._gathered = 0, {}
-                return
+                return False
             used = plan.set_grads(repaired)
-        folded = self._fold_limits(plan)
         for unit in plan.units:
             for number, lane in enumerate(unit.lanes):
                 unit.set_hyper(number, hypers[lane.group])
         for unit in plan.units:
             unit.ready()
-        backups = plan.backup() if not folded or any(unit.may_fail for unit in plan.units) else []
-        try:
-            for unit in plan.units:
-                unit.update()
-            if not folded:
-                self._post_process(plan)
-        except BaseException:
-            for tensor, copy in backups:
-                tensor.copy_(copy)
-            raise
+        for unit in plan.units:
+            unit.update()
         del used  # held until here: units know addresses
+        return True
+
+    def _commit(self, plan: Plan, hypers: dict[int, Any]) -> None:
+        """Count the step that was made."""
         plan.commit()
         for seat in plan.seats:
             self.state[seat.param] = seat.state

@@ -190,8 +190,8 @@ class Plan:
                 if self.footprint.may_touch(grad):
                     grad = grad.detach().clone(memory_format=torch.contiguous_format)
                     address = address_of(grad)
-                seat.grad_address = address
                 seat.unit.set_grad(seat.index, grad)
+                seat.grad_address = address
             used.append(grad)
         return used
 
@@ -214,7 +214,7 @@ class Plan:
 
 def of_library(rule: Rule) -> bool:
     """Whether the text, and that of each rule inside, is one of this library, which has run it with all kinds."""
-    ours = str(getattr(rule.update, "__module__", "")).startswith("thalweg.")
+    ours = getattr(rule.update, "__globals__", {}).get("__name__", "").startswith("thalweg.")  # wraps() sets __module__
     return ours and (rule.inside is None or of_library(rule.inside[0]))
 
 
