@@ -92,6 +92,26 @@ def test_a_text_that_can_raise_is_refused_before_anything_is_changed(text: str) 
     assert optimizer.optimization_state.curr_iter == 0
 
 
+def test_what_numba_cannot_read_is_told_of_the_rule_and_run_natively() -> None:
+    torch = pytest.importorskip("torch")
+    from thalweg.optimizers.torch import TorchOptimizer
+
+    def caused(param: Any, grad: Any, slots: Any, h: Any) -> Any:
+        if h.learning_rate > 2.0:
+            raise ValueError("too fast") from None
+        return update(param, grad, slots, h)
+
+    cls = type(tw.LocalOptimizer)("Strict", (tw.LocalOptimizer,), {"rule": rule(update=caused)})
+    x = tw.Variable(np.array([1.0, 2.0]), name="x")
+    with pytest.raises(RuleError, match=r"'strict' cannot be compiled for float64: .*raise"):
+        tw.wait(cls(x).step(grad=np.ones(2)))
+    assert x.data.tolist() == [1.0, 2.0]
+    param = torch.nn.Parameter(torch.ones(2))
+    param.grad = torch.ones(2)
+    TorchOptimizer([("x", param)], cls()).step()
+    assert param.tolist() == [0.5, 0.5]
+
+
 class Own(Exception):
     """An error of a user's own."""
 

@@ -234,7 +234,10 @@ def _compile(rule: Rule, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str
             dispatcher = numba.njit(**OPTIONS)(function)
             signature = (numba.types.int64,)
             dispatcher.compile(signature)
-        except (errors.NumbaError, errors.UnsupportedBytecodeError, TypeError, IndexError, AssertionError) as error:
+        except (
+            *(errors.NumbaError, errors.UnsupportedBytecodeError),
+            *(TypeError, IndexError, AssertionError, ValueError),  # of `raise ... from ...`, say
+        ) as error:
             why = f"rule {rule.name!r} cannot be compiled for {dtype}: {reason(str(error))}"
             raise RuleError(why, rule=rule.name) from error  # whatever it is, it is from numba
         name, features = objects.processor()
