@@ -198,6 +198,7 @@ def handler() -> Iterator[None]:
     """Python's own handler is there, and after a test it is there again."""
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    torch.set_grad_enabled(True)  # a trace may come between the end of a `with torch.no_grad()` and what ends it
     assert signal.signal(signal.SIGINT, former) is signal.default_int_handler
 
 

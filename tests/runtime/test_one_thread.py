@@ -44,13 +44,16 @@ def several(monkeypatch):
 
 
 def test_a_fork_while_another_thread_enters_leaves_a_lock_that_can_be_taken():
-    from thalweg.runtime.one_thread import _PROCESS
-
-    with _PROCESS._lock:  # as another thread may hold it
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if _PROCESS._lock.acquire(timeout=30) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    script = """
+import os
+from thalweg.runtime.one_thread import _PROCESS
+with _PROCESS._lock:  # as another thread may hold it
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if _PROCESS._lock.acquire(timeout=30) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run(script) == ["0"]
 
 
 def dot(item):
@@ -234,7 +237,7 @@ def foreign(tmp_path):
     distributed = pytest.importorskip("distributed")
     started = []
     with distributed.LocalCluster(
-        n_workers=0, host="127.0.0.1", dashboard_address=None, worker_dashboard_address=None
+        n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0", worker_dashboard_address=None
     ) as cluster:
 
         def start(**environment):

@@ -107,7 +107,6 @@ def zipped(path, members, method=zipfile.ZIP_STORED):
 
 
 def test_so_is_one_that_is_compressed_by_another_way(tmp_path):
-    pytest.importorskip("lzma")
     path = tmp_path / "own.npz"
     with np.load(io.BytesIO(saved())) as file:
         members = {f"{name}.npy": as_npy(file[name]) for name in file.files}

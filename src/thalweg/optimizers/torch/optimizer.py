@@ -115,8 +115,8 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             ParameterError: a parameter can no longer be updated in place.
             RuleError: the rule's text cannot be computed with a parameter. Nothing is changed then, nor by what a text
                 of your own raises: in native operations its steps copy parameters and state, to go back to.
-            KeyboardInterrupt: after the step, if it came while the parameters were updated; the closure and
-                ``process_grad`` are interrupted.
+            KeyboardInterrupt: after the step, if it came while the parameters were updated. The closure and
+                ``process_grad`` are interrupted; so are a text of your own and ``process_model``, and the step goes back.
             OptimizerError: inside :meth:`evaluating`; or the closure cannot be called, or something was given that is
                 for NumPy.
         """
