@@ -116,7 +116,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             RuleError: the rule's text cannot be computed with a parameter. Nothing is changed then, nor by what a text
                 of your own raises: in native operations its steps copy parameters and state, to go back to.
             KeyboardInterrupt: after the step, if it came while the parameters were updated. The closure and
-                ``process_grad`` are interrupted; so are a text of your own and ``process_model``, and the step goes back.
+                ``process_grad`` are interrupted; so are a text of your own and ``process_model``: the step goes back.
             OptimizerError: inside :meth:`evaluating`; or the closure cannot be called, or something was given that is
                 for NumPy.
         """
