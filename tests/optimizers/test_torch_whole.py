@@ -272,6 +272,44 @@ def test_ctrl_c_in_the_middle_of_the_pass_comes_after_the_step(monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("handler")
+def test_threads_of_compiled_code_are_waited_for_before_the_step_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    update, done = Compiled.update, []
+
+    def interrupted(unit: Compiled) -> None:
+        ctrl_c()
+        update(unit)
+        done.append(unit)
+
+    optimizer, step = made(tw.Nadam(process_model=lambda p: p.clamp(-9.0, 9.0)), "shared", 2, 2)
+    before = look(optimizer)
+    monkeypatch.setattr(Compiled, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        step(16.0, 1.0)
+    assert done
+    assert look(optimizer) == before
+
+
+@pytest.mark.usefixtures("handler")
+def test_bounds_hold_though_ctrl_c_came_when_they_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer, step = made(tw.SGD(learning_rate=1.0, process_model=tw.transforms.bounds(-2.0, 2.0)), "shared", 2, 2)
+    step()
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # the next plan is of known state
+    set_limits, given = Compiled.set_limits, []
+
+    def interrupted(unit: Compiled, index: int, limits: tuple[float, float]) -> None:
+        given.append(index)
+        if len(given) == 2:
+            ctrl_c()
+        set_limits(unit, index, limits)
+
+    monkeypatch.setattr(Compiled, "set_limits", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    step(16.0, 16.0)
+    assert look(optimizer)[0] == [[-2.0, -2.0], [-2.0, -2.0]]
+
+
+@pytest.mark.usefixtures("handler")
 @pytest.mark.parametrize("where", ["the text", "process_model"])
 def test_what_is_the_users_own_is_interrupted_and_the_step_goes_back(where: str) -> None:
     """It may hang."""

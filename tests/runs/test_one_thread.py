@@ -3,6 +3,8 @@
 import asyncio
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 import thalweg as tw
-from thalweg.graph.executor import run_blocking
+from thalweg.graph.executor import chosen_executor, run_blocking, use_executor
 from thalweg.runs import Feedback, Problem, QuietDisplay, Run, Study
 from thalweg.runtime import Local
 
@@ -121,19 +123,24 @@ def test_a_runtime_of_the_callers_has_it_for_the_run(tmp_path):
     runtime.close()
 
 
-def test_blocking_operators_run_in_the_threads_of_a_runtime_that_was_not_entered(tmp_path, monkeypatch):
-    """Where OpenMP is limited, too, which has a number for each thread."""
+@pytest.mark.parametrize("chosen", [False, True], ids=["nobody chose", "use_executor"])
+def test_blocking_operators_of_a_run_whose_runtime_was_not_entered_have_it_too(tmp_path, monkeypatch, chosen):
+    """OpenMP has a number for each thread. Who has chosen where they run keeps it."""
     runtime, found = Local(2), []
     feedback = LeastSquares.feedback
 
     async def blocks(self, batch, there):
-        found.append(await run_blocking(threading.current_thread))
+        found.append((chosen_executor(), await run_blocking(threading.current_thread)))
+        runtime.close()  # as another run that shares it may: it starts new threads, and harms no operator
         return await feedback(self, batch, there)
 
     monkeypatch.setattr(LeastSquares, "feedback", blocks)
-    digest(made(tmp_path / "run", {}, runtime=runtime))
-    assert len(found) == 6
-    assert set(found) <= runtime._executor()._threads
+    with ThreadPoolExecutor(1) as mine, use_executor(mine) if chosen else nullcontext():
+        digest(made(tmp_path / "run", {}, runtime=runtime))
+        assert len(found) == 6
+        assert all(thread in executor._threads for executor, thread in found)
+        assert all((executor is mine) == chosen for executor, _ in found)
+        assert all(chosen or type(executor).submit is not ThreadPoolExecutor.submit for executor, _ in found)
     runtime.close()
 
 

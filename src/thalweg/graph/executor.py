@@ -40,6 +40,11 @@ def use_executor(executor: Executor) -> Iterator[Executor]:
         _EXECUTOR.reset(token)
 
 
+def chosen_executor() -> Executor | None:
+    """The executor of the innermost :func:`use_executor` around this code; None if there is none."""
+    return _EXECUTOR.get()
+
+
 async def run_blocking(function: Callable[..., T], *args: object) -> T:
     """Run ``function(*args)`` in a thread, with the caller's context variables, and return its result.
 

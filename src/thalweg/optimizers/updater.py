@@ -125,7 +125,7 @@ class Updater:
             HyperparameterError: a schedule's value is out of its range, or an array of hyperparameters is not like the
                 weight.
             OptimizerError: the key cannot be hashed, or has the name of another one.
-            KeyboardInterrupt: the update was made and counted, or not.
+            KeyboardInterrupt: of Python's own handler: the update was made and counted, or not.
         """
         name, seat = self._seat(key, weight)
         counts = self.optimization_state

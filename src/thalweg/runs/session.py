@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import RunError
+from thalweg.graph.executor import chosen_executor
 from thalweg.graph.finishing import to_the_end
 from thalweg.runs import opening, reopening, resuming, rewarded
 from thalweg.runs.assembling import make_loop
@@ -174,8 +175,8 @@ class Run:
             runtime = await stack.enter_async_context(made)
         elif isinstance(runtime, Dask):
             stack.enter_context(runtime.telling(self._told_by_runtime))
-        elif isinstance(runtime, Local):  # who gave it may not have entered it
-            stack.enter_context(runtime.executing())
+        if chosen_executor() is None:  # the caller's runtime was not entered
+            await stack.enter_async_context(Local(max(2, Local().threads)))
         held = ExitStack()
         stack.push_async_callback(_give_back, runtime, held)
         return runtime, held

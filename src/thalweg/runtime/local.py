@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -77,12 +77,8 @@ class Local:
 
     def __enter__(self) -> Local:
         self._entered.enter_context(one_thread())
-        self._entered.enter_context(self.executing())
+        self._entered.enter_context(use_executor(self._executor()))
         return self
-
-    def executing(self) -> AbstractContextManager[object]:
-        """Have blocking operators run in these threads, within the block and in tasks that are started there."""
-        return use_executor(self._executor())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

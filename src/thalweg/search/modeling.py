@@ -61,7 +61,7 @@ def _sorted_sets(written: Any, held: Any) -> Any:
         # As long as nobody changes a set it is gone through in the same order, here and when it was written.
         items = [_sorted_sets(item, one) for item, one in zip(written, held, strict=True)]
         return sorted(items, key=_place)
-    if isinstance(held, list | tuple) and isinstance(written, list) and len(held) == len(written):
+    if isinstance(held, list | tuple | deque) and isinstance(written, list) and len(held) == len(written):
         return [_sorted_sets(item, one) for item, one in zip(written, held, strict=True)]
     if isinstance(written, dict) and isinstance(held, dict) and len(held) == len(written):
         pairs = zip(written.items(), held.values(), strict=True)  # by place: a key may have been no text

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from thalweg.errors import OptimizerError
 from thalweg.lowering.batch import UNBOUNDED
 from thalweg.lowering.torch import COMPUTED_IN, evaluate, torch
+from thalweg.lowering.torch_units import Compiled, Unit
 from thalweg.optimizers.interrupts import held
 from thalweg.optimizers.telling import tell_standing
 from thalweg.optimizers.torch import late
@@ -23,6 +24,8 @@ _INSTEAD = {
     "grad": "gradients are the parameters' grad",
     "processed_grad": "put it into the parameter's grad, and make the optimizer without process_grad",
 }
+
+T = TypeVar("T")
 
 
 class Given(NamedTuple):
@@ -115,8 +118,9 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             ParameterError: a parameter can no longer be updated in place.
             RuleError: the rule's text cannot be computed with a parameter. Nothing is changed then, nor by what a text
                 of your own raises: in native operations its steps copy parameters and state, to go back to.
-            KeyboardInterrupt: after the step, if it came while the parameters were updated. The closure and
-                ``process_grad`` are interrupted; so are a text of your own and ``process_model``: the step goes back.
+            KeyboardInterrupt: of Python's own handler: after the step, if it came while the parameters were updated.
+                The closure and ``process_grad`` are interrupted; so are a text of your own and ``process_model``: the
+                step goes back.
             OptimizerError: inside :meth:`evaluating`; or the closure cannot be called, or something was given that is
                 for NumPy.
         """
@@ -203,7 +207,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
     ) -> bool:
         """Update the tensors; False if the step is skipped."""
         used = plan.set_grads(grads)
-        if self._nonfinite != "ignore" and not all(unit.clean() for unit in plan.units):
+        if self._nonfinite != "ignore" and not all(_whole(unit, unit.clean) for unit in plan.units):
             repaired = self._repaired(plan, grads, raws, self._optimization_state.curr_iter + 1)
             if repaired is None:
                 self._micro, self._gathered = 0, {}
@@ -213,9 +217,9 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             for number, lane in enumerate(unit.lanes):
                 unit.set_hyper(number, hypers[lane.group])
         for unit in plan.units:
-            unit.ready()
+            _whole(unit, unit.ready)
         for unit in plan.units:
-            unit.update()
+            _whole(unit, unit.update)
         del used  # held until here: units know addresses
         return True
 
@@ -285,9 +289,10 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         if plan.folded is None:
             limits = [self._process_model.limits(seat.label) for seat in plan.seats]
             steps = [self._process_model.steps(seat.label) for seat in plan.seats]
-            plan.folded = not any(several and found is None for found, several in zip(limits, steps, strict=True))
+            folded = not any(several and found is None for found, several in zip(limits, steps, strict=True))
             for found, seat in zip(limits, plan.seats, strict=True):
-                seat.unit.set_limits(seat.index, found if plan.folded and found else UNBOUNDED)
+                seat.unit.set_limits(seat.index, found if folded and found else UNBOUNDED)
+            plan.folded = folded  # when all have theirs: Ctrl-C may come on the way
         return plan.folded
 
     def _post_process(self, plan: Plan) -> None:
@@ -377,3 +382,11 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         with torch.no_grad():
             for (param, _, _), value in zip(self._listing(), values, strict=True):
                 param.copy_(value)
+
+
+def _whole(unit: Unit, call: Callable[[], T]) -> T:
+    """What a unit's method returns; threads of compiled code are waited for, whatever comes."""
+    if not isinstance(unit, Compiled):  # the text may be the user's, and may hang
+        return call()
+    with held():
+        return call()

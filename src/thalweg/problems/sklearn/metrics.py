@@ -138,7 +138,7 @@ def is_regressor(kind: str) -> bool:
 
 def are_texts_of_numbers(labels: Any) -> bool:
     """Whether labels are texts that regression reads as numbers."""
-    return labels.dtype.kind == "U" and _are_numbers(labels)
+    return labels.dtype.kind in "US" and _are_numbers(labels)
 
 
 def _reads_texts(metric: str) -> bool:
