@@ -213,6 +213,25 @@ def test_so_are_parts_whose_names_a_validator_knows():
     assert variable.json() == {"part": {"max_tokens": 5}, "other": {"max_tokens": 6}}
 
 
+def test_so_is_a_model_whose_validator_renames_what_is_of_its_kind():
+    class Careful(BaseModel):
+        max_tokens: int = Field(3, validation_alias="maxTokens")
+        name: str = Field("a", validation_alias="Name")
+
+        @model_validator(mode="before")
+        @classmethod
+        def renamed(cls, value: Any) -> Any:
+            value = dict(value)
+            for old, new, kind in (("max_tokens", "maxTokens", int), ("name", "Name", str)):
+                if isinstance(value.get(old), kind):
+                    value[new] = value.pop(old)
+            return value
+
+    variable = StructuredVariable(Careful(), name="v")
+    variable.update({"max_tokens": 81, "name": "b"})
+    assert variable.json() == {"max_tokens": 81, "name": "b"}
+
+
 def test_a_serializer_that_writes_what_is_read_is_left_alone():
     class Written(BaseModel):
         max_tokens: int = Field(3, validation_alias="maxTokens")
