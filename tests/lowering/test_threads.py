@@ -31,8 +31,9 @@ def test_an_interrupted_call_waits_for_the_others() -> None:
     assert over.is_set()
 
 
-def _of_others_during(size: int, calls: int) -> float:
-    """How far another thread of Python gets during a pass over so many elements, median."""
+def _others_go_on_during(size: int, calls: int) -> bool:
+    """Whether another thread of Python gets on during one of so many passes over so many elements at most: on a machine
+    that is busy it may come too late for most of them, and where the GIL is kept it never does."""
     x, g = np.ones(size), np.zeros(size)
     batch = Batch(compile_rule(rules.sgd, x.dtype), [Part(address_of(x), x.size, ())])
     batch.set_grad(0, address_of(g))
@@ -49,18 +50,18 @@ def _of_others_during(size: int, calls: int) -> float:
     thread.start()
     sys.setswitchinterval(60.0)  # nobody is made to give the GIL away
     try:
-        found = []
         for _ in range(calls):
             before = turns[0]
             batch.update()
-            found.append(turns[0] - before)
+            if turns[0] > before:
+                return True
+        return False
     finally:
         sys.setswitchinterval(interval)
         over.set()
         thread.join()
-    return float(np.median(found))
 
 
 def test_a_long_pass_lets_go_of_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert _of_others_during(1 << 20, 20) > 0
+    assert _others_go_on_during(1 << 20, 10_000)
