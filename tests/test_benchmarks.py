@@ -353,3 +353,12 @@ def test_where_nothing_has_returned_from_the_layer(modules):
     assert early[:, 0].all()
     # The source is 3 cells below the edge, the receivers 5: via the edge to the one above the source it is 8 cells.
     assert early[0, :, 15].sum() == int(8 * 10.0 / job.truth.max() / 1e-3) + 1
+
+
+def test_a_killed_run_whose_answers_are_not_found_is_an_error(monkeypatch, modules):
+    from thalweg.lm import requests
+
+    key = requests.request_key
+    monkeypatch.setattr(requests, "request_key", lambda body, sample: key(body, sample + 1))  # of none that was asked
+    with pytest.raises(RuntimeError, match=r"^only 0 answers to \d+ requests are found on the disk$"):
+        modules("benchmarks.lm_calls").killed(modules("benchmarks.contest").Options(quick=True))
