@@ -81,16 +81,24 @@ class Batch:
         self._limits = np.tile(np.array(UNBOUNDED), (len(parts), 1))
         self._sums = np.zeros((len(lines), shape.sums))
         self._concluded = np.zeros((len(parts), shape.scalars))
-        self._count = threads.count() if self.size >= threads.WORTH_IT else 1
-        self._calls = [self._arguments(k) for k in range(self._count)]
-        self._status = [ctypes.c_int64() for _ in self._calls]
+        self._count = threads.pieces(len(lines), self.size)
+        self._calls = np.array([self._arguments(k) for k in range(self._count)], np.int64)
+        self._status = (ctypes.c_int64 * self._count)()
         self._exception = ctypes.c_int64()  # numba's convention has a place for what a text raised; nobody reads it
-        self._targets = [
-            (ctypes.addressof(status), ctypes.addressof(self._exception), address_of(arguments))
-            for status, arguments in zip(self._status, self._calls, strict=True)
-        ]
+        status, arguments = ctypes.addressof(self._status), address_of(self._calls)
+        self._pieces = np.array(
+            [
+                (
+                    *(kernel.loaded.address, status + ctypes.sizeof(ctypes.c_int64) * k),
+                    *(ctypes.addressof(self._exception), arguments + self._calls.strides[0] * k),
+                )
+                for k in range(self._count)
+            ],
+            np.int64,
+        )
+        self._target = (status, ctypes.addressof(self._exception), arguments)
         self._whole = PREPARE | UPDATE | (MEASURE | CONCLUDE if shape.sums else 0)
-        self._calls[0][_MODE] = self._mode = self._whole | SCAN
+        self._calls[0, _MODE] = self._mode = self._whole | SCAN
         self._function = kernel.loaded.brief if self.size <= _BRIEF else kernel.loaded.function
         self.restart()
 
@@ -159,10 +167,10 @@ class Batch:
         if self._count == 1:
             mode = self._whole | SCAN if check else self._whole
             if mode != self._mode:
-                self._calls[0][_MODE] = self._mode = mode
-            if self._function(*self._targets[0]) != 0:
+                self._calls[0, _MODE] = self._mode = mode
+            if self._function(*self._target) != 0:
                 self._left()
-            status = self._status[0].value
+            status = self._status[0]
             if status > 0:
                 return int(self._table[status - 1, 4])
             if status < 0:
@@ -204,19 +212,21 @@ class Batch:
                 self.carried[group] = carried
 
     def _run(self, mode: int) -> list[int]:
-        for arguments in self._calls:
-            arguments[_MODE] = mode
-        self._mode = mode
-        if any(threads.run(self._function, self._targets)):
+        if self._count == 1:
+            return [self._run_first(mode)]
+        self._calls[:, _MODE] = self._mode = mode
+        if not threads.run(self._pieces):
             self._left()
-        return [status.value for status in self._status]
+        return list(self._status)
 
-    def _run_first(self, mode: int) -> None:
-        self._calls[0][_MODE] = self._mode = mode
-        if self._function(*self._targets[0]) != 0:
+    def _run_first(self, mode: int) -> int:
+        self._calls[0, _MODE] = self._mode = mode
+        if self._function(*self._target) != 0:
             self._left()
-        if self._status[0].value < 0:
-            self._too_large(self._status[0].value)
+        status = self._status[0]
+        if status < 0:
+            self._too_large(status)
+        return status
 
     def _left(self) -> None:
         """Compiled code came back with an error of numba's convention, and no result."""
@@ -243,12 +253,12 @@ class Batch:
         else:
             self._table[first:last, column] = address + self._offsets[: last - first]
 
-    def _arguments(self, thread: int) -> np.ndarray:
+    def _arguments(self, piece: int) -> list[int]:
         rows = len(self._table)
         values: dict[str, int] = {
             "table": address_of(self._table),
-            "begin": rows * thread // self._count,
-            "end": rows * (thread + 1) // self._count,
+            "begin": rows * piece // self._count,
+            "end": rows * (piece + 1) // self._count,
             "mode": 0,
             "groups": len(self._hyper),
             "used": address_of(self._used),
@@ -263,7 +273,7 @@ class Batch:
             "members": address_of(self._members),
             "concluded": address_of(self._concluded),
         }
-        return np.array([values[name] for name in ARGUMENTS], np.int64)
+        return [values[name] for name in ARGUMENTS]
 
 
 _MODE = ARGUMENTS.index("mode")

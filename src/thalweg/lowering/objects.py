@@ -42,39 +42,58 @@ class Loaded:
     def __init__(self, code: bytes, symbol: str) -> None:
         import llvmlite.binding as llvm
 
-        with _LOADING:
-            llvm.initialize_native_target()
-            llvm.initialize_native_asmprinter()
-            for name, address in _mathematics().items():
-                llvm.add_symbol(name, address)
-            machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-            # The engine owns the memory that the code lies in: it lives as long as this object.
-            self._engine: Any = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-            self._engine.finalize_object()
-            address = self._engine.get_function_address(symbol)
+        # The engine owns the memory that the code lies in: it lives as long as this object.
+        self._engine = engine(llvm.parse_assembly(""), llvm.ObjectFileRef.from_data(code))
+        address = self._engine.get_function_address(symbol)
         if not address:
             raise RuntimeError(f"the compiled object holds no function {symbol!r}")
         types = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)  # c_int64 takes 0.2 µs longer
+        self.address: int = address
+        """Where the function lies."""
         self.function: Callable[[int, int, int], int] = ctypes.CFUNCTYPE(*types)(address)
         """Lets go of the GIL during the call."""
         self.brief: Callable[[int, int, int], int] = ctypes.PYFUNCTYPE(*types)(address)
         """Keeps it: for calls of microseconds, which waking another thread that waits for it takes as well."""
 
 
+def engine(module: Any, *files: Any) -> Any:
+    """Code that can be run.
+
+    Args:
+        module: of llvmlite, compiled for this processor.
+        files: object files, taken as they are.
+
+    Returns:
+        LLVM's execution engine, which owns the memory that the code lies in.
+    """
+    import llvmlite.binding as llvm
+
+    with _LOADING:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        for name, address in _library().items():
+            llvm.add_symbol(name, address)
+        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+        made = llvm.create_mcjit_compiler(module, machine)
+        for file in files:
+            made.add_object_file(file)
+        made.finalize_object()
+    return made
+
+
 @functools.cache
-def _mathematics() -> dict[str, int]:
+def _library() -> dict[str, int]:
     """The functions of the C library that compiled code may call, by name: their addresses."""
     library = ctypes.CDLL(None)  # Python itself needs them
     if not hasattr(library, "powf"):
         from ctypes.util import find_library  # which starts a process, if not two
 
         library = ctypes.CDLL(find_library("m"))
+    names = ("sched_yield", *(name + suffix for name in ("pow", "sqrt", "cos", "floor") for suffix in ("", "f")))
     return {
-        name + suffix: address
-        for name in ("pow", "sqrt", "cos", "floor")
-        for suffix in ("", "f")
-        if (address := ctypes.cast(getattr(library, name + suffix), ctypes.c_void_p).value) is not None
+        name: address
+        for name in names
+        if (address := ctypes.cast(getattr(library, name), ctypes.c_void_p).value) is not None
     }
 
 

@@ -1,21 +1,27 @@
-"""A call for each of a few threads: large passes are divided among them.
+"""A pass over large arrays, divided into pieces that a few threads share.
 
-Memory is shared by the cores of a machine, but one core alone cannot use all of it. The rows that a thread gets
-are whole blocks, so that the result is the same to the last bit however many there are.
+Memory is shared by the cores of a machine, but one core alone cannot use all of it. The rows of a piece are whole
+blocks, so that the result is the same to the last bit however many pieces and threads there are, and whoever takes
+which.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+import threading
+from typing import Any
 
-T = TypeVar("T")
+import numpy as np
+
+from thalweg.lowering import team
 
 WORTH_IT = 1 << 17
 """The number of elements from which waking a thread (some 20 µs) costs less than it gains."""
+
+EACH = 4
+"""The most pieces for each thread: the more, the less it costs if one of them comes late."""
 
 
 def count() -> int:
@@ -30,25 +36,72 @@ def count() -> int:
     return max(1, min(cores, int(wish))) if wish.isdecimal() else cores
 
 
-def run(function: Callable[..., T], arguments: Sequence[tuple[int, ...]]) -> list[T]:
-    """Call ``function`` with each of several sets of arguments at the same time, the first in this thread.
+def pieces(rows: int, size: int) -> int:
+    """How many pieces a pass is divided into.
 
     Args:
-        function: a compiled function, which lets go of the GIL and cannot raise an error.
-        arguments: one set for each thread.
+        rows: how many there are to be divided.
+        size: how many elements they have in all.
 
     Returns:
-        What each call returned, in their order.
+        1 if waking threads is not worth it.
     """
-    others = [_pool(os.getpid()).submit(function, *several) for several in arguments[1:]]
-    try:
-        first = function(*arguments[0])
-    finally:  # also on Ctrl-C: nobody may free, or put back, what another thread is still writing
-        rest = [other.result() for other in others]
-    return [first, *rest]
+    threads = count() if size >= WORTH_IT else 1
+    return 1 if threads == 1 else max(1, min(rows, threads * EACH, team.MOST))
+
+
+def run(several: np.ndarray) -> bool:
+    """Work on the pieces of a pass, in this thread and others, and come back when all are done.
+
+    It is one call of compiled code, so that Ctrl-C comes before it or after it, and nothing is still being written when
+    it is over.
+
+    Args:
+        several: of shape (n, ``team.PIECE``), int64, C-contiguous, n from 1 to ``team.MOST``: by row the address of a
+            compiled function, which returns 0 (a C int), and the three addresses that it takes.
+
+    Returns:
+        Whether each function returned 0.
+    """
+    return _team(os.getpid()).run(several)
+
+
+class _Team:
+    """Whoever calls, one at a time, and some threads, which are started here and never end."""
+
+    def __init__(self) -> None:
+        size = count()
+        code = team.Compiled(size)
+        memory = (ctypes.c_int64 * (team.words(size) + team.LINE))()
+        for forever in (code, memory):  # never freed: until the process ends there are threads that look there
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(forever))
+        self._code, self._one = code, threading.Lock()
+        self._address = -(-ctypes.addressof(memory) // team.ALIGNED) * team.ALIGNED
+        self._others = []
+        for k in range(1, size):
+            asleep, bell = ctypes.c_int64.from_address(self._address + team.asleep(k)), threading.Lock()
+            bell.acquire()
+            thread = threading.Thread(target=self._live, args=(k, bell), name=f"thalweg-pass_{k}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there may be no more threads: those that there are do it
+                break
+            self._others.append((asleep, bell))
+
+    def run(self, several: np.ndarray) -> bool:
+        with self._one:
+            for asleep, bell in self._others:  # one that falls asleep only now is done without
+                if asleep.value and bell.locked():
+                    bell.release()
+            return self._code.share(self._address, several.ctypes.data, len(several)) == 0
+
+    def _live(self, thread: int, bell: Any) -> None:
+        while True:
+            self._code.serve(self._address, thread)
+            bell.acquire()
 
 
 @functools.lru_cache(maxsize=1)
-def _pool(pid: int) -> ThreadPoolExecutor:
+def _team(pid: int) -> _Team:
     """This process's threads, made when first needed (a fork inherits none, hence the pid)."""
-    return ThreadPoolExecutor(max(1, count() - 1), thread_name_prefix="thalweg-pass")
+    return _Team()
