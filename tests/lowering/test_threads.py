@@ -71,7 +71,7 @@ def test_what_a_function_returns_is_told(two: None) -> None:
 
 
 def test_several_threads_take_pieces_at_the_same_time(two: None) -> None:
-    """One that falls asleep just then is done without, so not in every pass."""
+    """One that falls asleep just then, or has no core, is done without, so not in every pass."""
     who: list[set[int]] = []
 
     def some_time(*given: int) -> int:
@@ -79,10 +79,12 @@ def test_several_threads_take_pieces_at_the_same_time(two: None) -> None:
         time.sleep(0.002)
         return 0
 
-    for _ in range(20):
+    for _ in range(2000):
         who.append(set())
         assert threads.run(divided(FUNCTION(some_time), [(0, k, 0) for k in range(8)]))
-    assert max(map(len, who)) == 2
+        if len(who[-1]) == 2:
+            return
+    raise AssertionError("this thread did all of them")
 
 
 def test_pieces_of_a_thread_that_does_not_come_are_done_by_the_others(

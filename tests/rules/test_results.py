@@ -147,6 +147,19 @@ def test_a_parameter_of_another_shape() -> None:
     np.testing.assert_array_equal(found, [0.0])
 
 
+@pytest.mark.parametrize("slots", [NoSlots, Slots])
+@pytest.mark.parametrize("wrap", [["lookahead"], ["ema"], ["lookahead", "ema"], ["ema", "lookahead"]])
+@pytest.mark.parametrize(
+    "result", [lambda new: new[:1], lambda new: new.mean(axis=1, keepdims=True), lambda new: new.mean()]
+)
+def test_a_parameter_of_another_shape_inside_another_text(wrap: list[str], slots: Any, result: Any) -> None:
+    """The text around would broadcast it."""
+    _, cls = made(slots, update=lambda param, grad, slots, h: (result(param - grad), slots))
+    for where in (pure, on_jax, natively, on_pytensor):
+        with pytest.raises(RuleError, match=r"update returns for the parameter shape \(.*\); it is \([13], 2\)"):
+            where(functools.partial(cls, wrap=wrap), np.ones((3, 2)))
+
+
 def remembering(param: Any, grad: Any, slots: Any, h: Any) -> Any:
     return param - (h.learning_rate + slots.mean) * grad, Slots(h.learning_rate)
 

@@ -344,4 +344,6 @@ def _know(function: Any) -> Any:
     if hasattr(function, "part"):
         import_module("thalweg.lowering.memory").know_taker(function)
         return function
+    if hasattr(function, "element"):
+        return import_module("numba.extending").overload(function)(function.element)
     return import_module("numba.extending").register_jitable(function)

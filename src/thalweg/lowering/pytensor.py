@@ -27,6 +27,7 @@ from thalweg.rules.base import Rule
 from thalweg.rules.namespaces import library_of
 from thalweg.rules.ranges import Interval
 from thalweg.rules.trying import fitting, terms, unpacked
+from thalweg.rules.wrapping import seen_inside
 
 Expression = Any
 """A PyTensor variable; the library brings no types that would be of use."""
@@ -139,7 +140,10 @@ def _updated(rule: Rule, part: Part, scalars: Any) -> tuple[Expression, tuple[Ex
         sums = tuple(pt.sum(term, dtype="float64", acc_dtype="float64") for term in each)
         concluded = rule.conclude(scalars, sums)
         h = type(concluded)(*(_cast(value, dtype) for value in concluded))
-    new, after = unpacked(rule, rule.update(part.param, part.grad, slots, h))
+    with seen_inside() as seen:
+        new, after = unpacked(rule, rule.update(part.param, part.grad, slots, h))
+    for (inside, _), found in zip(seen, _shapes([value for _, value in seen], part, h, shape), strict=True):
+        fitting(inside, found, (), shape)
     now, *moved = _shapes((new, *after), part, h, shape)
     fitting(rule, now, moved, shape)
     each = (_filled(slot, part.param, dtype) if np.ndim(slot) == 0 and part.param.ndim else slot for slot in after)

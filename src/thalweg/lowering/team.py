@@ -15,7 +15,7 @@ not needed.
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -98,7 +98,7 @@ class _Parts:
         self.ir, self.module, self.threads = ir, module, threads
         self.i64, self.i32, self.none = ir.IntType(64), ir.IntType(32), ir.VoidType()
         self.claims = THREADS + LINE * threads
-        name, self.takes = _RELAX.get(platform.machine(), ("", ()))
+        name, self.takes = _RELAX.get(os.uname().machine, ("", ()))
         kind = ir.FunctionType(self.none, [self.i32] * len(self.takes))
         self.rest = ir.Function(module, kind, name) if name else None
         self.give_way = ir.Function(module, ir.FunctionType(self.i32, []), "sched_yield")

@@ -6,14 +6,18 @@ they read by name. The slots and the carried numbers, which they may return as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from thalweg.errors import RuleError
 from thalweg.rules.base import Array, NoSlots, Number, Rule
 from thalweg.rules.declaring import Hyperparameter, extended, named_tuple, plain, taker
-from thalweg.rules.trying import explain
+from thalweg.rules.trying import explain, fitting
 
 
 def with_scalars(
@@ -137,22 +141,62 @@ def with_slot(
         raise RuleError(f"rule {rule.name!r} has a slot {slot!r} already; wrap it only once")
     slots, update, begin = extended(rule.slots, slot, name="Slots"), rule.update, rule.start
     place, known = len(rule.slot_names), rule.slots
-    zeros, own = (0.0,) * place, taker(0, place)
+    zeros, own, kept = (0.0,) * place, taker(0, place), _of_its_shape(rule)
 
     def start(param: Array, h: Any) -> Any:
         return slots(*(zeros if begin is None else begin(param, h)), param)
 
     def update_more(param: Array, grad: Array, given: Any, h: Any) -> Any:
         moved, inner = update(param, grad, known(*own(given)), h)
-        new, last = after(param, moved, given[place], h)
+        new, last = after(param, kept(moved, param), given[place], h)
         return new, slots(*plain(inner), last)
 
     def update_first(param: Array, grad: Array, given: Any, h: Any) -> Any:
         moved, _ = update(param, grad, given, h)
-        new, last = after(param, moved, given[place], h)
+        new, last = after(param, kept(moved, param), given[place], h)
         return new, slots(last)
 
     return {"slots": slots, "start": start, "update": update_more if zeros else update_first}
+
+
+def _of_its_shape(rule: Rule) -> Callable[[Array, Array], Array]:
+    """A function that refuses what the update of the rule inside returned, if the text around would broadcast it.
+
+    Compiled loops, which have one element at a time, know by its ``element`` that it is nothing to them.
+    """
+
+    def kept(new: Array, param: Array) -> Array:
+        seen = _SEEN.get()
+        if seen is not None:
+            seen.append((rule, new))
+            return new
+        try:
+            fitting(rule, new, (), np.shape(param))
+        except RuleError as error:
+            explain(rule, error)  # a bare array, say, that was taken apart by its rows
+            raise
+        return new
+
+    kept.element = lambda new, param: lambda new, param: new  # type: ignore[attr-defined]
+    return kept
+
+
+_SEEN: ContextVar[list[tuple[Rule, Any]] | None] = ContextVar("seen", default=None)
+
+
+@contextmanager
+def seen_inside() -> Iterator[list[tuple[Rule, Any]]]:
+    """Have what the updates of rules inside others return remembered, where a shape is not known yet.
+
+    Yields:
+        The rules inside and what their updates returned; whoever asked for it looks at the shapes.
+    """
+    seen: list[tuple[Rule, Any]] = []
+    token = _SEEN.set(seen)
+    try:
+        yield seen
+    finally:
+        _SEEN.reset(token)
 
 
 def around(rule: Rule, fields: dict[str, Any], wrap: Callable[[Rule], Rule]) -> Rule:
