@@ -30,7 +30,7 @@ PUBLIC: dict[str, set[str]] = {
         *("amsgrad", "adamw", "nadam", "radam", "lion", "rprop", "lamb", "schedule_free_adamw"),
     },
     "thalweg.rules.arithmetic": {
-        *("absolute", "cos", "floor", "if_number", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"),
+        *("absolute", "cos", "equal", "floor", "if_number", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"),
     },
     "thalweg.lowering": {"Batch", "Kernel", "Part", "address_of", "compile_rule"},
     "thalweg.schedules": {

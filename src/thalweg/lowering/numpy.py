@@ -39,6 +39,7 @@ SCALAR_FORMS: dict[Callable[..., Any], Callable[..., Any]] = {
     arithmetic.maximum: lambda x, y: lambda x, y: x if x > y or x != x else y,
     arithmetic.minimum: lambda x, y: lambda x, y: x if x < y or x != x else y,
     arithmetic.where: lambda condition, x, y: lambda condition, x, y: x if condition else y,
+    arithmetic.equal: lambda x, y: lambda x, y: x == y,
     arithmetic.sqrt: lambda x: lambda x: np.sqrt(x),
     arithmetic.absolute: lambda x: lambda x: np.abs(x),
     arithmetic.sign: lambda x: lambda x: np.sign(x),

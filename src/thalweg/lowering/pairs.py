@@ -253,6 +253,7 @@ Pair.own_names = SimpleNamespace(
     where=where,
     floor=floor,
     cos=cos,
+    equal=lambda x, y: (pair(x).high == pair(y).high) & (pair(x).low == pair(y).low),
     isfinite=lambda x: jnp.isfinite(pair(x).high),
 )
 

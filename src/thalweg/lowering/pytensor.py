@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thalweg.errors import MissingExtraError
+from thalweg.lowering.comparing import by_value
 from thalweg.lowering.tracing import traced
 from thalweg.rules.arithmetic import isfinite
 from thalweg.rules.base import Rule
@@ -120,7 +121,7 @@ def lower(
         >>> step.params[0].eval({x: np.array([1.0]), g: np.array([4.0])}, mode="FAST_COMPILE")
         array([-1.])
     """
-    with doubles(), traced(rule, "PyTensor"):
+    with doubles(), traced(rule, "PyTensor"), by_value():
         before = [rule.carried(*numbers) if rule.carried else None for numbers in carried]
         now = [rule.advance(hyper, t, numbers) for hyper, numbers in zip(hypers, before, strict=True)]
         scalars = [rule.scalars(hyper, t, numbers) for hyper, numbers in zip(hypers, now, strict=True)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from thalweg.rules.namespaces import namespace
 
-__all__ = ["absolute", "cos", "floor", "if_number", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"]
+__all__ = ["absolute", "cos", "equal", "floor", "if_number", "isfinite", "maximum", "minimum", "sign", "sqrt", "where"]
 
 
 def sqrt(x: Any) -> Any:
@@ -124,6 +124,25 @@ def where(condition: Any, x: Any, y: Any) -> Any:
         1.0
     """
     return namespace(condition, x, y).where(condition, x, y)
+
+
+def equal(x: Any, y: Any) -> Any:
+    """x = y: what ``==`` says elsewhere, which compares objects on PyTensor.
+
+    Args:
+        x: real numbers.
+        y: real numbers of a shape that broadcasts with ``x``.
+
+    Returns:
+        Booleans; false where either is NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> from thalweg.rules.arithmetic import equal
+        >>> equal(np.array([1.0, 2.0]), 2.0)
+        array([False,  True])
+    """
+    return namespace(x, y).equal(x, y)
 
 
 def floor(x: Any) -> Any:

@@ -12,6 +12,7 @@ import inspect
 import re
 import traceback
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -270,8 +271,21 @@ def raised_by_a_text(error: Exception) -> bool:
         trace = trace.tb_next
     if trace is None or trace.tb_lasti < 0:
         return False
-    library = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES
-    return not library and trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return (
+        not of_a_library(trace.tb_frame) and trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    )
+
+
+def of_a_library(frame: FrameType) -> bool:
+    """Whether it is code of ours, or of an array library.
+
+    Args:
+        frame: where the code is run.
+
+    Returns:
+        False for a user's own.
+    """
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES
 
 
 def _asks_for_a_number(error: Exception) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
+from thalweg.lowering.comparing import by_value
 from thalweg.lowering.pytensor import Expression, Gate, library
 from thalweg.lowering.tracing import traced
 from thalweg.optimizers import persistence
@@ -176,7 +177,7 @@ class Symbolic:
             if rule.evaluate is not None:
                 hyper = rule.hyper(*(pt.cast(value, here.dtype) for value in hypers[parameter.group]))
                 numbers = (pt.cast(value, here.dtype) for value in self.held.carried[parameter.group])
-                with traced(rule, "PyTensor"):
+                with traced(rule, "PyTensor"), by_value():
                     there = pt.cast(rule.evaluate(here, rule.state(*parameter.held, *numbers), hyper), here.dtype)
                 here = pt.switch(pt.eq(self.held.t, 0), here, there)
             found[parameter.name] = here

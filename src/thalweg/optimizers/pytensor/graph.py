@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thalweg.errors import HyperparameterError, MissingGradientError, NonFiniteGradientError, OptimizerError
+from thalweg.lowering.comparing import by_value
 from thalweg.lowering.pytensor import Expression, Gate, Part, all_finite, depends, doubles, inside, library, lower
 from thalweg.lowering.tracing import traced
 from thalweg.optimizers.configured import ConfiguredOptimizer
@@ -284,7 +285,8 @@ def _traced(optimizer: ConfiguredOptimizer, held: Held, name: str, schedule: Any
         raise HyperparameterError(f"{instead}, which holds a Plateau, and a graph would not see it move", name=name)
     with doubles():
         try:
-            value = schedule(counts)
+            with by_value():
+                value = schedule(counts)
         except (TypeError, ValueError, AttributeError) as error:
             raise HyperparameterError(f"{instead}, which does not work on expressions: {error}", name=name) from error
     if library_of(value) != "pytensor":
@@ -309,7 +311,7 @@ def _slots(parameter: SharedParameter, hyper: Any, t: Expression, rate: Expressi
     """
     pt, param = library("pytensor.tensor"), parameter.shared
     seen = [param] if rate is None else [param, rate]
-    with doubles(), traced(parameter.rule, "PyTensor"):
+    with doubles(), traced(parameter.rule, "PyTensor"), by_value():
         starts = parameter.rule.beginning(param, hyper)
     return tuple(
         pt.switch(pt.eq(t, 0), pt.cast(start, param.dtype), variable)

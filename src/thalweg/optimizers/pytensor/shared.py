@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError, ParameterError
+from thalweg.lowering.comparing import by_value
 from thalweg.lowering.pytensor import Expression, library
 from thalweg.optimizers.configured import ConfiguredOptimizer
 from thalweg.optimizers.parameters import SUPPORTED, Parameter
@@ -18,6 +19,7 @@ from thalweg.optimizers.settings import Scheduled, resolve, told
 from thalweg.rules.arithmetic import isfinite, where
 from thalweg.rules.base import Rule
 from thalweg.rules.namespaces import library_of
+from thalweg.rules.trying import raised_by_a_text
 from thalweg.transforms import ParameterTransform, TreeTransform, bounds
 
 
@@ -201,7 +203,7 @@ def apply_hook(
         return results
     for step in hook.steps(""):
         if isinstance(step, TreeTransform):
-            found = step(results)
+            found = _expressed(hook, step, "the variables", results)
             results = {name: _checked(hook, step, name, found.get(name), results[name]) for name in results}
         else:
             results = {name: _one(hook, step, name, results[name], params[name]) for name in results}
@@ -209,8 +211,21 @@ def apply_hook(
 
 
 def _one(hook: Pipeline, step: Any, name: str, given: Expression, param: Expression) -> Expression:
-    found = step(given, param) if isinstance(step, ParameterTransform) else step(given)
+    several = (given, param) if isinstance(step, ParameterTransform) else (given,)
+    found = _expressed(hook, step, f"variable {name!r}", *several)
     return _checked(hook, step, name, found, given)
+
+
+def _expressed(hook: Pipeline, step: Any, whose: str, *given: Any) -> Any:
+    """What a callable of the hook makes of expressions; an error that it raises itself stays what it is."""
+    try:
+        with by_value():
+            return step(*given)
+    except TypeError as error:
+        if raised_by_a_text(error):
+            raise
+        message = f"{hook.what} of {whose}: {step!r} does not work on expressions: {error}"
+        raise HyperparameterError(message, name=hook.what) from error
 
 
 def _checked(hook: Pipeline, step: Any, variable: str, found: Any, given: Expression) -> Expression:
