@@ -6,7 +6,8 @@ count, so that one text runs on numbers and inside a compiled loop. Three things
 - a count enters as a real number of the widest kind that its library has (PyTorch would make ``integer * 0.5``
   single precision, and cast a fraction that meets an integer to an integer);
 - ⌊t/p⌋ of whole numbers is computed as ⌊(t + ½)/p⌋, which is never near an integer: compilers turn a division by a
-  constant into a product with its reciprocal, and 49·(1/49) is below 1;
+  constant into a product with its reciprocal, and 49·(1/49) is below 1; in single precision, which has no ½ after 2²³,
+  as a quotient of integers;
 - of two branches of ``where``, one at least is an array already: two numbers would be single precision in PyTorch.
 """
 
@@ -28,6 +29,10 @@ _REAL: Mapping[str, Callable[[Any], Any]] = {
     "torch": lambda t: t.double(),
     "pytensor": lambda t: t.astype("float64"),
 }
+
+
+_LARGEST = 2**31 - 1
+"""The largest integer that JAX has without float64."""
 
 
 def count(state: State, *, iterations: bool) -> Any:
@@ -59,7 +64,7 @@ def count(state: State, *, iterations: bool) -> Any:
 
 
 def whole_periods(t: Any, period: int) -> Any:
-    """⌊t/period⌋ for a whole t, exact on every backend (for t below 2⁵⁰, in single precision 2²²).
+    """⌊t/period⌋ for a whole t, exact on every backend (for t below 2⁵⁰, in single precision 2²⁴).
 
     Args:
         t: what :func:`count` returned, or a difference of it and whole numbers.
@@ -73,7 +78,26 @@ def whole_periods(t: Any, period: int) -> Any:
         >>> float(whole_periods(49.0, 49)), float(whole_periods(48.0, 49))
         (1.0, 0.0)
     """
+    if single(t):
+        return (floor(t).astype(np.int32) // min(period, _LARGEST)).astype(np.float32)
     return floor((t + 0.5) / period)
+
+
+def single(t: Any) -> bool:
+    """Whether a count is of single precision: JAX's without float64.
+
+    Args:
+        t: what :func:`count` returned, or a number made of it.
+
+    Returns:
+        Whether it is.
+
+    Example:
+        >>> from thalweg.schedules.counting import single
+        >>> single(1.0)
+        False
+    """
+    return library_of(t) == "jax" and t.dtype == np.float32
 
 
 def plain(value: Any) -> float:

@@ -20,12 +20,13 @@ from thalweg.rules.arithmetic import where
 from thalweg.rules.ranges import Interval, counts, finite
 from thalweg.schedules.base import Schedule
 from thalweg.schedules.counting import count, plain, whole_periods
+from thalweg.schedules.powers import power
 from thalweg.schedules.state import State
 
 _SCALES: Mapping[str, Callable[[float, Any, Any], Any]] = {
     "triangular": lambda gamma, cycle, t: 1.0,
     "triangular2": lambda gamma, cycle, t: 0.5**cycle,
-    "exp_range": lambda gamma, cycle, t: gamma**t,
+    "exp_range": lambda gamma, cycle, t: power(gamma, t),
 }
 
 

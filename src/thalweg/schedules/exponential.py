@@ -12,6 +12,7 @@ from typing import ClassVar
 from thalweg.rules.ranges import Interval, finite, open_fraction
 from thalweg.schedules.base import Schedule
 from thalweg.schedules.counting import count, plain
+from thalweg.schedules.powers import power
 from thalweg.schedules.state import State
 
 
@@ -43,4 +44,4 @@ class Exp(Schedule):
     def __call__(self, state: State) -> float:
         """η₀·γᵗ."""
         t = count(state, iterations=self.decay_on_iteration)
-        return plain(self.initial * self.gamma**t)
+        return plain(self.initial * power(self.gamma, t))

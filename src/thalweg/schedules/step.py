@@ -11,6 +11,7 @@ from typing import ClassVar
 from thalweg.rules.ranges import Interval, counts, finite, open_fraction
 from thalweg.schedules.base import Schedule
 from thalweg.schedules.counting import count, plain, whole_periods
+from thalweg.schedules.powers import power
 from thalweg.schedules.state import State
 
 
@@ -47,4 +48,4 @@ class Step(Schedule):
     def __call__(self, state: State) -> float:
         """η₀·γ^⌊t/p⌋."""
         t = count(state, iterations=self.decay_on_iteration)
-        return plain(self.initial * self.gamma ** whole_periods(t, self.period))
+        return plain(self.initial * power(self.gamma, whole_periods(t, self.period)))
