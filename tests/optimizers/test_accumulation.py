@@ -95,6 +95,22 @@ def test_the_variables_own_gradients_are_taken_and_left() -> None:
     np.testing.assert_array_equal(x.data, [-0.5, -1.5])
 
 
+@pytest.mark.parametrize("name", ["SGD", "Rprop"])
+def test_a_step_size_is_for_the_call_that_makes_the_step(name: str) -> None:
+    """A call that gathers would lose it."""
+    x = Variable(np.zeros(1), name="x")
+    optimizer = getattr(optimizers, name)(x, accumulate=3)
+    for k in (1, 2):
+        for size in (5.0, -1.0):
+            with pytest.raises(
+                HyperparameterError, match=rf"step_size={size} is for the call .* \(micro-batch {k} of 3\)"
+            ):
+                wait(optimizer.step(step_size=size, grad=np.ones(1)))
+        wait(optimizer.step(grad=np.ones(1)))
+    wait(optimizer.step(step_size=5.0, grad=np.ones(1)))
+    assert x.data.tolist() == [-5.0]
+
+
 @pytest.mark.parametrize("layout", ["fortran", "swapped", "reversed"])
 def test_gradients_of_any_layout(layout: str) -> None:
     change = {

@@ -95,8 +95,8 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
             GradientShapeError: a gradient's shape is not its variable's.
             GradientDtypeError: a gradient's dtype is not its variable's.
             NonFiniteGradientError: a gradient holds NaN or infinity.
-            HyperparameterError: a schedule's value or the step size is out of range, or a hook returned
-                something else than an array of the right shape and dtype.
+            HyperparameterError: a schedule's value or the step size is out of range; a step size for a call that only
+                gathers (``accumulate``); or a hook returned something else than an array of the right shape and dtype.
             ParameterError: a variable's data can no longer be updated in place.
             OptimizerError: a step is running; or both ``grad`` and ``processed_grad`` are given, or one for no
                 variable of this optimizer.
@@ -131,6 +131,12 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
         await self._compiled()
         own = grad is None and processed_grad is None and step_size is None and self._accumulate == 1
         if self._accumulate > 1:
+            if step_size is not None and self._micro + 1 < self._accumulate:
+                raise HyperparameterError(
+                    f"{self.name}: step_size={step_size!r} is for the call that makes the step, and this one gathers "
+                    f"(micro-batch {self._micro + 1} of {self._accumulate}); give it there",
+                    name="step_size",
+                )
             means = await self._gathered(grad, processed_grad)
             if means is None:
                 return self._result()
