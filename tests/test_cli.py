@@ -64,7 +64,7 @@ class Place:
         self.folder, self.environment = folder, environment
 
     def command(self, *arguments):
-        return [sys.executable, "-m", "thalweg.cli", *arguments]
+        return [sys.executable, "-m", "thalweg", *arguments]
 
     def __call__(self, *arguments):
         return subprocess.run(

@@ -44,6 +44,7 @@ MAY_KNOW: dict[str, set[str]] = {
     },
     "dialects": {"errors", "graph", "rules", "schedules", "transforms", "optimizers", "search"},
     "cli": {"errors", "runs"},
+    "__main__": {"cli"},
     "__init__": {"errors", "graph", "rules", "schedules", "transforms", "optimizers"},
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 import thalweg as tw
 from tests.references.libraries import imported_keras
 from thalweg.errors import HyperparameterError
-from thalweg.optimizers.elsewhere import ADVICE
+from thalweg.optimizers.elsewhere import ADVICE, METHODS
 from thalweg.rules.spelling import USUAL
 from thalweg.schedules.elsewhere import ADVICE as SCHEDULES
 
@@ -121,3 +123,17 @@ def test_the_schedule_for_the_rate_of_adagrad_is_pytorchs() -> None:
         theirs.step()
         tw.wait(ours.step(grad=np.full(2, 1.0 + k)))
     assert np.allclose(x.data, weight.detach().numpy(), rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_of_theirs_says_what_is_called_here(name: str) -> None:
+    optimizer = tw.Adam()
+    assert not hasattr(optimizer, name)
+    with pytest.raises(AttributeError, match=rf"^Adam has no attribute '{name}'; ") as caught:
+        getattr(optimizer, name)
+    called = re.findall(r"(?:call|await|or|see) (\w+)\b(?=\(|;)", str(caught.value))
+    modules = re.findall(r"thalweg\.[\w.]+", str(caught.value))
+    assert called or modules
+    assert all(hasattr(optimizer, method) for method in called)
+    for module, _, attribute in (path.rpartition(".") for path in modules):
+        assert hasattr(importlib.import_module(module), attribute)

@@ -152,7 +152,7 @@ def alive(pid):
 @pytest.mark.parametrize("how", ["first Ctrl-C", "second Ctrl-C", "kill"])
 def test_a_stopped_command_leaves_no_process_and_a_run_that_goes_on_to_the_same_bits(tmp_path, how):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "thalweg.cli", "run", "inclusion", "--workers", "2", "--out", str(out)]
+    command = [sys.executable, "-m", "thalweg", "run", "inclusion", "--workers", "2", "--out", str(out)]
     command += ["--set", "output.figures=false", "--set", "output.checkpoint_every=1"]
     said, errors = tmp_path / "said", tmp_path / "errors"
     with open(said, "w") as output, open(errors, "w") as error:  # no pipes, which workers that are left would keep open
@@ -175,7 +175,7 @@ def test_a_stopped_command_leaves_no_process_and_a_run_that_goes_on_to_the_same_
     while any(alive(child) for child in children):
         assert time.monotonic() < end, "worker processes are left"
         time.sleep(0.05)
-    again = [sys.executable, "-m", "thalweg.cli", "resume", str(out), "--threads", "2", "--quiet"]
+    again = [sys.executable, "-m", "thalweg", "resume", str(out), "--threads", "2", "--quiet"]
     again += ["--set", 'runtime={ kind = "local" }']
     finished = subprocess.run(again, capture_output=True, text=True, timeout=HANGS, check=False)
     assert finished.returncode == 0, finished.stderr

@@ -14,6 +14,7 @@ import numpy as np
 from thalweg.errors import HyperparameterError, OptimizerError
 from thalweg.graph import Variable
 from thalweg.optimizers import recipe
+from thalweg.optimizers.elsewhere import METHODS
 from thalweg.optimizers.groups import assign, groups_from_config
 from thalweg.optimizers.groups import read as read_groups
 from thalweg.optimizers.naming import by_position, listed
@@ -124,6 +125,10 @@ class ConfiguredOptimizer(ReadableOptimizer):
             HyperparameterError: an unknown key (naming the nearest), a value out of range, a callable of your own
                 that was not handed in, or two of the same name.
         """
+        if not isinstance(config, Mapping):
+            raise HyperparameterError(
+                f"{cls.__name__}: the config is {config!r}; give a table, as get_config() returns it"
+            )
         check_callable_names(config)
         table = dict(config)
         kind = table.pop("kind", cls.rule.name)
@@ -178,9 +183,9 @@ class ConfiguredOptimizer(ReadableOptimizer):
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name in self._settings:
             return self._settings[name]
-        guess = None if name.startswith("_") else nearest(name, self._settings)
-        question = f"; did you mean {guess!r}?" if guess else ""
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{question}")
+        guess = None if name.startswith("_") or name in METHODS else nearest(name, self._settings)
+        instead = f"; did you mean {guess!r}?" if guess else f"; {METHODS[name]}" if name in METHODS else ""
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{instead}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_") or (hasattr(type(self), name) and name not in _FIXED):

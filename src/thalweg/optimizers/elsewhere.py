@@ -65,6 +65,25 @@ ADVICE: dict[str, str] = {
 """By the name that they have there; what a rule here has by that name, it is simply given."""
 
 
+METHODS: dict[str, str] = {
+    # PyTorch's
+    "zero_grad": "call clear_grad()",
+    "state_dict": "call state(), or dump(path) for a file",
+    "load_state_dict": "call restore(state), or load(path)",
+    "param_groups": "see groups; for modules there is thalweg.optimizers.torch.TorchOptimizer",
+    "add_param_group": "give groups=[...]; for modules there is thalweg.optimizers.torch.TorchOptimizer",
+    # Keras's and Optax's
+    "minimize": "await step(grad=...) with the gradient, or step() once it is in the variables",
+    "apply_gradients": "await step(grad=...)",
+    "apply_updates": "await step(grad=...)",
+    "init": "for pytrees there is thalweg.optimizers.jax.JaxOptimizer",
+    "build": "call bind(variables)",
+    # PyCMTensor's, Theano's
+    "get_updates": "call update(cost, params), for PyTensor",
+}
+"""What their optimizers can be asked, and what to do with ours."""
+
+
 OF_ITS_OWN: dict[str, str] = {
     "decoupled_weight_decay": "leave it out, weight_decay acts in this rule's own way",
     "weight_decay_rate": "give weight_decay",

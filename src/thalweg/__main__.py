@@ -1,4 +1,4 @@
-"""``python -m thalweg.cli`` is the command, too."""
+"""``python -m thalweg`` is the command, too."""
 
 from thalweg.cli import main
 
