@@ -659,8 +659,11 @@ def test_states_that_do_not_fit() -> None:
         with pytest.raises(StateMismatchError):
             optimizer.step(x, x, state)
     grouped = JaxOptimizer(tw.Momentum(groups=[{"variables": "variable", "momentum": 0.5}]))
-    with pytest.raises(StateMismatchError, match="numbers"):
+    with pytest.raises(StateMismatchError, match=r"\(momentum\), and this is \(momentum; group \['variable'\]\)"):
         grouped.step(x, x, optimizer.init(x))
+    other = JaxOptimizer(tw.Momentum(groups=[{"variables": "variable", "learning_rate": 0.5}]))
+    with pytest.raises(StateMismatchError, match="numbers"):
+        grouped.step(x, x, other.init(x))
     state = optimizer.init(x)
     with double(), pytest.raises(StateMismatchError, match="jax_enable_x64"):
         optimizer.step(x, x, state)

@@ -20,6 +20,7 @@ from thalweg.optimizers.jax import metrics
 from thalweg.optimizers.jax import state as jax_state
 from thalweg.optimizers.jax import step as jax_step
 from thalweg.optimizers.jax.leaves import is_traced
+from thalweg.optimizers.jax.refused import telling
 from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.meaning import means_something, meant
@@ -60,6 +61,7 @@ class ConfiguredJaxOptimizer:
             process_model=Pipeline("process_model", recipe.process_model),
             nonfinite=recipe.nonfinite,
             accumulate=recipe.accumulate,
+            wrap=tuple(recipe.wrap),
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -91,6 +93,7 @@ class ConfiguredJaxOptimizer:
         said = words(self.rule, plan.settings[0], self._convention, self._wrap, plan.accumulate, plan.nonfinite)
         return f"JaxOptimizer({self.rule.name}; {', '.join(said)})"
 
+    @telling
     def init(self, params: Any) -> JaxState:
         """The state before the first step.
 
@@ -130,6 +133,7 @@ class ConfiguredJaxOptimizer:
             self._plan.settings,
             self._counts,
             accumulate=self._plan.accumulate > 1,
+            made_for=self._plan.form,
         )
 
     def begin_epoch(self, state: JaxState) -> JaxState:
@@ -157,6 +161,7 @@ class ConfiguredJaxOptimizer:
         """
         return state._replace(counts=state.counts._replace(curr_batch=state.counts.curr_batch + 1))
 
+    @telling
     def set(self, state: JaxState, *, group: int | None = None, **hyperparameters: float) -> JaxState:
         """Set hyperparameters, checked; nothing is compiled anew.
 
@@ -267,18 +272,21 @@ class ConfiguredJaxOptimizer:
         """
         return self._told(state, "forget_best takes numbers", lambda schedule: schedule.forget_best())
 
+    @telling
     def _told(self, state: JaxState, what: str, call: Callable[[Plateau], None], *given: Any) -> JaxState:
         """The state after each schedule that is told a metric was told something."""
         if is_traced(state, *given):
             raise HyperparameterError(
                 f"{self.name}: {what}, and these are traced; call it outside of the traced function", name="metric"
             )
+        jax_step.same_form(self._plan, state)
         if not state.told:
             return state
         remembered, found = metrics.tell(self._plan.settings, state.told, call)
         several = zip(state.hyperparameters, found, strict=True)
         return state._replace(hyperparameters=tuple({**old, **new} for old, new in several), told=remembered)
 
+    @telling
     def current(self, state: JaxState, name: str, *, group: int | None = None) -> jax.Array:
         """The present value of a hyperparameter: what the last step used, or will the first.
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import jax
 
-from thalweg.errors import ParameterError
+from thalweg.errors import ParameterError, ThalwegError
 from thalweg.optimizers.jax.leaves import name_of
+from thalweg.optimizers.jax.refused import tell
 
 
 class Donating:
@@ -21,13 +22,14 @@ class Donating:
     Args:
         step: ``step(params, grads, state)``, which is to give the memory of ``params`` and ``state`` to its results.
         owner: the optimizer's name, for messages.
+        check: ``check(params, grads, state)``, which raises what the step would if JAX had taken them.
     """
 
     __wrapped__: Any
 
-    def __init__(self, step: Any, owner: str) -> None:
+    def __init__(self, step: Any, owner: str, check: Any) -> None:
         functools.update_wrapper(self, step)
-        self._owner = owner
+        self._owner, self._check = owner, check
 
     @functools.cached_property
     def _compiled(self) -> Any:
@@ -41,20 +43,27 @@ class Donating:
         """One step.
 
         Raises:
-            ParameterError: two arrays of these, not both of ``grads``, are the same memory; nothing was changed.
+            ParameterError: two arrays of these, not both of ``grads``, are the same memory, or one is deleted;
+                nothing was changed.
+            ThalwegError: what ``check`` raises for what JAX does not take.
         """
         try:
             return self._compiled(params, grads, state)
-        except jax.errors.JaxRuntimeError as error:
-            shared = _shared(params, grads, state)
-            if shared is None:
-                raise
-            raise ParameterError(
-                f"{self._owner}: {shared[0]} and {shared[1]} are the same array in memory, and jitted_step gives that "
-                "of params and state to its results. Nothing was changed: clone one (jnp.array(x, copy=True)), or use "
-                "step",
-                leaves=shared,
-            ) from error
+        except ThalwegError:
+            raise
+        except Exception as error:
+            shared = _shared(params, grads, state) if isinstance(error, jax.errors.JaxRuntimeError) else None
+            if shared is not None:
+                raise ParameterError(
+                    f"{self._owner}: {shared[0]} and {shared[1]} are the same array in memory, and jitted_step gives "
+                    "that of params and state to its results. Nothing was changed: clone one (jnp.array(x, "
+                    "copy=True)), or use step",
+                    leaves=shared,
+                ) from error
+            tell(self._owner, error, {"params": params, "grads": grads, "state": state})
+            if isinstance(error, TypeError | ValueError):
+                self._check(params, grads, state)
+            raise
 
     @property
     def lower(self) -> Any:

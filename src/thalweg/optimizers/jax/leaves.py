@@ -49,6 +49,11 @@ def is_traced(*trees: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
+def is_array(leaf: Any) -> bool:
+    """Whether it is an array that JAX takes as it is, of whatever dtype; a masked one has values that are none."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic) and not isinstance(leaf, np.ma.MaskedArray)
+
+
 def read(params: Any) -> Leaves:
     """The arrays of a pytree of parameters.
 
@@ -93,6 +98,12 @@ _OF_KEYS = ("key", "idx", "name")
 
 def _kind(name: str, array: Any) -> DType:
     try:
+        if isinstance(array, jax.Array) and not isinstance(array.dtype, np.dtype):  # of keys, of which NumPy has none
+            raise ParameterError(
+                f"parameter {name!r}: the parameter's dtype is {array.dtype}, of random keys, and no float; keep them "
+                "apart from the parameters",
+                got=str(array.dtype),
+            )
         return computed_in(array, f"parameter {name!r}")
     except ParameterError as error:
         error.details["variable"] = name
@@ -140,7 +151,7 @@ def gradients(grads: Any, leaves: Leaves, iteration: int | str = "") -> tuple[An
 
 
 def _fit(grad: Any, param: Any, kind: DType, where: str, name: str) -> None:
-    if not isinstance(grad, jax.Array | np.ndarray | np.generic) or isinstance(grad, np.ma.MaskedArray):
+    if not is_array(grad):
         raise GradientDtypeError(f"{where}: the gradient is a {type(grad).__name__}; give an array", variable=name)
     if grad.shape != param.shape:
         raise GradientShapeError(
@@ -149,7 +160,7 @@ def _fit(grad: Any, param: Any, kind: DType, where: str, name: str) -> None:
             got=grad.shape,
             expected=param.shape,
         )
-    if np.dtype(grad.dtype) not in (np.dtype(param.dtype), kind):
+    if grad.dtype not in (param.dtype, kind):
         raise GradientDtypeError(
             f"{where}: the gradient has dtype {grad.dtype}, the parameter {param.dtype}; convert it yourself, so that "
             "nothing is rounded unseen",

@@ -29,6 +29,7 @@ from thalweg.optimizers.jax import step as jax_step
 from thalweg.optimizers.jax.configured import ConfiguredJaxOptimizer
 from thalweg.optimizers.jax.donating import Donating
 from thalweg.optimizers.jax.leaves import Leaves, is_traced
+from thalweg.optimizers.jax.refused import telling
 from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.settings import Scheduled, arrays_of, follows, to_config
 from thalweg.optimizers.snapshot import OptimizerSnapshot
@@ -91,6 +92,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         ['0.80', '0.60', '2.00']
     """
 
+    @telling
     def step(self, params: Any, grads: Any, state: JaxState, **of_numpy: Any) -> tuple[Any, JaxState]:
         """One step, as a pure function: nothing given is changed.
 
@@ -114,7 +116,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             MissingGradientError: a parameter has no gradient.
             GradientShapeError: a gradient's shape is not its parameter's.
             GradientDtypeError: a gradient's dtype is not its parameter's.
-            ParameterError: a leaf is no array of floats.
+            ParameterError: a leaf is no array of floats; or an array is deleted.
             StateMismatchError: the state does not belong to these parameters or this optimizer.
             OptimizerError: the gradients' pytree has another structure; or something was given that is for NumPy.
             NonFiniteGradientError: a gradient holds NaN or infinity (not while tracing).
@@ -136,9 +138,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         refuse_arguments(self.name, of_numpy, _INSTEAD)
         if is_traced(params, grads, state):
             return self._plain(params, grads, state)
-        leaves = jax_leaves.read(params)
-        jax_step.fit(self._plan, leaves, state)
-        given = jax_leaves.gradients(grads, leaves, int(state.counts.curr_iter) + 1)
+        leaves, given = self._fit(params, grads, state)
         new, after, bad = self._compiled(params, grads, state)
         if not is_traced(after):  # constants inside a trace are traced only now
             self._refuse(leaves, given, state, after, np.asarray(bad))
@@ -154,8 +154,8 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         ``state.skipped`` counts the steps that gradients cost, ``state.counts.curr_iter`` those that were made.
 
         Raises:
-            ParameterError: an array of ``params`` or ``state`` is given twice, also as a gradient; nothing was changed.
-                And what :meth:`step` raises for shapes and dtypes.
+            ParameterError: an array of ``params`` or ``state`` is given twice, also as a gradient, or was given to it
+                before; nothing was changed. And what :meth:`step` raises for shapes and dtypes.
 
         Example:
             >>> import jax.numpy as jnp
@@ -167,7 +167,14 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             >>> x, bool(state.finite), int(state.skipped)
             (Array([1.], dtype=float32), False, 1)
         """
-        return Donating(self._plain, self.name)
+        return Donating(self._plain, self.name, self._fit)
+
+    def _fit(self, params: Any, grads: Any, state: JaxState) -> tuple[Leaves, tuple[Any, ...]]:
+        """The parameters and their gradients, if a step can be made of them, as far as shapes and dtypes tell."""
+        leaves = jax_leaves.read(params)
+        jax_step.fit(self._plan, leaves, state)
+        iteration = "" if is_traced(state.counts) else int(state.counts.curr_iter) + 1
+        return leaves, jax_leaves.gradients(grads, leaves, iteration)
 
     def _plain(self, params: Any, grads: Any, state: JaxState) -> tuple[Any, JaxState]:
         return self._advance(params, grads, state)[:2]
@@ -201,6 +208,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
                 used = np.asarray(jax_step.processed(self._plan, leaves, jax_step.widened(given, leaves))[k])
             raise refusal(used, raw, leaves.names[k], iteration)
 
+    @telling
     def eval_params(self, params: Any, state: JaxState) -> Any:
         """Where the model is to be evaluated: for Schedule-Free and EMA not where the parameters are.
 
@@ -239,6 +247,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             found.append(jnp.where(state.updates == 0, leaves.arrays[k], value))
         return leaves.tree(found)
 
+    @telling
     def snapshot(self, params: Any, state: JaxState) -> OptimizerSnapshot:
         """A copy of everything that decides the next step besides the parameters, as any backend reads it.
 
@@ -253,6 +262,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
 
         Raises:
             OptimizerError: it is called while tracing.
+            ParameterError: an array is deleted: a step took its memory over.
             StateMismatchError: the state does not belong to these parameters.
         """
         if is_traced(params, state):

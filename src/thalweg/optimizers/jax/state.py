@@ -44,6 +44,8 @@ class JaxState(NamedTuple):
         micro: int32, gradients gathered since the last step.
         accumulated: their sum, a pytree like the parameters; ``None`` unless the optimizer accumulates.
         told: for each group what its schedules remember that are told a metric; empty if there are none.
+        made_for: which optimizer's it is, in words, as the only key of a dictionary: keys are structure, so a trace
+            sees another's too, and no step computes anything for it. Empty in states of older versions.
     """
 
     updates: jax.Array
@@ -58,6 +60,7 @@ class JaxState(NamedTuple):
     micro: jax.Array
     accumulated: Any
     told: metrics.Remembered = ()
+    made_for: dict[str, tuple[()]] | tuple[()] = ()
 
 
 class Leaf(Parameter):
@@ -93,6 +96,22 @@ class Leaf(Parameter):
         return self._held
 
 
+_COUNTED_TO = int(np.iinfo(np.int32).max)
+
+
+def _too_many(settled: persistence.Settled) -> list[str]:
+    """The counts that are more than a state holds."""
+    counts = {name: getattr(settled, name) for name in ("updates", "micro", "skipped", "zeroed")}
+    counts |= {f"optimization_state.{name}": count for name, count in settled.counts.items()}
+    for place, remembered in settled.schedules.items():
+        counts |= {f"schedules.{place}.{name}": value for name, value in remembered.items() if isinstance(value, int)}
+    return [
+        f"{name} is {count}, and JAX counts to {_COUNTED_TO} here (int32)"
+        for name, count in counts.items()
+        if count > _COUNTED_TO
+    ]
+
+
 def whole(value: int) -> jax.Array:
     """An int32 scalar."""
     return jnp.asarray(np.int32(value))
@@ -106,6 +125,7 @@ def begin(
     counts: Mapping[str, int],
     *,
     accumulate: bool,
+    made_for: str,
 ) -> JaxState:
     """The state before the first step.
 
@@ -116,6 +136,7 @@ def begin(
         settings: for each group its hyperparameters.
         counts: the counts by name.
         accumulate: whether gradients are gathered.
+        made_for: which optimizer's it is, in words.
 
     Returns:
         The state, of new arrays throughout.
@@ -134,6 +155,7 @@ def begin(
         micro=whole(0),
         accumulated=leaves.tree(zeros) if accumulate else None,
         told=metrics.remembered(settings),
+        made_for={made_for: ()},
     )
 
 
@@ -240,6 +262,7 @@ def settle(
     if settled is not None:
         settled = completed(settled, here[1:], differences)
         places = [leaf.group for leaf in several]
+        differences += _too_many(settled)
         differences += held.differences(rule, [settled.settings, *settled.groups], places, leaves.kinds)
     if differences or settled is None:
         raise mismatch(differences, "saved state")

@@ -27,7 +27,7 @@ from thalweg.optimizers.jax.leaves import Leaves
 from thalweg.optimizers.jax.state import JaxState
 from thalweg.optimizers.persistence import NEW_NUMBERS
 from thalweg.optimizers.pipeline import Pipeline
-from thalweg.optimizers.settings import Scheduled, follows
+from thalweg.optimizers.settings import Scheduled, follows, told
 from thalweg.rules.base import Rule
 from thalweg.schedules import Counts
 
@@ -45,6 +45,7 @@ class Plan:
         process_model: what is called on parameters.
         nonfinite: what to do with gradients that are not finite.
         accumulate: how many gradients make a step.
+        wrap: the names of the wrappers.
     """
 
     rule: Rule
@@ -54,11 +55,25 @@ class Plan:
     process_model: Pipeline
     nonfinite: str
     accumulate: int
+    wrap: tuple[str, ...] = ()
 
     @property
     def halts(self) -> bool:
         """Whether a gradient that is not finite keeps a step from being made."""
         return self.nonfinite in ("raise", "skip")
+
+    @functools.cached_property
+    def form(self) -> str:
+        """Whose a state is, in words: what its arrays mean, whatever the numbers are, and also those of schedules."""
+        first = {name: values[0] for name, values in self.rule.options.items()}
+        said = [f"{name}={value!r}" for name, value in self.rule.chosen.items() if value != first[name]]
+        said += [f"wrap={list(self.wrap)}"] if self.wrap else []
+        said += [f"accumulate={self.accumulate}"] if self.accumulate > 1 else []
+        for place, table in enumerate(self.settings):
+            by_metric = [f"{name} by {type(value).__name__}" for name, value in table.items() if told(value)]
+            where = [f"group {list(self.groups[place - 1].variables)}"] if place else []
+            said += [", ".join([*where, *by_metric])] if where or by_metric else []
+        return "; ".join([self.rule.name, *said])
 
 
 class Looked(NamedTuple):
@@ -127,6 +142,20 @@ def fit(plan: Plan, leaves: Leaves, state: JaxState) -> None:
             )
 
 
+def same_form(plan: Plan, state: JaxState) -> None:
+    """Refuse a state that another optimizer has made, also where its arrays are of the same names and shapes.
+
+    Raises:
+        StateMismatchError: it is such a one.
+    """
+    if isinstance(state, JaxState) and state.made_for and plan.form not in state.made_for:
+        raise StateMismatchError(
+            f"{plan.rule.name}: the state is of another optimizer, ({', '.join(state.made_for)}), and this is "
+            f"({plan.form}); give what init or step of this optimizer returned, or its restore from a snapshot that "
+            "the other one took"
+        )
+
+
 def belongs(plan: Plan, leaves: Leaves, state: JaxState) -> None:
     """Refuse a state that does not belong to these parameters, of this version or an older one.
 
@@ -134,6 +163,7 @@ def belongs(plan: Plan, leaves: Leaves, state: JaxState) -> None:
         StateMismatchError: it is no state of this optimizer, or of other parameters.
     """
     rule = plan.rule
+    same_form(plan, state)
     if not isinstance(state, JaxState) or not isinstance(state.slots, rule.slots):
         raise StateMismatchError(f"{rule.name}: the state is a {type(state).__name__}; give what init or step returned")
     names = rule.carried_names
@@ -143,6 +173,11 @@ def belongs(plan: Plan, leaves: Leaves, state: JaxState) -> None:
         raise StateMismatchError(
             f"{rule.name}: the state carries {there} from step to step, and this optimizer {names}, for "
             f"{len(plan.settings)} groups; give what init or step of this optimizer returned"
+        )
+    if (state.accumulated is not None) != (plan.accumulate > 1):
+        raise StateMismatchError(
+            f"{rule.name}: the state holds {'no' if state.accumulated is None else 'a'} sum of gradients, and this "
+            f"optimizer makes a step of {plan.accumulate}; give what init or step of this optimizer returned"
         )
     trees = dict(zip(rule.slot_names, state.slots, strict=True))
     if state.accumulated is not None:
@@ -155,11 +190,15 @@ def belongs(plan: Plan, leaves: Leaves, state: JaxState) -> None:
         for name, array, kind, held in zip(
             leaves.names, leaves.arrays, leaves.kinds, jax.tree.leaves(tree), strict=True
         ):
-            if held.shape != array.shape or held.dtype != kind:
-                raise StateMismatchError(
-                    f"{rule.name}: {slot} of parameter {name!r} is {held.shape} {held.dtype}; expected {array.shape} "
-                    f"{kind}"
-                )
+            if not jax_leaves.is_array(held):
+                got = f"a {type(held).__name__}"
+            elif held.shape != array.shape or held.dtype != kind:
+                got = f"{held.shape} {held.dtype}"
+            else:
+                continue
+            raise StateMismatchError(
+                f"{rule.name}: {slot} of parameter {name!r} is {got}; expected {array.shape} {kind}"
+            )
     present = [tuple(sorted(table)) for table in state.hyperparameters]
     expected = [tuple(sorted(table)) for table in plan.settings]
     if present != expected:
