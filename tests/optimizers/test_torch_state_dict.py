@@ -130,7 +130,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
         "missing: the state of the schedule at 0.",
     ),
     "micro": (lambda saved: ours(saved).update(micro=7), "micro is 7, and a step is made of 3 gradients"),
-    "no micro": (lambda saved: ours(saved).pop("micro"), "micro is None, no count"),
+    "no micro": (lambda saved: ours(saved).pop("micro"), "missing: thalweg.micro"),
     "counts": (lambda saved: ours(saved).update(optimization_state=None), "optimization_state cannot be used"),
 }
 

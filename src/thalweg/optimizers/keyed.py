@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextvars import copy_context
 from typing import Any
 
@@ -12,7 +12,7 @@ from thalweg.errors import ParameterError
 from thalweg.graph import Variable, wait
 from thalweg.graph.executor import as_worker
 from thalweg.optimizers.local import LocalOptimizer
-from thalweg.optimizers.settings import Scheduled, alike, remembered
+from thalweg.optimizers.settings import Scheduled, alike, remembered, to_config
 from thalweg.transforms import ParameterTransform, Transform, chain
 
 
@@ -80,3 +80,26 @@ def _run(coroutine: Any) -> None:
         return
     coroutine.close()
     raise RuntimeError("a step awaited something that is not there")
+
+
+def as_now(meta: Mapping[str, Any], present: Mapping[str, Scheduled]) -> dict[str, Any]:
+    """What was saved of a key, with the functions of the user's own that the optimizer has now.
+
+    A key has what was set at its last update. What the optimizer had is compared with what it has; a key follows it.
+
+    Args:
+        meta: what was saved of the key.
+        present: the hyperparameters that the optimizer has for it now.
+
+    Returns:
+        The meta that the key's own optimizer is to take.
+    """
+    saved, now = meta.get("hyperparameters"), {name: to_config(value) for name, value in present.items()}
+    if not isinstance(saved, dict):
+        return dict(meta)
+    own = {name: now[name] for name in saved.keys() & now.keys() if _is_own(saved[name]) or _is_own(now[name])}
+    return {**meta, "hyperparameters": saved | own}
+
+
+def _is_own(config: Any) -> bool:
+    return isinstance(config, dict) and "callable" in config

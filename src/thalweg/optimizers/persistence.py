@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError
+from thalweg.optimizers.configured import NONFINITE
+from thalweg.optimizers.entries import COUNTS, alike, counts_in, of_snapshot, state_in
 from thalweg.optimizers.groups import Group
 from thalweg.optimizers.matching import Match, match
 from thalweg.optimizers.parameters import Parameter, mismatch
@@ -18,6 +20,7 @@ from thalweg.optimizers.snapshot import OF_UPDATER, OptimizerSnapshot
 from thalweg.rules.averaging import CARRIED as OF_AVERAGE
 from thalweg.rules.base import Rule
 from thalweg.rules.lookahead import CARRIED as OF_LOOKAHEAD
+from thalweg.rules.ranges import is_masked
 from thalweg.rules.schedule_free_adamw import BETA1
 from thalweg.schedules import OptimizationState, Schedule
 
@@ -79,21 +82,27 @@ def settle(
         OptimizerError: it is no snapshot.
         StateMismatchError: listing every difference.
     """
-    if not isinstance(snapshot, OptimizerSnapshot):
+    parts = (snapshot.arrays, snapshot.meta) if isinstance(snapshot, OptimizerSnapshot) else (None,)
+    if not all(isinstance(part, Mapping) and all(isinstance(name, str) for name in part) for part in parts):
         raise OptimizerError(
             f"restore got {snapshot!r}; give what state() or snapshot() returned, or OptimizerSnapshot.load(folder)"
         )
     saved = snapshot.meta
     if "keys" in saved:
         raise mismatch([OF_UPDATER], "saved state")
-    if saved.get("rule") != rule.name:
+    if not alike(saved.get("rule"), rule.name):
         raise mismatch([f"it belongs to the rule {saved.get('rule')!r}, this is {rule.name!r}"], "saved state")
     old = {"form": {name: values[0] for name, values in rule.options.items()}, "wrap": [], "accumulate": 1}
     made = {what: saved.get(what, meant) for what, meant in old.items()}
-    differences = [
-        f"{what} was {value}, here it is {here[what]}" for what, value in made.items() if value != here[what]
+    differences = of_snapshot(saved)
+    differences += [
+        f"{what} was {value!r}, here it is {here[what]!r}"
+        for what, value in made.items()
+        if not alike(value, here[what])
     ]
-    counts = _counts(saved, differences)
+    if not any(alike(saved.get("nonfinite", "raise"), known) for known in NONFINITE):
+        differences.append(f"nonfinite is {saved['nonfinite']!r}; it may be {', '.join(map(repr, NONFINITE))}")
+    counts = counts_in(saved, COUNTS, differences)
     micro = counts.pop("micro")
     if micro >= here["accumulate"]:
         differences.append(f"micro is {micro}, and a step is made of {here['accumulate']} gradients")
@@ -101,7 +110,7 @@ def settle(
     rest = {name: array for name, array in snapshot.arrays.items() if name not in of_settings}
     differences += _arrays(parameters, rest, data, micro) or _variables(parameters, saved.get("variables"))
     for hook in ("process_grad", "process_model"):
-        if saved.get(hook) != here[hook]:
+        if not alike(saved.get(hook), here[hook]):
             differences.append(f"{hook} was {saved.get(hook)}, here it is {here[hook]}: hand in the same one")
     known = {name: value for name, value in _NEW.items() if "form" not in saved and name in settings}
     restored = _settings(rule, settings, known | _table(saved.get("hyperparameters")), differences, of_settings, 0)
@@ -112,7 +121,7 @@ def settle(
     if isinstance(matched, Match):
         of_groups = _groups(rule, groups, tables, matched, differences, of_settings)
         differences += _other_shapes(parameters, restored, of_groups)
-        states = _moved(saved.get("schedules", {}), matched, groups)
+        states = _moved(_told(saved, tables, differences), matched, groups)
         followed = _schedules([restored, *of_groups], states, differences)
     else:
         of_groups = []
@@ -126,7 +135,7 @@ def settle(
     differences += [f"unexpected: {name}" for name in of_settings]
     rows = _carried(rule, len(tables) + 1, saved.get("carried", []), counts["updates"], differences)
     carried = None if rows is None or not isinstance(matched, Match) else _rows(rows, matched, groups, differences)
-    state = _state(saved, differences)
+    state = state_in(saved.get("optimization_state"), differences)
     if differences:
         raise mismatch(differences, "saved state")
     slots = {p.name: {s: snapshot.arrays[f"slots/{s}/{p.name}"] for s in rule.slot_names} for p in parameters}
@@ -173,21 +182,25 @@ def _arrays(
     differences = [f"missing: {name}" for name in expected if name not in given]
     differences += [f"unexpected: {name}" for name in given if name not in expected]
     for name, parameter in expected.items():
-        if name in given:
+        if name in given and is_masked(given[name]):
+            differences.append(f"{name} is a masked array, and state has a value everywhere: give its data")
+        elif name in given:
             differences += parameter.fit(name, given[name])
     return differences
 
 
 def _variables(parameters: Sequence[Parameter], saved: Any) -> list[str]:
-    """Which variables were others, where no array of state or data tells; older snapshots do not say."""
-    if not isinstance(saved, dict) or not parameters or any(parameter.slots() for parameter in parameters):
+    """Which variables were others, where no array of state or data tells already; older snapshots do not say."""
+    if saved is None or not parameters:
         return []
+    if not isinstance(saved, dict):
+        return [f"variables is {saved!r}, no table"]
     known = {p.name: {"shape": list(p.shape), "dtype": p.dtype.name} for p in parameters}
     differences = [f"missing: variable {name}" for name in known if name not in saved]
     differences += [f"unexpected: variable {name}" for name in saved if name not in known]
     for name, now in known.items():
         was = _in_state(saved.get(name, now))
-        if was != now:
+        if not alike(was, now):
             differences.append(f"variable {name} was {was}, here it is {now}")
     return differences
 
@@ -215,10 +228,17 @@ def _settings(
     for name, config in saved.items():
         present = to_config(settings[name]) if name in settings else None
         named = isinstance(config, dict) and "callable" in config
-        if named and config != present:
+        as_here = name in settings and alike(config, present)
+        if named and not as_here:
             differences.append(
                 f"{name} was {config['callable']}, a callable of your own, which is never saved, and here it is "
                 f"{present}: hand it in again (set {name} to it before loading)"
+            )
+            continue
+        if isinstance(present, dict) and "callable" in present and not as_here:
+            differences.append(
+                f"{name} was {config}, and here it is {present['callable']}, a callable of your own, which would be "
+                f"lost: set {name} to a number before loading, and to the callable again after it"
             )
             continue
         try:
@@ -230,7 +250,7 @@ def _settings(
                     restored[name] = checked(rule, name, array, OptimizationState())
                 continue
             # The same schedule stays the same object: its user may hold on to it.
-            value = settings[name] if named or config == present else from_config(name, config, {})
+            value = settings[name] if as_here else from_config(name, config, {})
             restored[name] = checked(rule, name, value, OptimizationState())
         except (HyperparameterError, TypeError) as error:
             differences.append(str(error))
@@ -264,7 +284,9 @@ def _tables(saved: Mapping[str, Any]) -> list[dict[str, Any]]:
 def matched_groups(groups: Sequence[Group], here: Mapping[str, int], saved: Mapping[str, Any]) -> Match | list[str]:
     """Which saved group is which here (:func:`~thalweg.optimizers.matching.match`)."""
     tables, listed = _tables(saved), saved.get("groups", [])
-    if listed != tables or not all(isinstance(table.get("variables"), list) for table in tables):
+    lists = [table.get("variables") for table in tables]
+    whole = isinstance(listed, list) and len(listed) == len(tables)
+    if not whole or not all(isinstance(one, list) and all(isinstance(n, str) for n in one) for one in lists):
         return []
     return match(groups, here, tables, _table(saved.get("variables")))
 
@@ -295,10 +317,20 @@ def _groups(
     return restored
 
 
-def _moved(states: Any, matched: Match, groups: Sequence[Group]) -> Any:
+def _told(saved: Mapping[str, Any], tables: Sequence[Mapping[str, Any]], differences: list[str]) -> dict[str, Any]:
+    """The saved states of schedules, by where these were."""
+    states = saved.get("schedules", {})
+    if not isinstance(states, dict) or not all(isinstance(place, str) for place in states):
+        differences.append(f"schedules is {states!r}, no table")
+        return {}
+    there = {place_name(k, name) for k, table in enumerate(tables, start=1) for name in table}
+    strange = [place for place in states if place.startswith("groups.") and place not in there]
+    differences += [f"unexpected: the state of a schedule at {place}, where there was none" for place in strange]
+    return states
+
+
+def _moved(states: dict[str, Any], matched: Match, groups: Sequence[Group]) -> dict[str, Any]:
     """The saved states of schedules by where these are here; a group that stays as it is keeps its own."""
-    if not isinstance(states, dict):
-        return states
     moved = {place: state for place, state in states.items() if not place.startswith("groups.")}
     for index, (group, place) in enumerate(zip(groups, matched.pairs, strict=True)):
         here = f"groups.{index}."
@@ -322,19 +354,21 @@ def _rows(rows: np.ndarray, matched: Match, groups: Sequence[Group], differences
     return rows[[several[0] for several in matched.rows]]
 
 
-def _schedules(tables: Sequence[dict[str, Scheduled]], states: Any, differences: list[str]) -> dict[str, Any]:
+def _schedules(
+    tables: Sequence[dict[str, Scheduled]], states: dict[str, Any], differences: list[str]
+) -> dict[str, Any]:
     """The saved states of schedules that have one; where they have to be told apart, the tables get copies."""
     named = {place_name(k, name): (table, name) for k, table in enumerate(tables) for name in table}
     copies = fitted({place: table[name] for place, (table, name) in named.items()}, states, differences)
     for place, schedule in copies.items():
         table, name = named[place]
         table[name] = schedule
-    return _table(states)
+    return states
 
 
 def _carried(rule: Rule, groups: int, saved: Any, updates: int, differences: list[str]) -> np.ndarray | None:
     """The saved numbers that go from step to step, one row a group; none before the first step."""
-    if saved == [] and not (updates and rule.carried_names):
+    if isinstance(saved, list) and not saved and not (updates and rule.carried_names):
         return None
     expected = (groups, len(rule.carried_names))
     try:
@@ -349,22 +383,3 @@ def _carried(rule: Rule, groups: int, saved: Any, updates: int, differences: lis
         differences.append(f"carried is {saved!r}, not {expected[0]} × {expected[1]} finite numbers")
         return None
     return found
-
-
-def _counts(saved: Mapping[str, Any], differences: list[str]) -> dict[str, int]:
-    counts = {}
-    for name in ("updates", "micro", "skipped", "zeroed"):
-        value = saved.get(name, None if name == "updates" else 0)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            differences.append(f"{name} is {value!r}, not a count")
-            value = 0
-        counts[name] = value
-    return counts
-
-
-def _state(saved: Mapping[str, Any], differences: list[str]) -> dict[str, int]:
-    try:
-        return OptimizationState(**saved["optimization_state"]).get_config()
-    except (KeyError, TypeError, HyperparameterError) as error:
-        differences.append(f"optimization_state cannot be used: {error}")
-        return {}

@@ -63,6 +63,9 @@ def fitted(places: Mapping[str, Any], states: Any, differences: list[str]) -> di
         for place, value in places.items()
         if remembered(value) and place not in states
     ]
+    strange = [place for place in states if not isinstance(places.get(place), Schedule)]
+    differences += [f"unexpected: the state of a schedule at {place}, where there is none" for place in strange]
+    states = {place: state for place, state in states.items() if place not in strange}
     tried = copy.deepcopy({place: value for place, value in places.items() if place in states})
     for place in reversed(states):  # of places that share one, the first keeps it
         try:

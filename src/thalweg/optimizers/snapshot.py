@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.errors import CheckpointError
 from thalweg.optimizers.parameters import mismatch
 
 _DATA = "variables/"
@@ -63,6 +64,7 @@ class OptimizerSnapshot:
         from thalweg.checkpoints import CheckpointStore, whole  # not when thalweg is imported: few processes save
 
         keep = whole(keep, "keep", 1)  # before anything is written
+        _check_path(path)
         store = CheckpointStore(path)
         store.save(
             {**self.arrays, **{f"{_DATA}{name}": array for name, array in (data or {}).items()}},
@@ -104,6 +106,7 @@ def read(path: str | os.PathLike[str], generation: int | None) -> tuple[Optimize
     """
     from thalweg.checkpoints import CheckpointStore
 
+    _check_path(path)
     arrays, meta, number = CheckpointStore(path).load(generation)
     if not isinstance(meta.get("optimizer"), dict):
         fault = OF_UPDATER if "updater" in meta else "it holds no optimizer state"
@@ -111,3 +114,8 @@ def read(path: str | os.PathLike[str], generation: int | None) -> tuple[Optimize
     data = {name.removeprefix(_DATA): array for name, array in arrays.items() if name.startswith(_DATA)}
     rest = {name: array for name, array in arrays.items() if not name.startswith(_DATA)}
     return OptimizerSnapshot(rest, meta["optimizer"]), data
+
+
+def _check_path(path: Any) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"the folder is given as {path!r}; give its path, a string or a pathlib.Path")

@@ -17,8 +17,9 @@ import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError, ParameterError, StateMismatchError
 from thalweg.optimizers import persistence
+from thalweg.optimizers.entries import compared
 from thalweg.optimizers.interrupts import held
-from thalweg.optimizers.keyed import Seat
+from thalweg.optimizers.keyed import Seat, as_now
 from thalweg.optimizers.local import LocalOptimizer
 from thalweg.optimizers.meaning import means_something, meant
 from thalweg.optimizers.parameters import mismatch
@@ -282,6 +283,8 @@ class Updater:
         keys, own = snapshot.meta.get("keys"), snapshot.meta.get("optimizer")
         if not isinstance(keys, dict) or not isinstance(own, dict):
             raise mismatch(["it is no updater's, which has a state and counts for each key"], "saved state")
+        if strange := compared("", snapshot.meta, ("optimizer", "keys")):
+            raise mismatch(strange, "saved state")
         rest, seats, rule = dict(snapshot.arrays), {}, self._recipe.rule
         hyper = [f"hyperparameters/{one}" for one in rule.hyperparameters]
         for name, saved in keys.items():
@@ -310,7 +313,7 @@ class Updater:
         except (KeyError, TypeError, ValueError, ParameterError) as error:
             raise mismatch([f"what was saved for key {name!r} cannot be used: {error!r}"], "saved state") from error
         try:
-            seat.optimizer.restore(OptimizerSnapshot(arrays, meta))
+            seat.optimizer.restore(OptimizerSnapshot(arrays, as_now(meta, present)))
         except StateMismatchError as error:
             error.add_note(f"that is the state of key {name!r}")
             raise

@@ -80,6 +80,8 @@ def check_state(state: Any, expected: type[Any], slot_names: Sequence[str], para
     if not isinstance(state, expected):
         raise StateMismatchError(f"{owner}: the state is a {type(state)}; give what init or step returned")
     for name, slot in zip(slot_names, state, strict=False):
+        if is_masked(slot):
+            raise StateMismatchError(f"{owner}: slot {name} is a masked array; give its data")
         if not isinstance(slot, np.ndarray | np.generic) or slot.shape != param.shape:
             raise StateMismatchError(f"{owner}: slot {name} is {np.shape(slot)}, parameter {param.shape}")
         if slot.dtype.newbyteorder("=") != param.dtype:

@@ -280,14 +280,17 @@ class Spelling:
 
 
 def _as_numpy(tensor: torch.Tensor, name: str, owner: str) -> np.ndarray:
-    if tensor.dtype not in AS_NUMPY or tensor.layout != torch.strided:
+    detached = tensor.detach()
+    plain = type(detached) is torch.Tensor  # not a masked one, say
+    if tensor.dtype not in AS_NUMPY or tensor.layout != torch.strided or not plain:
+        what = "tensor" if plain else type(tensor).__name__
         raise HyperparameterError(
-            f"{owner}: {name} is a tensor of {tuple(tensor.shape)} {tensor.dtype} {tensor.layout}; give a number, or a "
+            f"{owner}: {name} is a {what} of {tuple(tensor.shape)} {tensor.dtype} {tensor.layout}; give a number, or a "
             "dense tensor or an array of float32 or float64",
             owner=owner,
             name=name,
         )
-    found: np.ndarray = tensor.detach().cpu().resolve_neg().numpy()
+    found: np.ndarray = detached.cpu().resolve_neg().numpy()
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from thalweg.errors import ParameterError, RuleError
 from thalweg.lowering.torch import compiled_fault, computed_in, init
 from thalweg.lowering.torch_units import Compiled, Lane, Native, Place, Unit
+from thalweg.optimizers.entries import is_count, shown
 from thalweg.optimizers.interrupts import held
 from thalweg.optimizers.torch.checks import Footprint
 from thalweg.rules.base import Rule
@@ -69,7 +71,8 @@ class Seat:
         """Whether this is its parameter, with a state in which nobody has changed anything but values."""
         if param is not self.param or group != self.group or state is not self.state:
             return False
-        if state.get("step") != self.lane.steps:
+        steps = state.get("step")
+        if type(steps) is not int or steps != self.lane.steps:
             return False
         for name, slot, place in self.watched:
             if state.get(name) is not slot or address_of(slot) != place:
@@ -226,7 +229,7 @@ def fresh(rule: Rule, param: torch.Tensor, hyper: Any) -> State:
 
 
 def fits(rule: Rule, seat: Seat) -> None:
-    """Refuse a parameter whose state belongs to another shape, dtype or device.
+    """Refuse a parameter whose state belongs to another shape, dtype or device, or has no count or numbers any more.
 
     Raises:
         ParameterError: it does not fit.
@@ -246,6 +249,26 @@ def fits(rule: Rule, seat: Seat) -> None:
                 f"{name!r} is {there}: make a new optimizer after a module was moved or converted",
                 variable=seat.label,
             )
+    if not _counts_steps(seat.state.get("step")):
+        raise ParameterError(
+            f"parameter {seat.label!r}: the step of its state is {shown(seat.state.get('step'))}; it counts the steps "
+            "that were made, an integer from 0",
+            variable=seat.label,
+        )
+    for name in rule.carried_names:
+        if not isinstance(seat.state.get(name), Real):
+            raise ParameterError(
+                f"parameter {seat.label!r}: the {name} of its state is {seat.state.get(name)!r}, no number",
+                variable=seat.label,
+            )
+
+
+def _counts_steps(value: Any) -> bool:
+    """Whether a value is a count of steps; others than we write it as a tensor."""
+    try:
+        return is_count(int(value)) and bool(int(value) == value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False
 
 
 def address_of(tensor: torch.Tensor) -> int:

@@ -12,6 +12,7 @@ import torch
 from thalweg.errors import HyperparameterError
 from thalweg.lowering.torch import COMPUTED_IN, empty_rows, put
 from thalweg.optimizers import persistence
+from thalweg.optimizers.entries import alike, compared, counts_in, is_count, shown, state_in
 from thalweg.optimizers.parameters import mismatch
 from thalweg.optimizers.remembering import fitted
 from thalweg.optimizers.settings import Scheduled, remembered, to_config
@@ -30,6 +31,7 @@ Beside ``param_groups`` it would be lost: ``torch.distributed.checkpoint`` passe
 
 
 _RECIPE = "recipe"
+_HOOKS = ("process_grad", "process_model")  # of which what was saved at first says nothing
 
 
 def packed(optimizer: Configured) -> dict[str, Any]:
@@ -119,19 +121,20 @@ def check(optimizer: Configured, saved: Any) -> None:
     if not isinstance(ours, Mapping):
         raise mismatch([f"it has no {KEY!r}: it is of another optimizer than ours"], "state_dict")
     here = describe(optimizer)
-    differences = [
-        f"{what} was {ours.get(what)}, here it is {here[what]}"
-        for what in ("rule", "form", "wrap", "accumulate", "schedules")
-        if ours.get(what) != here[what]
-    ]
-    if differences and ours.get("rule") != here["rule"]:
-        raise mismatch(differences[:1], "state_dict")
+    if not alike(ours.get("rule"), here["rule"]):
+        raise mismatch([f"rule was {ours.get('rule')}, here it is {here['rule']}"], "state_dict")
     if malformed := _malformed(saved, ours):
         raise mismatch(malformed, "state_dict")
+    differences = compared(f"{KEY}.", ours, [name for name in here if name not in _HOOKS], _HOOKS)
+    differences += [
+        f"{what} was {ours[what]!r}, here it is {here[what]!r}"
+        for what in ("form", "wrap", "accumulate", "schedules")
+        if what in ours and not alike(ours[what], here[what])
+    ]
     differences += [
         f"{hook} was {ours[hook]}, here it is {here[hook]}: hand in the same one"
-        for hook in ("process_grad", "process_model")
-        if ours.get(hook, here[hook]) != here[hook]  # what was saved at first did not say
+        for hook in _HOOKS
+        if hook in ours and not alike(ours[hook], here[hook])
     ]
     of_groups = _check_groups(optimizer, saved["param_groups"])
     differences += of_groups
@@ -246,7 +249,13 @@ def _check_groups(optimizer: Configured, saved: Sequence[Mapping[str, Any]]) -> 
     differences = []
     for index, (group, other) in enumerate(zip(here, saved, strict=True)):
         names, others = group.get("param_names"), other.get("param_names")
-        if names is not None and others is not None and list(names) != list(others):
+        if (names is None) is not (others is None) and group["params"]:
+            was, now = (_named(one) for one in (others, names))
+            differences.append(
+                f"param group {index} was of {was}, here it is of {now}: nothing tells which was which; make the "
+                f"optimizer of {'parameters' if others is None else 'named_parameters'}(), as the saved one was"
+            )
+        elif names is not None and others is not None and not alike(list(others), list(names)):
             differences.append(f"param group {index} was of {list(others)}, here it is of {list(names)}")
         try:
             optimizer._spelling.check_keys(other)
@@ -258,6 +267,10 @@ def _check_groups(optimizer: Configured, saved: Sequence[Mapping[str, Any]]) -> 
     return differences
 
 
+def _named(names: Sequence[str] | None) -> str:
+    return "parameters without names" if names is None else str(list(names))
+
+
 def _check_state(optimizer: Configured, param: torch.Tensor, label: str, state: Mapping[str, Any]) -> list[str]:
     rule, kind = optimizer.rule, COMPUTED_IN[param.dtype]
     expected = {"step", *rule.slot_names, *rule.carried_names}
@@ -265,36 +278,33 @@ def _check_state(optimizer: Configured, param: torch.Tensor, label: str, state: 
     if known and known.isdisjoint(added):  # of a version without them
         known |= added
     if known and known != expected:
-        return [f"the state of {label!r} was {sorted(known)}, here it is {sorted(expected)}"]
+        return [f"the state of {label!r} was {sorted(map(str, known))}, here it is {sorted(expected)}"]
     differences = []
     for name in [name for name in (*rule.slot_names, "accumulated") if name in state]:
         slot = state[name]
-        if not isinstance(slot, torch.Tensor) or slot.shape != param.shape or slot.dtype != kind:
+        if torch.masked.is_masked_tensor(slot):
+            differences.append(
+                f"{name} of {label!r} is a masked tensor, and state has a value everywhere: give its data"
+            )
+        elif not isinstance(slot, torch.Tensor) or slot.shape != param.shape or slot.dtype != kind:
             got = f"{tuple(slot.shape)} {slot.dtype}" if isinstance(slot, torch.Tensor) else repr(slot)
             differences.append(f"{name} of {label!r} is {got}, here {tuple(param.shape)} {kind}")
     numbers = [state.get(name, 0.0) for name in rule.carried_names if known]
-    if known and not (_is_count(state["step"]) and all(isinstance(n, float) and np.isfinite(n) for n in numbers)):
+    if known and not (is_count(state["step"]) and all(isinstance(n, float) and np.isfinite(n) for n in numbers)):
         differences.append(
-            f"step and numbers of {label!r} are {state['step']!r} and {numbers}, no count and no numbers"
+            f"step and numbers of {label!r} are {shown(state['step'])} and {numbers}, no count and no numbers"
         )
     return differences
 
 
 def _check_counts(optimizer: Configured, ours: Mapping[str, Any]) -> list[str]:
-    names = ("skipped", "zeroed", "micro")
-    differences = [f"{name} is {ours.get(name)!r}, no count" for name in names if not _is_count(ours.get(name))]
-    if not differences and ours["micro"] >= optimizer._accumulate:
-        differences = [f"micro is {ours['micro']}, and a step is made of {optimizer._accumulate} gradients"]
-    try:
-        OptimizationState(**ours["optimization_state"])
-    except (KeyError, TypeError, HyperparameterError) as error:
-        differences.append(f"optimization_state cannot be used: {error}")
+    differences: list[str] = []
+    counts = counts_in(ours, ("skipped", "zeroed", "micro"), differences)
+    if counts["micro"] >= optimizer._accumulate:
+        differences.append(f"micro is {counts['micro']}, and a step is made of {optimizer._accumulate} gradients")
+    state_in(ours.get("optimization_state"), differences)
     fitted(*_remembering(optimizer, ours["schedule_states"]), differences)
     return differences
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def copied(optimizer: Configured, param: torch.Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
