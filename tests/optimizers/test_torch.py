@@ -116,7 +116,7 @@ DROP_IN: dict[str, tuple[Callable[..., torch.optim.Optimizer], type[LocalOptimiz
 SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer, bool], Any]] = {
     "none": lambda optimizer, cycle: None,
     "StepLR": lambda optimizer, cycle: lr_scheduler.StepLR(optimizer, 5, gamma=0.5),
-    "CosineAnnealingLR": lambda optimizer, cycle: lr_scheduler.CosineAnnealingLR(optimizer, T_max=20, eta_min=1e-3),
+    "CosineAnnealingLR": lambda optimizer, cycle: lr_scheduler.CosineAnnealingLR(optimizer, T_max=20),
     "OneCycleLR": lambda optimizer, cycle: lr_scheduler.OneCycleLR(
         optimizer, max_lr=0.1, total_steps=41, cycle_momentum=cycle
     ),

@@ -83,7 +83,7 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
 
         Args:
             step_size: learning rate for this application, used exactly as given, 0 too. To Rprop it is where the steps
-                start: positive, and in the first step only.
+                start: in the first step only.
             grad: gradient to use instead of the variable's own; with several variables a mapping by name.
             processed_grad: gradient to use as it is; with several variables a mapping by name.
 

@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 
 from thalweg.rules.arithmetic import maximum, minimum, sign, where
 from thalweg.rules.base import Array, Number, Rule
-from thalweg.rules.ranges import Interval, open_fraction, positive
+from thalweg.rules.ranges import Interval, nonnegative, open_fraction, positive
 
 above_one = Interval(1.0, float("inf"), closed_low=False, closed_high=False)
 
@@ -33,7 +33,7 @@ class Slots(NamedTuple):
 class Hyper(NamedTuple):
     """The hyperparameters."""
 
-    learning_rate: Annotated[Number, positive, "Δ at the start, in the variable's unit"] = 0.01
+    learning_rate: Annotated[Number, nonnegative, "Δ at the start, in the variable's unit; from 0 it is Δmin"] = 0.01
     eta_minus: Annotated[Number, open_fraction, "η₋, the factor on Δ when the sign changes"] = 0.5
     eta_plus: Annotated[Number, above_one, "η₊, the factor on Δ when it stays"] = 1.2
     min_step: Annotated[Number, positive, "Δmin, in the variable's unit"] = 1e-6
