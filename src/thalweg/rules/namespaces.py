@@ -81,6 +81,11 @@ def _numpy() -> dict[str, Callable[..., Any]]:
         start: Any = {"initial": 0.0} if np.size(x) == 0 else {}
         return np.max(x, axis, keepdims=axis is not None, **start)
 
+    def total(x: Any, axis: _Axis = None) -> Any:
+        # NumPy adds in the order of the memory, and in other pieces what it has to swap: another last digit
+        plain = np.asarray(x, np.asarray(x).dtype.newbyteorder("="), order="C")
+        return np.sum(plain, axis, np.float64, keepdims=axis is not None)
+
     return {
         "sqrt": np.sqrt,
         "absolute": np.abs,
@@ -93,7 +98,7 @@ def _numpy() -> dict[str, Callable[..., Any]]:
         "equal": np.equal,
         "isfinite": np.isfinite,
         "clip": np.clip,
-        "total": lambda x, axis=None: np.sum(x, axis, np.float64, keepdims=axis is not None),
+        "total": total,
         "largest": largest,
         "sort": lambda x: np.sort(x, axis=None),
         "cumsum": lambda x: np.cumsum(x, axis=None, dtype=np.float64),
