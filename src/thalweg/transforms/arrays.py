@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import Any
 
@@ -73,6 +74,67 @@ def constant(value: float, like: Array) -> Array:
         with quiet():
             value = np.asarray(value, like.dtype)  # type: ignore[assignment]
     return namespace(like).cast(value, like)
+
+
+_ENDS = {  # What is 0, and what infinite, when rounded to the nearest of a dtype, half to even
+    "float16": (2.0**-25, 65520.0),
+    "bfloat16": (2.0**-134, 2.0**128 - 2.0**119),
+    "float32": (2.0**-150, 2.0**128 - 2.0**103),
+}
+
+
+def no_zero(value: float, *arrays: Array, name: str, owner: str) -> None:
+    """Refuse a number that would be 0 in the dtype of all the arrays that it is for, and so make zeros of them.
+
+    Args:
+        value: the number; 0 itself is what was asked for.
+        arrays: one or more.
+        name: the parameter's name, for the message.
+        owner: the transform's name, for the message.
+
+    Raises:
+        HyperparameterError: it would be 0, or XLA, which computes with JAX's, would take it for 0.
+    """
+    found = [_vanishes(abs(value), array) for array in arrays]
+    if value != 0.0 and all(found):
+        raise _refused(value, 0.0, str(found[-1]), name, owner)
+
+
+def no_infinity(value: float, array: Array, *, name: str, owner: str) -> None:
+    """Refuse a number that would be infinite in an array's dtype.
+
+    Args:
+        value: the number.
+        array: the array that it is for.
+        name: the parameter's name, for the message.
+        owner: the transform's name, for the message.
+
+    Raises:
+        HyperparameterError: it would be infinite.
+    """
+    kind = dtype_name(array)
+    if abs(value) >= _ENDS.get(kind, (0.0, math.inf))[1]:
+        raise _refused(value, math.copysign(math.inf, value), f"in {kind}", name, owner)
+
+
+def _vanishes(size: float, array: Array) -> str:
+    """Where a number is taken for 0, in words; empty if it is not."""
+    kind = dtype_name(array)
+    if size <= _ENDS.get(kind, (0.0, math.inf))[0]:
+        return f"in {kind}"
+    computed = "float64" if kind == "float64" else "float32"
+    flushed = library_of(array) == "jax" and size < float(np.finfo(computed).tiny)
+    return f"where XLA computes in {computed}" if flushed else ""
+
+
+def _refused(value: float, becomes: float, where: str, name: str, owner: str) -> HyperparameterError:
+    wider = "" if where.endswith("float64") else ", or arrays of float64"
+    return HyperparameterError(
+        f"{owner}: {name} = {value!r} becomes {becomes!r} {where}; use another value{wider}",
+        owner=owner,
+        name=name,
+        value=value,
+    )
 
 
 def shape_of(array: Array) -> Shape:

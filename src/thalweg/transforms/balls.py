@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import number, positive
-from thalweg.transforms.arrays import constant, floating, quiet, wide
+from thalweg.transforms.arrays import constant, floating, no_zero, quiet, wide
 from thalweg.transforms.base import Array, Transform
 from thalweg.transforms.norms import scaled_down, scaled_norm
 from thalweg.transforms.simplices import finite_or_nan, onto_simplex, rounding
@@ -24,7 +24,7 @@ class l2_ball(Transform):
         radius: the largest Euclidean norm, in the model's unit, positive.
 
     Raises:
-        HyperparameterError: the radius is not a positive finite number.
+        HyperparameterError: the radius is not a positive finite number, or (when called) 0 in the array's dtype.
 
     Example:
         >>> import numpy as np
@@ -44,6 +44,7 @@ class l2_ball(Transform):
     def __call__(self, array: Array) -> Array:
         """The nearest point in the ball."""
         given = floating(array, self.kind)
+        no_zero(self.radius, given, name="radius", owner=self.kind)
         norm = scaled_norm(given)
         return scaled_down(given, *norm, constant(self.radius, norm[1]), slack=rounding(given))
 
@@ -59,7 +60,7 @@ class l1_ball(Transform):
         radius: the largest sum of sizes, in the model's unit, positive.
 
     Raises:
-        HyperparameterError: the radius is not a positive finite number.
+        HyperparameterError: the radius is not a positive finite number, or (when called) 0 in the array's dtype.
 
     Example:
         >>> import numpy as np
@@ -81,6 +82,7 @@ class l1_ball(Transform):
         """The nearest point in the ball."""
         given = floating(array, self.kind)
         names = namespace(given)
+        no_zero(self.radius, given, name="radius", owner=self.kind)
         sizes = names.absolute(wide(given))
         with quiet():
             total = names.total(sizes)

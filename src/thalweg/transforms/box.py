@@ -13,7 +13,7 @@ import numpy as np
 from thalweg.errors import HyperparameterError
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import finite, number
-from thalweg.transforms.arrays import constant, floating
+from thalweg.transforms.arrays import constant, floating, no_infinity
 from thalweg.transforms.base import Array, Transform
 
 
@@ -29,7 +29,8 @@ class bounds(Transform):
         upper: the largest value, in the model's unit; ``None`` for no bound.
 
     Raises:
-        HyperparameterError: a bound is not a number, or the lower one is above the upper one.
+        HyperparameterError: a bound is not a number, the lower one is above the upper one, or (when called) all
+            numbers of the array's dtype are outside.
 
     Example:
         >>> import numpy as np
@@ -66,6 +67,10 @@ class bounds(Transform):
         """The clipped array."""
         given = floating(array, self.kind)
         names = namespace(given)
+        if self.lower is not None and self.lower > 0:
+            no_infinity(self.lower, given, name="lower", owner=self.kind)
+        if self.upper is not None and self.upper < 0:
+            no_infinity(self.upper, given, name="upper", owner=self.kind)
         lower, upper = (constant(limit, given) for limit in self.limits)
         return names.cast(names.clip(given, lower, upper), given)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import number, positive
-from thalweg.transforms.arrays import constant, floating
+from thalweg.transforms.arrays import constant, floating, no_zero
 from thalweg.transforms.base import Array, Transform
 from thalweg.transforms.norms import scaled_down, scaled_norm
 
@@ -20,7 +20,7 @@ class clip_value(Transform):
         limit: the largest size of an element, in the gradient's unit, positive.
 
     Raises:
-        HyperparameterError: the limit is not a positive finite number.
+        HyperparameterError: the limit is not a positive finite number, or (when called) 0 in the gradient's dtype.
 
     Example:
         >>> import numpy as np
@@ -43,6 +43,7 @@ class clip_value(Transform):
         """The clipped gradient."""
         given = floating(array, self.kind)
         names = namespace(given)
+        no_zero(self.limit, given, name="limit", owner=self.kind)
         clipped = names.clip(given, constant(-self.limit, given), constant(self.limit, given))
         return names.cast(names.where(names.isfinite(given), clipped, given), given)
 
@@ -57,7 +58,7 @@ class clip_norm(Transform):
         limit: the largest Euclidean norm, in the gradient's unit, positive.
 
     Raises:
-        HyperparameterError: the limit is not a positive finite number.
+        HyperparameterError: the limit is not a positive finite number, or (when called) 0 in the gradient's dtype.
 
     Example:
         >>> import numpy as np
@@ -78,5 +79,6 @@ class clip_norm(Transform):
     def __call__(self, array: Array) -> Array:
         """The scaled gradient."""
         given = floating(array, self.kind)
+        no_zero(self.limit, given, name="limit", owner=self.kind)
         scale, root = scaled_norm(given)
         return scaled_down(given, scale, root, constant(self.limit, root))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from thalweg.errors import HyperparameterError
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import number, positive
-from thalweg.transforms.arrays import Shape, constant, floating, parameter_for, quiet, shape_of
+from thalweg.transforms.arrays import Shape, constant, floating, no_infinity, no_zero, parameter_for, quiet, shape_of
 from thalweg.transforms.base import Array, ParameterTransform
 from thalweg.transforms.norms import Axis, scaled_down, scaled_norm
 
@@ -31,7 +31,8 @@ class clip_adaptive(ParameterTransform):
 
     Raises:
         HyperparameterError: a number is not positive and finite, ``axis`` is not made of distinct whole numbers,
-            or (when called) gradient and parameter do not fit each other, or there are no such axes.
+            or (when called) gradient and parameter do not fit each other, there are no such axes, or a number is 0
+            or infinite in the dtype (for 16 bits in float32).
 
     Example:
         >>> import numpy as np
@@ -63,6 +64,9 @@ class clip_adaptive(ParameterTransform):
         names = namespace(given)
         with quiet():
             size, root = scaled_norm(param, axis)
+            for name, value in (("limit", self.limit), ("epsilon", self.epsilon)):
+                no_zero(value, size, name=name, owner=self.kind)
+                no_infinity(value, size, name=name, owner=self.kind)
             allowed = constant(self.limit, root) * names.maximum(size * root, constant(self.epsilon, root))
             return scaled_down(given, *scaled_norm(given, axis), allowed)
 

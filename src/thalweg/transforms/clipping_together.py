@@ -13,7 +13,7 @@ from typing import ClassVar
 from thalweg.errors import HyperparameterError
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import number, positive
-from thalweg.transforms.arrays import constant, floating, quiet, wide
+from thalweg.transforms.arrays import constant, floating, no_zero, quiet, wide
 from thalweg.transforms.base import Array, TreeTransform
 from thalweg.transforms.norms import scaled_down, squares
 
@@ -28,8 +28,8 @@ class clip_global_norm(TreeTransform):
         limit: the largest Euclidean norm of all gradients together, positive. Their units are one, then.
 
     Raises:
-        HyperparameterError: the limit is not a positive finite number, or (when called) what is given is no
-            mapping from name to array of floats.
+        HyperparameterError: the limit is not a positive finite number, or (when called) 0 in the dtypes of all
+            gradients, or what is given is no mapping from name to array of floats.
 
     Example:
         >>> import numpy as np
@@ -59,6 +59,7 @@ class clip_global_norm(TreeTransform):
         given = {name: floating(array, f"{self.kind} of {name}") for name, array in arrays.items()}
         if not given:
             return {}
+        no_zero(self.limit, *given.values(), name="limit", owner=self.kind)
         in_order = [wide(given[name]) for name in sorted(given)]
         names = namespace(*in_order)
         with quiet():

@@ -9,7 +9,7 @@ import numpy as np
 
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import nonnegative, number
-from thalweg.transforms.arrays import checked_weights, constant, floating, parameter_for, quiet, weighted
+from thalweg.transforms.arrays import checked_weights, constant, floating, no_infinity, parameter_for, quiet, weighted
 from thalweg.transforms.base import Array, ParameterTransform
 
 
@@ -28,7 +28,7 @@ class add_decay(ParameterTransform):
 
     Raises:
         HyperparameterError: the weight is negative or not finite, the mask is not numbers or not finite, or (when
-            called) gradient, parameter and mask do not fit each other.
+            called) gradient, parameter and mask do not fit each other, or the weight is infinite in their dtype.
 
     Example:
         >>> import numpy as np
@@ -52,6 +52,7 @@ class add_decay(ParameterTransform):
     def __call__(self, grad: Array, param: Array) -> Array:
         """The gradient with the decay added."""
         given = floating(grad, self.kind)
+        no_infinity(self.weight, given, name="weight", owner=self.kind)
         theta = parameter_for(given, param, self.kind)
         theta = theta if self.array is None else weighted(theta, self.array, self.kind)
         with quiet():

@@ -9,7 +9,7 @@ import numpy as np
 
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import finite, number
-from thalweg.transforms.arrays import constant, floating, quiet
+from thalweg.transforms.arrays import constant, floating, no_infinity, no_zero, quiet
 from thalweg.transforms.base import Array, Transform
 
 
@@ -21,7 +21,8 @@ class scale(Transform):
         factor: any finite number, rounded to the gradient's dtype; for instance 1 over the batch size.
 
     Raises:
-        HyperparameterError: the factor is not a finite number.
+        HyperparameterError: the factor is not a finite number, or (when called) becomes 0 or infinite in the
+            gradient's dtype.
 
     Example:
         >>> import numpy as np
@@ -41,6 +42,8 @@ class scale(Transform):
     def __call__(self, array: Array) -> Array:
         """The scaled array."""
         given = floating(array, self.kind)
+        no_zero(self.factor, given, name="factor", owner=self.kind)
+        no_infinity(self.factor, given, name="factor", owner=self.kind)
         with quiet():
             return namespace(given).cast(given * constant(self.factor, given), given)
 

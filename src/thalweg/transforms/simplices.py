@@ -15,7 +15,7 @@ import numpy as np
 from thalweg.errors import HyperparameterError
 from thalweg.rules.namespaces import namespace
 from thalweg.rules.ranges import number, positive
-from thalweg.transforms.arrays import constant, epsilon, floating, quiet, shape_of, wide
+from thalweg.transforms.arrays import constant, epsilon, floating, no_infinity, no_zero, quiet, shape_of, wide
 from thalweg.transforms.base import Array, Transform
 
 
@@ -30,8 +30,9 @@ class simplex(Transform):
         total: the sum, in the model's unit, positive.
 
     Raises:
-        HyperparameterError: the total is not a positive finite number, or (when called) the array is empty: no
-            empty array has that sum. A PyTensor variable that does not tell its shape is not asked.
+        HyperparameterError: the total is not a positive finite number, or (when called) 0 or infinite in the array's
+            dtype (infinite in float32 for 16 bits), or the array is empty: no empty array has that sum. A PyTensor
+            variable that does not tell its shape is not asked.
 
     Example:
         >>> import numpy as np
@@ -60,6 +61,8 @@ class simplex(Transform):
                 shape=shape,
             )
         names, whole = namespace(given), wide(given)
+        no_zero(self.total, given, name="total", owner=self.kind)
+        no_infinity(self.total, whole, name="total", owner=self.kind)
         with quiet():
             found = names.total(whole)
             missing = names.absolute(found - constant(self.total, found))
