@@ -1,6 +1,9 @@
-"""The update rules of PyCMTensor's and MXNet.jl's pages, which install nowhere: plain NumPy loops.
+"""The update rules of PyCMTensor and MXNet.jl, which install nowhere: plain NumPy loops.
 
-The same contract as in ``papers.py``; the forms are those of the pages (PyCMTensor's Adamax counts from t = 1: the
+They are from their pages, but for MXNet.jl's AdaGrad, RMSProp and AdaMax, which are from its published source
+(julia/src/optimizers in github.com/apache/mxnet): its page has SGD and ADAM only.
+
+The same contract as in ``papers.py``; the forms are theirs (PyCMTensor's Adamax counts from t = 1: the
 original divides by zero at its first step).
 """
 
