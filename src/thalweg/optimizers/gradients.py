@@ -67,7 +67,9 @@ def fitting(grad: Any, parameter: Parameter, iteration: int) -> np.ndarray:
     return np.asarray(grad)
 
 
-def refusal(grad: np.ndarray, raw: np.ndarray | None, name: str, iteration: int) -> NonFiniteGradientError:
+def refusal(
+    grad: np.ndarray, raw: np.ndarray | None, name: str, iteration: int, *, gathered: int = 1
+) -> NonFiniteGradientError:
     """The error for a gradient that holds NaN or infinity.
 
     Args:
@@ -75,17 +77,25 @@ def refusal(grad: np.ndarray, raw: np.ndarray | None, name: str, iteration: int)
         raw: what it was before ``process_grad``, if known, to tell who made a bad value.
         name: the variable's name.
         iteration: the step's number.
+        gathered: of how many micro-batches it is the mean; each was looked at when it came, or is ``grad``.
 
     Returns:
         The error, naming variable, iteration, how many, and the first index.
     """
-    culprit, source = grad, "the gradient"
+    several = f"the mean of {gathered} finite gradients, whose sum is too large for {grad.dtype},"
+    culprit, source = grad, "the gradient" if gathered == 1 else several
     if raw is not None and raw is not grad:
         if np.all(np.isfinite(raw)):
             source = "what process_grad made of a finite gradient"
         else:
             culprit = raw
     bad = ~np.isfinite(culprit)
+    if not bad.any():  # what came last is finite, and so was what came before it
+        return NonFiniteGradientError(
+            f"variable {name!r}, iteration {iteration}: {several} is not finite; nothing was changed",
+            variable=name,
+            iteration=iteration,
+        )
     first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)) if bad.ndim else ()
     count = int(np.count_nonzero(bad))
     return NonFiniteGradientError(

@@ -187,7 +187,7 @@ class LocalOptimizer(ProcessingOptimizer, metaclass=describing.OfRule):
         seating.set_grads(used)
         if self._nonfinite != "ignore":
             bad = seating.bad()
-            if bad and not self._repair(bad, used, raws, iteration):
+            if bad and not self._repair(bad, used, raws, iteration, self._accumulate):
                 self._micro = 0
                 return None
             if bad:

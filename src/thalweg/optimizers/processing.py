@@ -119,7 +119,12 @@ class ProcessingOptimizer(StatefulOptimizer):
         return grad.copy() if self._footprint.may_touch(grad) else grad
 
     def _repair(
-        self, bad: list[int], used: list[np.ndarray], raws: Mapping[str, np.ndarray | None], iteration: int
+        self,
+        bad: list[int],
+        used: list[np.ndarray],
+        raws: Mapping[str, np.ndarray | None],
+        iteration: int,
+        gathered: int = 1,
     ) -> bool:
         """Do what was asked for with gradients that are not finite; whether the step can go on with ``used``."""
         if self._nonfinite == "skip":
@@ -127,7 +132,7 @@ class ProcessingOptimizer(StatefulOptimizer):
             return False
         if self._nonfinite == "raise":
             name = self._parameters[bad[0]].name
-            raise refusal(used[bad[0]], raws[name], name, iteration)
+            raise refusal(used[bad[0]], raws[name], name, iteration, gathered=gathered)
         for index in bad:
             used[index] = self._zero(used[index])
         return True

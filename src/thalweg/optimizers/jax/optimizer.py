@@ -204,9 +204,11 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
         if self._plan.nonfinite == "raise" and bad.any():
             k = int(np.argmax(bad))
             raw = used = np.asarray(given[k])
+            gathered = 1
             if np.isfinite(raw).all():
+                gathered = self._plan.accumulate
                 used = np.asarray(jax_step.processed(self._plan, leaves, jax_step.widened(given, leaves))[k])
-            raise refusal(used, raw, leaves.names[k], iteration)
+            raise refusal(used, raw, leaves.names[k], iteration, gathered=gathered)
 
     @telling
     def eval_params(self, params: Any, state: JaxState) -> Any:

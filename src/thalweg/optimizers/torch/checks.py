@@ -92,7 +92,9 @@ def fitting(grad: torch.Tensor, param: torch.Tensor, label: str, iteration: int)
         )
 
 
-def not_finite(grad: torch.Tensor, raw: torch.Tensor, label: str, iteration: int) -> NonFiniteGradientError:
+def not_finite(
+    grad: torch.Tensor, raw: torch.Tensor, label: str, iteration: int, *, gathered: int = 1
+) -> NonFiniteGradientError:
     """The error for a gradient that holds NaN or infinity.
 
     Args:
@@ -100,12 +102,13 @@ def not_finite(grad: torch.Tensor, raw: torch.Tensor, label: str, iteration: int
         raw: what it was before ``process_grad``.
         label: the parameter's name or number.
         iteration: the step's number.
+        gathered: of how many micro-batches it is the mean.
 
     Returns:
         The error, naming parameter, iteration, how many, and the first index.
     """
     seen, before = as_numpy(grad), as_numpy(raw)
-    return refusal(seen, seen if raw is grad else before, label, iteration)
+    return refusal(seen, seen if raw is grad else before, label, iteration, gathered=gathered)
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:

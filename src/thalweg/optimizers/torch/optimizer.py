@@ -273,7 +273,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
         repaired = []
         for seat, grad, raw in zip(plan.seats, grads, raws, strict=True):
             if self._nonfinite == "raise" and not torch.isfinite(grad).all():
-                raise not_finite(grad, raw, seat.label, iteration)
+                raise not_finite(grad, raw, seat.label, iteration, gathered=self._accumulate)
             repaired.append(self._zero(grad))
         return repaired
 
