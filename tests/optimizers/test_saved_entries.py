@@ -77,6 +77,14 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "a variable": (lambda meta: meta["variables"].update(z={"shape": [1]}), "unexpected: variable z"),
     "no variable": (lambda meta: meta["variables"].pop("x"), "missing: variable x"),
+    "part of a schedule": (
+        lambda meta: meta["hyperparameters"]["learning_rate"].pop("gamma"),
+        "missing: gamma of the schedule at learning_rate",
+    ),
+    "part of a group's": (
+        lambda meta: meta["groups"][0]["beta1"].pop("patience"),
+        "missing: patience of the schedule at beta1",
+    ),
     "a shape": (lambda meta: meta["variables"]["x"].update(shape=[3]), "variable x was {'shape': [3]"),
     "variables": (lambda meta: meta.update(variables=3), "variables is 3, no table"),
     "schedules": (lambda meta: meta.update(schedules=None), "schedules is None, no table"),

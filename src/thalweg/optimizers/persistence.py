@@ -252,6 +252,9 @@ def _settings(
             # The same schedule stays the same object: its user may hold on to it.
             value = settings[name] if as_here else from_config(name, config, {})
             restored[name] = checked(rule, name, value, OptimizationState())
+            whole = to_config(value)
+            if isinstance(whole, dict) and isinstance(config, dict):  # a default would stand for what is missing
+                differences += [f"missing: {part} of the schedule at {name}" for part in whole if part not in config]
         except (HyperparameterError, TypeError) as error:
             differences.append(str(error))
     return restored
