@@ -15,6 +15,8 @@ from thalweg.rules.ranges import is_masked
 from thalweg.rules.spelling import unknown
 from thalweg.transforms import ParameterTransform, Transform, TreeTransform, bounds, describe
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 Step = Callable[[np.ndarray], Any]
 """From array to array of the same shape and dtype; may be a coroutine function."""
 
@@ -91,9 +93,12 @@ class Pipeline:
                 raise unknown(f"variable for {self.what}:", name, variables)
 
     def limits(self, variable: str) -> tuple[float, float] | None:
-        """Lower and upper bound, if bounds are all that there is."""
+        """Lower and upper bound, if bounds are all that there is, and none that float32 does not hold."""
         steps = self.steps(variable)
-        return steps[0].limits if len(steps) == 1 and type(steps[0]) is bounds else None
+        if len(steps) != 1 or type(steps[0]) is not bounds:
+            return None
+        lower, upper = steps[0].limits
+        return None if lower > _LARGEST or upper < -_LARGEST else (lower, upper)  # which it refuses itself
 
     async def run_all(
         self, arrays: Mapping[str, np.ndarray], params: Mapping[str, np.ndarray]
