@@ -98,6 +98,7 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "truth": (lambda meta: meta["variables"]["y"].update(shape=[True, 3]), "variable y was {'shape': [True, 3]"),
     "a rule of arrays": (lambda meta: meta.update(rule=np.ones(2)), "it belongs to the rule array"),
     "groups of arrays": (lambda meta: meta.update(groups=np.ones(2)), "groups were of"),
+    "carried beyond": (lambda meta: meta.update(carried=[[BIG]]), "carried is [[1"),
     "carried": (lambda meta: meta.update(carried=np.ones(3)), "carried is array"),
     "a hook of arrays": (lambda meta: meta.update(process_grad=np.ones(2)), "process_grad was [1. 1.]"),
 }
@@ -156,6 +157,11 @@ def test_a_function_that_was_set_behind_an_updater_since_the_last_update_is_the_
         assert update.optimizer.learning_rate == after
         assert step(update, "a") == pytest.approx(0.5 if after == 0.5 else 1e-6)
     snapshot = update.state()
+    for last in (BIG, -1, 1.0, float("inf")):
+        meta = copy.deepcopy(snapshot.meta)
+        meta["keys"]["a"]["last"] = last
+        with pytest.raises(StateMismatchError, match=r"saved for key 'a' cannot be used: .*last is .*, not a count"):
+            update.restore(OptimizerSnapshot(snapshot.arrays, meta))
     with pytest.raises(StateMismatchError, match="unexpected: more"):
         update.restore(OptimizerSnapshot(snapshot.arrays, {**snapshot.meta, "more": 1}))
     other = tw.get_updater(tw.SGD(learning_rate=mine))

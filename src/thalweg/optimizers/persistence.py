@@ -376,7 +376,7 @@ def _carried(rule: Rule, groups: int, saved: Any, updates: int, differences: lis
     expected = (groups, len(rule.carried_names))
     try:
         found = np.array(saved, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = np.full(1, np.nan)
     older = [name not in NEW_NUMBERS for name in rule.carried_names]
     if rule.carried is not None and found.size == groups * sum(older) < groups * len(older):

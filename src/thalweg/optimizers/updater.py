@@ -17,7 +17,7 @@ import numpy as np
 
 from thalweg.errors import HyperparameterError, OptimizerError, ParameterError, StateMismatchError
 from thalweg.optimizers import persistence
-from thalweg.optimizers.entries import compared
+from thalweg.optimizers.entries import compared, is_count, shown
 from thalweg.optimizers.interrupts import held
 from thalweg.optimizers.keyed import Seat, as_now
 from thalweg.optimizers.local import LocalOptimizer
@@ -303,7 +303,9 @@ class Updater:
     def _restored(self, name: str, saved: Any, arrays: dict[str, np.ndarray]) -> Seat:
         """A seat as it was saved, its weights to come."""
         try:
-            meta, last = saved["state"], int(saved["last"])
+            meta, last = saved["state"], saved["last"]
+            if not is_count(last):
+                raise ValueError(f"last is {shown(last)}, not a count")
             like = meta["variables"][name]
             # Arrays that are set now may be of another shape than those that were saved.
             present = {n: v for n, v in self._settings(name).items() if not isinstance(v, np.ndarray)}
