@@ -41,7 +41,11 @@ def _team(monkeypatch: pytest.MonkeyPatch, size: int) -> Iterator[None]:
     threads._team.cache_clear()
 
 
+KEPT: list[Any] = []  # of which the pieces know the address only
+
+
 def divided(function: Any, arguments: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    KEPT.append(function)
     address = ctypes.cast(function, ctypes.c_void_p).value
     return np.array([(address, *several) for several in arguments], np.int64)
 
@@ -91,9 +95,12 @@ def test_pieces_of_a_thread_that_does_not_come_are_done_by_the_others(
     two: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)  # it never begins
-    done = []
-    assert threads.run(divided(FUNCTION(lambda *given: done.append(given[1]) or 0), [(0, k, 0) for k in range(8)]))
-    assert done == [0, 1, 2, 3, 7, 6, 5, 4], "its own, then the others' from their end"
+    done: list[int] = []
+    several = divided(FUNCTION(lambda *given: done.append(given[1]) or 0), [(0, k, 0) for k in range(8)])
+    for own in ([0, 1, 2, 3], [3, 2, 1, 0]):  # forward, then backward: what was last is in the cache
+        assert threads.run(several)
+        assert done == [*own, 7, 6, 5, 4]
+        done.clear()
 
 
 def test_where_there_may_be_no_more_threads_there_are_fewer(two: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """Compiled code in which the threads of a team share the pieces of a pass: what they are told by, and wait with.
 
 A thread that waits looks again and again for some tens of microseconds before it goes to sleep: passes come one after
-the other, and waking it takes longer than many of them. Whoever has done its own pieces goes on with those of others
-from their end, so a thread that wakes late, or has no core, costs little. ::
+the other, and waking it takes longer than many of them. Whoever has done its own pieces goes on with those of others,
+so a thread that wakes late, or has no core, costs little. One pass goes forward through a thread's own pieces, the next
+one backward: it begins with what is still in the cache. ::
 
     whoever has a pass:      opens the pieces, counts the pass up, takes pieces, waits until all are done
     each of the others:      waits for the next pass, takes pieces
@@ -144,9 +145,11 @@ class _Parts:
         step.add_incoming(self.i64(0), entry)
         b.cbranch(b.icmp_signed("<", step, count), take, end)
         b.position_at_end(take)
-        # Its own forward; then those before them backward, around to the last piece of the thread after it.
+        # Its own, forward and backward in turn; then those before them backward, around to the last of the next thread.
+        mirrored = b.sub(b.sub(each, self.i64(1)), step)
+        own = b.select(b.trunc(turn, self.ir.IntType(1)), step, mirrored)
         back = b.sub(b.add(first, count), b.add(b.sub(step, each), self.i64(1)))
-        piece = b.urem(b.select(b.icmp_signed("<", step, each), b.add(first, step), back), count)
+        piece = b.urem(b.select(b.icmp_signed("<", step, each), b.add(first, own), back), count)
         claim = self.at(b, team, b.add(piece, self.i64(self.claims)))
         b.cbranch(b.extract_value(b.cmpxchg(claim, opened, taken, "acq_rel", "monotonic"), 1), run, onward)
         b.position_at_end(run)
