@@ -91,6 +91,7 @@ class Batch:
         self._count = threads.pieces(len(lines), self.size)
         self._calls = np.array([self._arguments(k) for k in range(self._count)], np.int64)
         self._status = (ctypes.c_int64 * self._count)()
+        self._first = ctypes.c_int64.from_buffer(self._status)  # quicker to read
         self._exception = ctypes.c_int64()  # numba's convention has a place for what a text raised; nobody reads it
         status, arguments = ctypes.addressof(self._status), address_of(self._calls)
         self._pieces = np.array(
@@ -177,7 +178,7 @@ class Batch:
                 self._calls[0, _MODE] = self._mode = mode
             if self._function(*self._target) != 0:
                 self._left()
-            status = self._status[0]
+            status = self._first.value
             if status > 0:
                 return int(self._table[status - 1, 4])
             if status < 0:
@@ -230,7 +231,7 @@ class Batch:
         self._calls[0, _MODE] = self._mode = mode
         if self._function(*self._target) != 0:
             self._left()
-        status = self._status[0]
+        status = self._first.value
         if status < 0:
             self._too_large(status)
         return status
