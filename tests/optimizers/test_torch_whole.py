@@ -15,6 +15,8 @@ import torch
 
 import thalweg as tw
 from tests.optimizers.interrupting import ctrl_c, interrupted_at
+from thalweg.errors import NonFiniteGradientError, OptimizerError
+from thalweg.lowering import torch_units
 from thalweg.lowering.torch_units import Compiled
 from thalweg.optimizers.torch import TorchOptimizer, seating
 from thalweg.rules.base import NoSlots, Number, Rule
@@ -377,3 +379,60 @@ def test_a_step_in_another_thread_is_the_same() -> None:
     thread.start()
     thread.join()
     assert look(optimizer) == look(other)
+
+
+@pytest.mark.parametrize("way", ["load_state_dict", "restore"])
+def test_a_step_that_memory_ran_out_in_is_not_gone_on_from(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """A rule of ours makes no copies to go back to: who catches the error and makes the next step would not know."""
+    params = [(name, torch.nn.Parameter(torch.ones(2))) for name in "ab"]
+    optimizer = TorchOptimizer(params, tw.Momentum(learning_rate=1.0), kernel="native")
+
+    def step() -> None:
+        for _, param in params:
+            param.grad = torch.ones(2)
+        optimizer.step()
+
+    step()
+    saved = copy.deepcopy(optimizer.state_dict()) if way == "load_state_dict" else optimizer.snapshot()
+    weights = {name: param.detach().clone() for name, param in params}
+    update_, calls = torch_units.update_, []
+
+    def failing(*given: Any) -> None:
+        calls.append(given)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("no more")
+        update_(*given)
+
+    monkeypatch.setattr(torch_units, "update_", failing)
+    with pytest.raises(torch.OutOfMemoryError, match="no more"):
+        step()
+    monkeypatch.undo()
+    assert optimizer.optimization_state.curr_iter == 1
+    told = (
+        r"the step before was left in its middle by OutOfMemoryError, .* load parameters and state as they were saved"
+    )
+    for again in (optimizer, copy.deepcopy(optimizer)):
+        with pytest.raises(OptimizerError, match=told):
+            again.step()
+    getattr(optimizer, way)(saved)
+    for name, param in params:
+        param.data.copy_(weights[name])
+    step()
+    reference = torch.nn.Parameter(torch.ones(2))
+    other = torch.optim.SGD([reference], lr=1.0, momentum=0.9)
+    for _ in range(2):
+        reference.grad = torch.ones(2)
+        other.step()
+    for _, param in params:
+        torch.testing.assert_close(param, reference)
+
+
+def test_a_gradient_that_is_refused_leaves_nothing_in_the_middle() -> None:
+    param = torch.nn.Parameter(torch.ones(2))
+    optimizer = TorchOptimizer([param], tw.Momentum(), kernel="native")
+    param.grad = torch.tensor([1.0, float("nan")])
+    with pytest.raises(NonFiniteGradientError):
+        optimizer.step()
+    param.grad = torch.ones(2)
+    optimizer.step()
+    assert optimizer.optimization_state.curr_iter == 1

@@ -53,6 +53,8 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
     rule: Rule
     """The rule, in the form that the recipe has."""
 
+    _broken = ""  # by what a step was left in its middle
+
     def __init__(
         self, params: Params, recipe: LocalOptimizer | None = None, *, kernel: str = "auto", **misplaced: Any
     ) -> None:
@@ -303,6 +305,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         saved = torch_state.prepared(self, state_dict)
         torch_state.check(self, saved)
         torch_state.load(self, saved)
+        self._broken = ""
         self._forget()
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
@@ -331,6 +334,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
             OptimizerError: the parameters have no names.
         """
         twin.restore(self, snapshot)
+        self._broken = ""
         self._forget()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -365,6 +369,7 @@ _COPIED = (
     *_ATTRIBUTES,
     *(
         "_base_rule",
+        "_broken",
         "_convention",
         "_wrap",
         "_accumulate",

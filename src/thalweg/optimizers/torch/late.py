@@ -1,5 +1,5 @@
 """What is set in a param group in vain: what a rule reads at the first step only, arrays that it needs twice, and
-numbers where a schedule says what they are."""
+numbers where a schedule says what they are. And what comes too late: a step after one that was left in its middle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from thalweg.errors import OptimizerError
 from thalweg.optimizers.settings import is_lagged_array, lagged, same
 from thalweg.optimizers.telling import level_of_user
 
@@ -54,6 +55,23 @@ def tell(optimizer: Configured, hypers: Mapping[int, Any]) -> None:
                 f"{rule.initial[late[0]]}",
                 stacklevel=level_of_user(),
             )
+
+
+def refuse_broken(optimizer: Configured) -> None:
+    """Refuse to go on after a step in whose middle memory ran out, say, and which had nothing to go back to.
+
+    Args:
+        optimizer: the optimizer.
+
+    Raises:
+        OptimizerError: there was one, and no state was loaded since.
+    """
+    if optimizer._broken:
+        raise OptimizerError(
+            f"{optimizer.name}: the step before was left in its middle by {optimizer._broken}, so parameters and state "
+            "may not belong together; load parameters and state as they were saved (load_state_dict)",
+            name=optimizer.name,
+        )
 
 
 def tell_overwritten(optimizer: Configured) -> None:

@@ -122,7 +122,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
                 The closure and ``process_grad`` are interrupted; so are a text of your own and ``process_model``: the
                 step goes back.
             OptimizerError: inside :meth:`evaluating`; or the closure cannot be called, or something was given that is
-                for NumPy.
+                for NumPy; or memory ran out in the middle of the step before, and no state was loaded since.
         """
         if of_numpy or not (closure is None or callable(closure)):
             refuse_arguments(self.name, of_numpy, _INSTEAD)
@@ -132,6 +132,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             )
         if self._evaluating:
             raise OptimizerError(f"{self.name}: the parameters hold what is to be evaluated; step after evaluating()")
+        late.refuse_broken(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -200,6 +201,7 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
             with held():
                 for tensor, copy in () if made else backups:
                     tensor.copy_(copy)
+                self._broken = ""
             raise
 
     def _update(
@@ -218,8 +220,12 @@ class TorchOptimizer(ConfiguredTorchOptimizer):
                 unit.set_hyper(number, hypers[lane.group])
         for unit in plan.units:
             _whole(unit, unit.ready)
-        for unit in plan.units:
-            _whole(unit, unit.update)
+        try:
+            for unit in plan.units:
+                _whole(unit, unit.update)
+        except Exception as error:
+            self._broken = type(error).__name__
+            raise
         del used  # held until here: units know addresses
         return True
 
