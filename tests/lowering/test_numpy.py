@@ -107,11 +107,11 @@ def threaded(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Have large batches divided among so many threads."""
 
     def use(count: int) -> None:
-        threads._team.cache_clear()
+        threads._TEAMS.clear()
         monkeypatch.setattr(threads, "count", lambda: count)
 
     yield use
-    threads._team.cache_clear()
+    threads._TEAMS.clear()
 
 
 def pieces(count: int, batch: Batch) -> int:
@@ -376,13 +376,15 @@ def test_bits_do_not_depend_on_the_number_of_threads(threaded: Any, name: str, d
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("name", ["adam", "lamb"])
+@every_rule
 @pytest.mark.parametrize("offset", [1, 7, 15])
 @both
-def test_bits_do_not_depend_on_where_an_array_lies(threaded: Any, name: str, offset: int, dtype: np.dtype[Any]) -> None:
-    """Rows begin at lines of the cache, but where a rule sums by row."""
+def test_bits_do_not_depend_on_where_an_array_lies(
+    threaded: Any, rule: Rule, offset: int, dtype: np.dtype[Any]
+) -> None:
+    """So no row may begin where the processor would like it to: what is left over at its end is rounded otherwise."""
     threaded(2)
-    rule, size = ALL[name], 5 * BLOCK + 11
+    size = 5 * BLOCK + 11
     found = []
     for place in (0, offset):
         raw = np.zeros(size + 64, dtype)
@@ -391,9 +393,6 @@ def test_bits_do_not_depend_on_where_an_array_lies(threaded: Any, name: str, off
         x[:] = random_arrays([size], dtype)[0]
         state = make_state(len(rule.slot_names), x)
         batch = Batch(compile_rule(rule, dtype), [Part(address_of(x), size, tuple(map(address_of, state)))])
-        assert batch._table[:, 2].min() > 0
-        assert batch._table[:, 2].sum() == size
-        assert not (batch._table[1:, 0] % 64 - (64 + place * x.itemsize) % 64 * (name == "lamb")).any()
         for t in range(1, 4):
             grad = random_arrays([size], dtype, seed=t)[0]
             batch.set_grad(0, address_of(grad))

@@ -35,10 +35,10 @@ def team_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _team(monkeypatch: pytest.MonkeyPatch, size: int) -> Iterator[None]:
-    threads._team.cache_clear()
+    threads._TEAMS.clear()
     monkeypatch.setattr(threads, "count", lambda: size)
     yield
-    threads._team.cache_clear()
+    threads._TEAMS.clear()
 
 
 KEPT: list[Any] = []  # of which the pieces know the address only
@@ -113,6 +113,40 @@ def test_where_there_may_be_no_more_threads_there_are_fewer(two: None, monkeypat
     assert sorted(done) == list(range(8))
 
 
+def test_a_pass_inside_a_pass_is_made_by_this_thread_alone(two: None) -> None:
+    """As of a step in a handler of a signal, which is run when compiled code has returned and nothing else has."""
+    inner: list[int] = []
+    outer: list[int] = []
+    several = divided(FUNCTION(lambda *given: inner.append(given[1]) or 0), [(0, k, 0) for k in range(8)])
+
+    def call(turn: int, k: int, _: int) -> int:
+        outer.append(k)
+        return int(not threads.run(several))
+
+    for _ in range(3):
+        assert threads.run(divided(FUNCTION(call), [(0, k, 0) for k in range(6)]))
+        assert (sorted(outer), sorted(inner)) == (list(range(6)), sorted([*range(8)] * 6))
+        outer.clear()
+        inner.clear()
+
+
+def test_threads_that_come_first_at_the_same_time_make_one_team(two: None) -> None:
+    before = threading.active_count()
+    together, function = threading.Barrier(8), FUNCTION(lambda *given: 0)
+    several = divided(function, [(0, k, 0) for k in range(8)])
+
+    def first() -> None:
+        together.wait()
+        assert threads.run(several)
+
+    starting = [threading.Thread(target=first) for _ in range(8)]
+    for thread in starting:
+        thread.start()
+    for thread in starting:
+        thread.join()
+    assert threading.active_count() == before + 1
+
+
 def test_two_passes_at_once_do_not_meet(two: None) -> None:
     """Two threads of the user's, each with its own arrays."""
 
@@ -130,11 +164,20 @@ def test_two_passes_at_once_do_not_meet(two: None) -> None:
         assert list(pool.map(train, range(3))) == alone
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, which is not there if whoever started this process ignores it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_finds_a_pass_whole(two: None) -> None:
     """It reaches the main thread; what the others still write must not be put back or freed under them."""
 
     def until_interrupted(batch: Batch) -> None:
-        while True:
+        for _ in range(100_000):
             batch.update()
 
     x, g = np.zeros(1 << 22), np.full(1 << 22, -1.0)

@@ -38,6 +38,14 @@ def grouped(name: str) -> Any:
 # ------------------------------------------------------------------ another optimizer's state
 
 
+def test_the_same_groups_in_other_words_are_the_same() -> None:
+    params = given()
+    state = JaxOptimizer(grouped("a")).init(params)
+    for other in ("a*", "[a]"):
+        moved, _ = JaxOptimizer(grouped(other)).step(params, params, state)
+        np.testing.assert_array_equal(moved["a"], JaxOptimizer(grouped("a")).step(params, params, state)[0]["a"])
+
+
 @pytest.mark.parametrize(
     ("there", "here", "said"),
     [
@@ -47,7 +55,7 @@ def grouped(name: str) -> Any:
         (tw.SGD(accumulate=2), tw.SGD(), r"\(sgd; accumulate=2\), and this is \(sgd\)"),
         (tw.SGD(), tw.SGD(accumulate=2), r"\(sgd\), and this is \(sgd; accumulate=2\)"),
         (tw.SGD(wrap=["ema"]), tw.SGD(), r"\(sgd; wrap=\['ema'\]\), and this is \(sgd\)"),
-        (grouped("a"), grouped("b"), r"\(momentum; group \['a'\]\), and this is \(momentum; group \['b'\]\)"),
+        (grouped("a"), tw.Momentum(), r"\(momentum; group 1\), and this is \(momentum\)"),
         (tw.SGD(), tw.SGD(learning_rate=Plateau(0.5)), r"\(sgd\), and this is \(sgd; learning_rate by Plateau\)"),
     ],
 )

@@ -44,7 +44,7 @@ INFINITE: dict[str, tuple[Callable[[float], Any], str]] = {
     "scale": (scale, "factor"),
     "scale, negative": (lambda value: scale(-value), "factor"),
     "add_decay": (add_decay, "weight"),
-    "clip_adaptive": (clip_adaptive, "limit"),
+    "clip_adaptive, epsilon": (lambda value: clip_adaptive(0.1, epsilon=value), "epsilon"),
     "simplex": (simplex, "total"),
     "bounds, lower": (lambda value: bounds(lower=value), "lower"),
     "bounds, upper": (lambda value: bounds(upper=-value), "upper"),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from thalweg.errors import HyperparameterError, RuleError
 from thalweg.lowering import threads
-from thalweg.lowering.buffers import LINE
 from thalweg.lowering.layout import ARGUMENTS, BLOCK, CONCLUDE, MEASURE, PREPARE, ROW, SCAN, UPDATE
 from thalweg.lowering.numpy import Kernel
 
@@ -59,24 +57,19 @@ class Batch:
         self.kernel = kernel
         shape = kernel.shape
         lines: list[tuple[int, ...]] = []
-        offsets: list[int] = []
         members = np.zeros((len(parts), 3), np.int64)
         width = kernel.dtype.itemsize
         for variable, part in enumerate(parts):
             members[variable] = len(lines), 0, part.group
-            # Where nothing is summed by row, a large array is divided where a line of the cache begins
-            lead = -part.param % LINE // width if part.size > BLOCK and not shape.sums else 0
-            cuts = [*range(0, min(lead, 1)), *range(lead, part.size, BLOCK), part.size]
-            for begin, end in pairwise(cuts) if part.size else ():
-                offset = begin * width
-                head = (part.param + offset, 0, end - begin, part.group, variable)
+            for begin in range(0, part.size, BLOCK):
+                size, offset = min(BLOCK, part.size - begin), begin * width
+                head = (part.param + offset, 0, size, part.group, variable)
                 lines.append((*head, *(slot + offset for slot in part.slots)))
-                offsets.append(offset)
             members[variable, 1] = len(lines)
         self.size = sum(part.size for part in parts)
         self._table = np.array(lines, np.int64).reshape(len(lines), len(ROW) + shape.slots)
         self._members = members
-        self._offsets = np.array(offsets, np.int64)
+        self._offsets = np.arange(0, max((part.size for part in parts), default=0), BLOCK) * width
         self.used = frozenset(part.group for part in parts)
         self._used = np.array([group in self.used for group in range(groups)], np.int64)
         self._hyper = np.zeros((groups, shape.hypers))
@@ -259,7 +252,7 @@ class Batch:
         if last - first == 1:
             self._table[first, column] = address
         else:
-            self._table[first:last, column] = address + self._offsets[first:last]
+            self._table[first:last, column] = address + self._offsets[: last - first]
 
     def _arguments(self, piece: int) -> list[int]:
         rows = len(self._table)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -31,33 +32,41 @@ def by_value() -> Iterator[None]:
         >>> import pytensor.tensor as pt
         >>> from thalweg.lowering.comparing import by_value
         >>> with by_value():
-        ...     2.0 if pt.dscalar("t") == 1 else 1.0
+        ...     eval("2.0 if t == 1 else 1.0", {"t": pt.dscalar("t")})  # of nobody's module, as a user's text
         Traceback (most recent call last):
         TypeError: == compares expressions as objects, whatever their values will be; write equal(x, y), of ...
     """
     kind = import_module("pytensor.tensor.variable").TensorVariable
-    with _LOCK:
-        _INSIDE[threading.get_ident()] = _INSIDE.get(threading.get_ident(), 0) + 1
-        if len(_INSIDE) == 1:
-            kind.__eq__, kind.__ne__, kind.__hash__ = _equal, _unequal, _hash
+    token, patched = None, False
     try:
+        _patch(kind, 1)
+        patched = True
+        token = _ASKED.set(True)
         yield
     finally:
-        with _LOCK:
-            _INSIDE[threading.get_ident()] -= 1
-            if not _INSIDE[threading.get_ident()]:
-                del _INSIDE[threading.get_ident()]
-            if not _INSIDE:
-                del kind.__eq__, kind.__ne__, kind.__hash__
+        if token is not None:
+            _ASKED.reset(token)
+        if patched:
+            _patch(kind, -1)
 
+
+_ASKED: ContextVar[bool] = ContextVar("asked", default=False)
+"""Whether this thread is inside. Without it the methods that are set below do what those before them did."""
 
 _LOCK = threading.Lock()
-_BUILDS = {
-    dis.opmap[name]
-    for name in ("BUILD_MAP", "BUILD_CONST_KEY_MAP", "BUILD_SET", "MAP_ADD", "SET_ADD", "STORE_SUBSCR")
-    if name in dis.opmap
-}
-_INSIDE: dict[int, int] = {}  # by thread, how often
+_INSIDE = [0]  # how many threads are, and how often
+_OPERATIONS = ("BUILD_MAP", "BUILD_CONST_KEY_MAP", "BUILD_SET", "MAP_ADD", "SET_ADD", "STORE_SUBSCR")
+_BUILDS = {dis.opmap[name] for name in _OPERATIONS if name in dis.opmap}
+
+
+def _patch(kind: Any, more: int) -> None:
+    """Have expressions ask, from the first that goes in to the last that goes out."""
+    with _LOCK:
+        _INSIDE[0] += more
+        if _INSIDE[0] == 1 and more > 0:
+            kind.__eq__, kind.__ne__, kind.__hash__ = _equal, _unequal, _hash
+        elif _INSIDE[0] == 0:
+            del kind.__eq__, kind.__ne__, kind.__hash__
 
 
 def _equal(one: Any, other: Any) -> Any:
@@ -72,21 +81,25 @@ def _unequal(one: Any, other: Any) -> Any:
 
 def _hash(one: Any) -> int:
     asking = sys._getframe(1)
-    if asking.f_code.co_code[asking.f_lasti] not in _BUILDS:  # {x: y}, for functions of PyTensor's
-        _refuse(asking)
+    if _ASKED.get() and asking.f_code.co_code[asking.f_lasti] not in _BUILDS:  # {x: y}, for functions of PyTensor's
+        _refuse(asking, "a dictionary or a set knows expressions")
     return object.__hash__(one)
 
 
-def _refuse(asking: FrameType | None) -> None:
-    """Raise if it is a user's code that asks, perhaps through the standard library."""
-    if threading.get_ident() not in _INSIDE:
-        return
-    while asking is not None and _module(asking) in sys.stdlib_module_names:
+def _refuse(asking: FrameType | None, what: str = "== compares expressions") -> None:
+    """Raise if it is a user's text that asks, perhaps through NumPy or the standard library, and not what PyTensor
+    calls."""
+    while asking is not None and (_module(asking) == "numpy" or _module(asking) in sys.stdlib_module_names):
         asking = asking.f_back
-    if asking is not None and not of_a_library(asking):
+    if not _ASKED.get() or asking is None or of_a_library(asking):
+        return
+    caller = asking.f_back
+    while caller is not None and _module(caller) not in ("thalweg", "pytensor"):
+        caller = caller.f_back
+    if caller is None or _module(caller) == "thalweg":
         raise TypeError(
-            "== compares expressions as objects, whatever their values will be; write equal(x, y), of "
-            "thalweg.rules.arithmetic, in where (and do not look for an expression in a list or a dictionary) "
+            f"{what} as objects, whatever their values will be; write equal(x, y), of thalweg.rules.arithmetic, in "
+            "where (and do not look for an expression in a list, a set or a dictionary) "
             f"({asking.f_code.co_filename}, line {asking.f_lineno})"
         )
 

@@ -31,7 +31,7 @@ def reachable(function: Any) -> Iterator[FunctionType]:
         seen.add(id(current))
         if isinstance(current, FunctionType):
             yield current
-            if hasattr(current, "element"):  # compiled code has that in its place
+            if hasattr(current, "thalweg_element"):  # compiled code has that in its place
                 continue
             waiting += [value for _, value in sorted(_named(current).items())]
             waiting += [current.__defaults__, current.__kwdefaults__]

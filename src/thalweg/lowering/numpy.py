@@ -345,6 +345,6 @@ def _know(function: Any) -> Any:
     if hasattr(function, "part"):
         import_module("thalweg.lowering.memory").know_taker(function)
         return function
-    if hasattr(function, "element"):
-        return import_module("numba.extending").overload(function)(function.element)
+    if hasattr(function, "thalweg_element"):
+        return import_module("numba.extending").overload(function)(function.thalweg_element)
     return import_module("numba.extending").register_jitable(function)

@@ -63,45 +63,79 @@ def run(several: np.ndarray) -> bool:
     Returns:
         Whether each function returned 0.
     """
-    return _team(os.getpid()).run(several)
+    made = _TEAMS.get(os.getpid()) or _TEAMS.setdefault(os.getpid(), _Team())
+    return made.run(several)
 
 
 class _Team:
     """Whoever calls, one at a time, and some threads, which are started here and never end."""
 
     def __init__(self) -> None:
-        size = count()
-        code = team.Compiled(size)
-        memory = (ctypes.c_int64 * (team.words(size) + team.LINE))()
-        for forever in (code, memory):  # never freed: until the process ends there are threads that look there
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(forever))
-        self._code, self._one = code, threading.Lock()
-        self._address = -(-ctypes.addressof(memory) // team.ALIGNED) * team.ALIGNED
-        self._others = []
-        for k in range(1, size):
+        self._one = threading.Lock()
+        self._size = 0
+        self._others: list[tuple[ctypes.c_int64, threading.Lock]] = []
+
+    def run(self, several: np.ndarray) -> bool:
+        if not self._one.acquire(blocking=False):  # another thread's pass runs; or its own, and this is a handler's
+            return self._alone(several)
+        try:
+            if len(self._others) + 1 != self._size:
+                self._begin()
+            for asleep, bell in self._others:  # one that falls asleep only now is done without
+                if asleep.value and bell.locked():
+                    bell.release()
+            return self._code.share(self._address, several.ctypes.data, len(several)) == 0
+        finally:
+            self._one.release()
+
+    def _alone(self, several: np.ndarray) -> bool:
+        """The same in this thread alone: a team of its own, which nobody else is in."""
+        code = _compiled(1)
+        memory, address = _memory(1)
+        done = code.share(address, several.ctypes.data, len(several)) == 0
+        del memory  # held until here
+        return done
+
+    def _begin(self) -> None:
+        """Start the threads, or those that Ctrl-C has kept from it."""
+        if not self._size:
+            size = count()
+            self._code = _compiled(size)
+            memory, self._address = _memory(size)
+            for forever in (
+                self._code,
+                memory,
+            ):  # never freed: threads look there until the process ends
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(forever))
+            self._size = size
+        for k in range(len(self._others) + 1, self._size):
             asleep, bell = ctypes.c_int64.from_address(self._address + team.asleep(k)), threading.Lock()
             bell.acquire()
             thread = threading.Thread(target=self._live, args=(k, bell), name=f"thalweg-pass_{k}", daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # there may be no more threads: those that there are do it
+                self._size = k
                 break
             self._others.append((asleep, bell))
 
-    def run(self, several: np.ndarray) -> bool:
-        with self._one:
-            for asleep, bell in self._others:  # one that falls asleep only now is done without
-                if asleep.value and bell.locked():
-                    bell.release()
-            return self._code.share(self._address, several.ctypes.data, len(several)) == 0
-
-    def _live(self, thread: int, bell: Any) -> None:
+    def _live(self, thread: int, bell: threading.Lock) -> None:
         while True:
             self._code.serve(self._address, thread)
             bell.acquire()
 
 
-@functools.lru_cache(maxsize=1)
-def _team(pid: int) -> _Team:
-    """This process's threads, made when first needed (a fork inherits none, hence the pid)."""
-    return _Team()
+_TEAMS: dict[int, _Team] = {}
+"""By process: a fork inherits no threads."""
+
+
+def _memory(size: int) -> tuple[Any, int]:
+    """Memory for a team, and where in it a line of the cache begins."""
+    memory = (ctypes.c_int64 * (team.words(size) + team.LINE))()
+    return memory, -(-ctypes.addressof(memory) // team.ALIGNED) * team.ALIGNED
+
+
+@functools.cache
+def _compiled(size: int) -> team.Compiled:
+    """The code for so many threads."""
+    return team.Compiled(size)

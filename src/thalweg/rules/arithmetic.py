@@ -129,6 +129,8 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 def equal(x: Any, y: Any) -> Any:
     """x = y: what ``==`` says elsewhere, which compares objects on PyTensor.
 
+    A number that is written in a text is of double precision in compiled code: 0.1 is no element of float32 there.
+
     Args:
         x: real numbers.
         y: real numbers of a shape that broadcasts with ``x``.

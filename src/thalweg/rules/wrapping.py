@@ -162,7 +162,7 @@ def with_slot(
 def _of_its_shape(rule: Rule) -> Callable[[Array, Array], Array]:
     """A function that refuses what the update of the rule inside returned, if the text around would broadcast it.
 
-    Compiled loops, which have one element at a time, know by its ``element`` that it is nothing to them.
+    Compiled loops, which have one element at a time, know by its ``thalweg_element`` that it is nothing to them.
     """
 
     def kept(new: Array, param: Array) -> Array:
@@ -177,7 +177,7 @@ def _of_its_shape(rule: Rule) -> Callable[[Array, Array], Array]:
             raise
         return new
 
-    kept.element = lambda new, param: lambda new, param: new  # type: ignore[attr-defined]
+    kept.thalweg_element = lambda new, param: lambda new, param: new  # type: ignore[attr-defined]
     return kept
 
 

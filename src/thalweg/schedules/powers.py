@@ -11,6 +11,7 @@ Seven roundings, 5e-7 at most, and one for t < 256. If t is no whole number, a f
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,13 @@ def power(factor: float, t: Any) -> Any:
 
     whole = jnp.floor(t)
     count, product = whole.astype(np.int32), factor ** (t - whole)
-    for place in range(0, 32, 8):
-        table = np.power(factor, np.arange(256) * 2.0**place).astype(np.float32)
-        product = product * jnp.asarray(table)[(count >> place) & 255]
+    for place, table in enumerate(_tables(factor)):
+        product = product * jnp.asarray(table)[(count >> 8 * place) & 255]
     return product
+
+
+@functools.lru_cache(maxsize=64)
+def _tables(factor: float) -> tuple[np.ndarray, ...]:
+    """The powers for each value of each byte."""
+    with np.errstate(under="ignore"):  # what is too small for single precision is 0
+        return tuple(np.power(factor, np.arange(256) * 2.0**place).astype(np.float32) for place in range(0, 32, 8))

@@ -66,7 +66,7 @@ class clip_adaptive(ParameterTransform):
             size, root = scaled_norm(param, axis)
             for name, value in (("limit", self.limit), ("epsilon", self.epsilon)):
                 no_zero(value, size, name=name, owner=self.kind)
-                no_infinity(value, size, name=name, owner=self.kind)
+            no_infinity(self.epsilon, size, name="epsilon", owner=self.kind)
             allowed = constant(self.limit, root) * names.maximum(size * root, constant(self.epsilon, root))
             return scaled_down(given, *scaled_norm(given, axis), allowed)
 

@@ -136,6 +136,7 @@ class ConfiguredJaxOptimizer:
             made_for=self._plan.form,
         )
 
+    @telling
     def begin_epoch(self, state: JaxState) -> JaxState:
         """A pass through the data begins, which schedules may count.
 

@@ -278,6 +278,7 @@ class JaxOptimizer(ConfiguredJaxOptimizer):
             found.meta["variables"][name]["dtype"] = np.dtype(array.dtype).name
         return found
 
+    @telling
     def restore(self, snapshot: OptimizerSnapshot, params: Any) -> JaxState:
         """The state that a snapshot holds, to continue from.
 

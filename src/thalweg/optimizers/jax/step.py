@@ -71,7 +71,7 @@ class Plan:
         said += [f"accumulate={self.accumulate}"] if self.accumulate > 1 else []
         for place, table in enumerate(self.settings):
             by_metric = [f"{name} by {type(value).__name__}" for name, value in table.items() if told(value)]
-            where = [f"group {list(self.groups[place - 1].variables)}"] if place else []
+            where = [f"group {place}"] if place else []
             said += [", ".join([*where, *by_metric])] if where or by_metric else []
         return "; ".join([self.rule.name, *said])
 

@@ -304,6 +304,7 @@ class ConfiguredTorchOptimizer(torch.optim.Optimizer):
         self._adopt_all()
         saved = torch_state.prepared(self, state_dict)
         torch_state.check(self, saved)
+        torch_state.tell_by_position(self, saved)
         torch_state.load(self, saved)
         self._broken = ""
         self._forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from thalweg.optimizers.entries import alike, compared, counts_in, is_count, sho
 from thalweg.optimizers.parameters import mismatch
 from thalweg.optimizers.remembering import fitted
 from thalweg.optimizers.settings import Scheduled, remembered, to_config
+from thalweg.optimizers.telling import level_of_user
 from thalweg.optimizers.torch.groups import OF_SCHEDULERS
 from thalweg.rules.elementwise import refuse_other_shapes
 from thalweg.schedules import OptimizationState
@@ -249,13 +251,7 @@ def _check_groups(optimizer: Configured, saved: Sequence[Mapping[str, Any]]) -> 
     differences = []
     for index, (group, other) in enumerate(zip(here, saved, strict=True)):
         names, others = group.get("param_names"), other.get("param_names")
-        if (names is None) is not (others is None) and group["params"]:
-            was, now = (_named(one) for one in (others, names))
-            differences.append(
-                f"param group {index} was of {was}, here it is of {now}: nothing tells which was which; make the "
-                f"optimizer of {'parameters' if others is None else 'named_parameters'}(), as the saved one was"
-            )
-        elif names is not None and others is not None and not alike(list(others), list(names)):
+        if names is not None and others is not None and not alike(list(others), list(names)):
             differences.append(f"param group {index} was of {list(others)}, here it is of {list(names)}")
         try:
             optimizer._spelling.check_keys(other)
@@ -267,8 +263,25 @@ def _check_groups(optimizer: Configured, saved: Sequence[Mapping[str, Any]]) -> 
     return differences
 
 
-def _named(names: Sequence[str] | None) -> str:
-    return "parameters without names" if names is None else str(list(names))
+def tell_by_position(optimizer: Configured, saved: Mapping[str, Any]) -> None:
+    """Say that parameters are paired in their order, as PyTorch does, where only one of the two has their names.
+
+    Args:
+        optimizer: the optimizer.
+        saved: a state dictionary that fits.
+    """
+    for index, (group, other) in enumerate(zip(optimizer.param_groups, saved["param_groups"], strict=True)):
+        missing = [
+            who for who, one in (("what was saved", other), ("the optimizer", group)) if "param_names" not in one
+        ]
+        if len(missing) == 1 and group["params"]:
+            warnings.warn(
+                f"{optimizer.name}: {missing[0]} has no names of parameters for param group {index}, so they are "
+                "paired in their order, and nothing tells whether that is the same; with named_parameters() on both "
+                "sides it is checked",
+                stacklevel=level_of_user(),
+            )
+            return
 
 
 def _check_state(optimizer: Configured, param: torch.Tensor, label: str, state: Mapping[str, Any]) -> list[str]:
