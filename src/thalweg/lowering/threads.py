@@ -102,10 +102,7 @@ class _Team:
             size = count()
             self._code = _compiled(size)
             memory, self._address = _memory(size)
-            for forever in (
-                self._code,
-                memory,
-            ):  # never freed: threads look there until the process ends
+            for forever in (self._code, memory):  # threads look there until the process ends
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(forever))
             self._size = size
         for k in range(len(self._others) + 1, self._size):
