@@ -659,7 +659,7 @@ def test_states_that_do_not_fit() -> None:
         with pytest.raises(StateMismatchError):
             optimizer.step(x, x, state)
     grouped = JaxOptimizer(tw.Momentum(groups=[{"variables": "variable", "momentum": 0.5}]))
-    with pytest.raises(StateMismatchError, match=r"\(momentum\), and this is \(momentum; group \['variable'\]\)"):
+    with pytest.raises(StateMismatchError, match=r"\(momentum\), and this is \(momentum; group 1\)"):
         grouped.step(x, x, optimizer.init(x))
     other = JaxOptimizer(tw.Momentum(groups=[{"variables": "variable", "learning_rate": 0.5}]))
     with pytest.raises(StateMismatchError, match="numbers"):

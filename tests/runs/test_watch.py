@@ -295,7 +295,7 @@ os._exit(9)
 
 
 def test_runs_in_read_only_folders(command, tmp_path):
-    command_line = [sys.executable, "-m", "thalweg.cli"]
+    command_line = [sys.executable, "-m", "thalweg"]
     if os.geteuid() == 0:  # root writes where it may not, unless that is taken from it
         if shutil.which("setpriv") is None:
             pytest.skip("needs setpriv, or a user who is not root")
